@@ -1,0 +1,95 @@
+/* The directory of registered numbers: a fixed number of shards, each one table (table.h) that is replaced by a
+ * larger one when it fills.
+ *
+ * Threads. Readers (lookup functions) take no lock and never wait, not even while a shard grows; each reading
+ * thread joins once and passes its own reader. Writers (register, deregister, move, copy_shard) may be any
+ * threads; they lock the shards they touch, and one that has to grow a shard waits for the lookups then under
+ * way (epoch.h). A thread must not write from inside a lookup, which no function here allows.
+ * What a writer did is seen by every lookup that starts after the writer's call returned.
+ *
+ * Placement depends on `seed`: give each process a random one, or a client can choose numbers that collide.
+ * Memory: 8 bytes a slot, 16 with accounts, at a load between 0.74 and 0.92 while growing, plus one shard
+ * while that shard is rebuilt.
+ *
+ *     struct directory *directory = directory_create(&(struct directory_options){.seed = s, .accounts = true});
+ *     directory_register(directory, &record, NULL);
+ *     struct epoch_reader *reader = directory_join(directory);
+ *     directory_lookup(directory, reader, numbers, n, answers);
+ *     directory_leave(directory, reader);
+ */
+#ifndef NUMBERD_HASHING_DIRECTORY_H
+#define NUMBERD_HASHING_DIRECTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hashing/epoch.h"
+#include "hashing/record.h"
+
+#define DIRECTORY_SHARD_BITS_MAX 12
+#define DIRECTORY_SHARD_BITS_DEFAULT 8
+/* A hidden account is "not registered" to every lookup; "invalid" is a number that phone_check refuses. */
+enum directory_answer { DIRECTORY_NOT_REGISTERED = 0, DIRECTORY_REGISTERED = 1, DIRECTORY_INVALID = 2 };
+
+enum directory_result {
+    DIRECTORY_ADDED,
+    DIRECTORY_REPLACED,
+    DIRECTORY_REMOVED,
+    DIRECTORY_MOVED,
+    DIRECTORY_ABSENT,         /* deregister or move of a number that is not registered */
+    DIRECTORY_OCCUPIED,       /* move to a number that is registered already */
+    DIRECTORY_INVALID_NUMBER, /* phone_check refuses it */
+    DIRECTORY_NO_MEMORY       /* nothing was changed; everything stored stays readable */
+};
+
+struct directory_options {
+    uint64_t seed;
+    size_t expected_records; /* sized ahead for so many; 0: start small */
+    unsigned shard_bits;     /* 2^shard_bits shards, 0 .. DIRECTORY_SHARD_BITS_MAX */
+    bool accounts;           /* keep account ids; without, they read as 0 */
+};
+
+struct directory_stats {
+    uint64_t records;
+    uint64_t slots;
+    uint64_t bytes;
+    uint64_t rebuilds; /* tables replaced, to grow or to clear worn-out filters */
+    unsigned shards;
+};
+
+struct directory;
+
+/* NULL when memory is short. destroy wants all readers gone. */
+struct directory *directory_create(const struct directory_options *options);
+void directory_destroy(struct directory *directory);
+
+/* A reader for the calling thread, NULL when EPOCH_READERS_MAX have joined. */
+struct epoch_reader *directory_join(struct directory *directory);
+void directory_leave(struct directory *directory, struct epoch_reader *reader);
+
+/* Answers `count` numbers, by index, as enum directory_answer. Memory reads are overlapped across the batch,
+ * so join the numbers of many requests if you can. */
+void directory_lookup(const struct directory *directory, struct epoch_reader *reader, const uint64_t *numbers,
+                      size_t count, uint8_t *answers);
+
+/* The same with the records of the registered ones; the others' record is {number, 0, 0}. */
+void directory_lookup_records(const struct directory *directory, struct epoch_reader *reader,
+                              const uint64_t *numbers, size_t count, uint8_t *answers, struct record *records);
+
+/* ADDED, REPLACED, INVALID_NUMBER or NO_MEMORY. */
+enum directory_result directory_register(struct directory *directory, const struct record *record);
+/* REMOVED, ABSENT or INVALID_NUMBER. Hidden accounts are removed like others. */
+enum directory_result directory_deregister(struct directory *directory, uint64_t number);
+/* MOVED, ABSENT, OCCUPIED, INVALID_NUMBER or NO_MEMORY. The record gets the new number before the old one
+ * goes: at no moment is neither registered. */
+enum directory_result directory_move(struct directory *directory, uint64_t from, uint64_t to);
+
+/* Copies all records of shard 0 .. shards-1, hidden ones too, under its writer lock. Returns their count; if
+ * that is above `capacity` nothing was copied: come again with more room. */
+size_t directory_copy_shard(struct directory *directory, unsigned shard, struct record *records, size_t capacity);
+
+/* Sums over the shards; no lock, each value is of some recent moment. */
+void directory_stats(const struct directory *directory, struct directory_stats *stats);
+
+#endif

@@ -1,0 +1,20 @@
+/* The record that the directory keeps for one registered number.
+ *
+ * `number` is a key in the sense of phone.h (1 .. 10^15-1, 0 is never stored), `account` is the opaque
+ * 64-bit id of the account, `flags` are eight bits that travel with the number; only bit 0 has a meaning
+ * here, the others are the service's own. Plain data: no ownership, no thread rule. */
+#ifndef NUMBERD_HASHING_RECORD_H
+#define NUMBERD_HASHING_RECORD_H
+
+#include <stdint.h>
+
+/* The account does not want to be found: lookups answer exactly as for an unregistered number. */
+#define RECORD_FLAG_HIDDEN UINT8_C(0x01)
+
+struct record {
+    uint64_t number;
+    uint64_t account;
+    uint8_t flags;
+};
+
+#endif

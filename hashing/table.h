@@ -1,0 +1,73 @@
+/* One shard of the directory: a fixed-size open-addressing hash table of registered numbers.
+ *
+ * The table never grows by itself: when an insert finds no place it says TABLE_FULL and the owner builds a
+ * larger one (directory.h does). The caller brings the hash of each number, table_hash of the table's seed.
+ * The layout, the argument for the lock-free reads and the costs stand at the head of table.c.
+ *
+ * Threads: any number of readers (find, probe, prefetch) beside at most one writer (insert, remove, visit,
+ * count and the other writer's functions) at a time; the caller sees to "one writer" and to it that no reader
+ * is inside when the table is destroyed.
+ * Memory: 8 bytes a slot, 16 with account ids; the caller picks the fill by the capacity it asks for. */
+#ifndef NUMBERD_HASHING_TABLE_H
+#define NUMBERD_HASHING_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hashing/record.h"
+
+#define TABLE_SLOTS_PER_LINE 8
+#define TABLE_SLOTS_MAX (UINT64_C(1) << 32)
+
+struct table;
+
+enum table_insert_result { TABLE_ADDED, TABLE_REPLACED, TABLE_FULL };
+enum table_probe_result { TABLE_MISSING, TABLE_FOUND, TABLE_ELSEWHERE };
+
+/* The seeded hash that every function below expects (XXH3, 64 bits). Its top 16 bits are left to the owner
+ * for choosing the shard. */
+uint64_t table_hash(uint64_t number, uint64_t seed);
+
+/* A table of at least `slots` slots, 1 .. TABLE_SLOTS_MAX; NULL when memory is short. Without accounts every
+ * record's account reads as 0. */
+struct table *table_create(size_t slots, bool with_accounts, uint64_t seed);
+void table_destroy(struct table *table);
+
+/* --- readers --- */
+
+/* Starts the read of the number's home line; no other effect. */
+void table_prefetch(const struct table *table, uint64_t hash);
+
+/* Looks into the home line only. TABLE_ELSEWHERE: the answer needs table_find; the other line's read has
+ * been started. */
+enum table_probe_result table_probe(const struct table *table, uint64_t hash, uint64_t number, uint8_t *flags);
+
+/* True and `*flags` when the number is there. */
+bool table_find(const struct table *table, uint64_t hash, uint64_t number, uint8_t *flags);
+
+/* True and the whole record, account and flags of one and the same moment. */
+bool table_find_record(const struct table *table, uint64_t hash, uint64_t number, struct record *record);
+
+/* --- the writer --- */
+
+/* Adds the record or replaces the one of the same number (`*old` is then what was there; may be NULL).
+ * TABLE_FULL: no place could be made; the table still holds all it held. */
+enum table_insert_result table_insert(struct table *table, uint64_t hash, const struct record *record,
+                                      struct record *old);
+
+/* True when the number was there; `*old` (may be NULL) is what was. */
+bool table_remove(struct table *table, uint64_t hash, uint64_t number, struct record *old);
+
+/* Calls `visit` for each record, in no particular order, until it returns false. False when it did. */
+bool table_visit(const struct table *table, bool (*visit)(void *context, const struct record *record),
+                 void *context);
+
+size_t table_count(const struct table *table);
+size_t table_slots(const struct table *table);
+size_t table_bytes(const struct table *table);
+
+/* True when so many spilled numbers were removed that their marks make misses slow: time to rebuild. */
+bool table_is_worn(const struct table *table);
+
+#endif

@@ -1,0 +1,53 @@
+/* The query event: what one lookup request leaves behind, as it lies in the ring and in the query log.
+ *
+ * A block is one header and `count` events of 8 bytes. All integers little-endian, no padding.
+ *   event: number in bits 0..49 (0 when what was asked is no 50-bit value), answer in bits 56..63.
+ * The layout is a file format: persist/QUERYLOG.md shows it byte by byte, and changes with it. */
+#ifndef NUMBERD_RING_EVENT_H
+#define NUMBERD_RING_EVENT_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A request with more numbers leaves several blocks; so a block stays below 33 KiB. */
+#define QUERY_BLOCK_EVENTS_MAX 4096
+#define QUERY_EVENT_NUMBER_MASK ((UINT64_C(1) << 50) - 1)
+#define QUERY_EVENT_ANSWER_SHIFT 56
+
+struct query_block {
+    uint64_t time_ms;   /* of the lookup, Unix time in milliseconds */
+    uint64_t requester; /* the principal on whose behalf was asked, 0 when unnamed */
+    uint8_t ip[16];     /* of the requester; IPv4 as ::ffff:a.b.c.d */
+    uint64_t sequence;  /* counts the blocks of one worker, from 1 at each start of the server */
+    uint32_t count;     /* events, 1 .. QUERY_BLOCK_EVENTS_MAX */
+    uint32_t worker;    /* whose block it is */
+    uint64_t events[];
+};
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is the host's, and little-endian");
+static_assert(sizeof(struct query_block) == 48, "the header has no padding");
+static_assert(offsetof(struct query_block, events) == 48, "the events follow the header");
+
+static inline size_t query_block_bytes(uint32_t count)
+{
+    return sizeof(struct query_block) + count * sizeof(uint64_t);
+}
+
+static inline uint64_t query_event(uint64_t number, uint8_t answer)
+{
+    uint64_t kept = number <= QUERY_EVENT_NUMBER_MASK ? number : 0;
+    return kept | (uint64_t)answer << QUERY_EVENT_ANSWER_SHIFT;
+}
+
+static inline uint64_t query_event_number(uint64_t event)
+{
+    return event & QUERY_EVENT_NUMBER_MASK;
+}
+
+static inline uint8_t query_event_answer(uint64_t event)
+{
+    return (uint8_t)(event >> QUERY_EVENT_ANSWER_SHIFT);
+}
+
+#endif

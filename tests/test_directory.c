@@ -1,0 +1,250 @@
+/* hashing/directory: answers, growth and moves; and readers beside writers, for ThreadSanitizer too. */
+#include "hashing/directory.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "hashing/phone.h"
+#include "unit.h"
+
+#define BASE UINT64_C(447700000000)
+
+static struct directory *new_directory(unsigned shard_bits)
+{
+    struct directory *directory =
+        directory_create(&(struct directory_options){.seed = 99, .shard_bits = shard_bits, .accounts = true});
+    assert_non_null(directory);
+    return directory;
+}
+
+static enum directory_result add(struct directory *directory, uint64_t number, uint64_t account, uint8_t flags)
+{
+    return directory_register(directory, &(struct record){number, account, flags});
+}
+
+static enum directory_answer look(struct directory *directory, struct epoch_reader *reader, uint64_t number,
+                                  struct record *record)
+{
+    uint8_t one;
+    uint8_t both;
+    directory_lookup(directory, reader, &number, 1, &one);
+    directory_lookup_records(directory, reader, &number, 1, &both, record);
+    assert_int_equal(one, both);
+    return one;
+}
+
+/* Register, replace, deregister; each visible at once, each invalid number named as such. */
+static void test_register_and_deregister(void **state)
+{
+    (void)state;
+    struct directory *directory = new_directory(2);
+    struct epoch_reader *reader = directory_join(directory);
+    struct record record;
+    assert_int_equal(look(directory, reader, BASE, &record), DIRECTORY_NOT_REGISTERED);
+    assert_int_equal(add(directory, BASE, 5, 6), DIRECTORY_ADDED);
+    assert_int_equal(look(directory, reader, BASE, &record), DIRECTORY_REGISTERED);
+    assert_int_equal(record.account, 5);
+    assert_int_equal(record.flags, 6);
+    assert_int_equal(add(directory, BASE, 7, 8), DIRECTORY_REPLACED);
+    look(directory, reader, BASE, &record);
+    assert_int_equal(record.account, 7);
+    assert_int_equal(record.flags, 8);
+    assert_int_equal(directory_deregister(directory, BASE), DIRECTORY_REMOVED);
+    assert_int_equal(directory_deregister(directory, BASE), DIRECTORY_ABSENT);
+    assert_int_equal(look(directory, reader, BASE, &record), DIRECTORY_NOT_REGISTERED);
+    assert_int_equal(record.account, 0);
+    assert_int_equal(look(directory, reader, 12, &record), DIRECTORY_INVALID);
+    assert_int_equal(add(directory, 0, 1, 0), DIRECTORY_INVALID_NUMBER);
+    assert_int_equal(directory_deregister(directory, UINT64_MAX), DIRECTORY_INVALID_NUMBER);
+    directory_leave(directory, reader);
+    directory_destroy(directory);
+}
+
+/* A hidden account answers exactly as no account, to both kinds of lookup. */
+static void test_hidden_is_not_registered(void **state)
+{
+    (void)state;
+    struct directory *directory = new_directory(0);
+    struct epoch_reader *reader = directory_join(directory);
+    struct record record;
+    add(directory, BASE, 5, RECORD_FLAG_HIDDEN | 0x40);
+    assert_int_equal(look(directory, reader, BASE, &record), DIRECTORY_NOT_REGISTERED);
+    assert_int_equal(record.account, 0);
+    assert_int_equal(record.flags, 0);
+    directory_leave(directory, reader);
+    directory_destroy(directory);
+}
+
+/* A move takes account and flags along, within a shard and across shards, and refuses what it must. */
+static void test_move(void **state)
+{
+    (void)state;
+    for (unsigned bits = 0; bits <= 4; bits += 4) {
+        struct directory *directory = new_directory(bits);
+        struct epoch_reader *reader = directory_join(directory);
+        struct record record;
+        for (uint64_t i = 0; i < 200; i++)
+            add(directory, BASE + i, i, 0);
+        for (uint64_t i = 0; i < 200; i++) {
+            assert_int_equal(directory_move(directory, BASE + i, BASE + 1000 + i), DIRECTORY_MOVED);
+            assert_int_equal(look(directory, reader, BASE + i, &record), DIRECTORY_NOT_REGISTERED);
+            assert_int_equal(look(directory, reader, BASE + 1000 + i, &record), DIRECTORY_REGISTERED);
+            assert_int_equal(record.account, i);
+        }
+        assert_int_equal(directory_move(directory, BASE, BASE + 5), DIRECTORY_ABSENT);
+        assert_int_equal(directory_move(directory, BASE + 1000, BASE + 1001), DIRECTORY_OCCUPIED);
+        assert_int_equal(directory_move(directory, BASE + 1000, BASE + 1000), DIRECTORY_OCCUPIED);
+        assert_int_equal(directory_move(directory, BASE + 1000, 1), DIRECTORY_INVALID_NUMBER);
+        directory_leave(directory, reader);
+        directory_destroy(directory);
+    }
+}
+
+/* From empty to 200,000 in small shards: all found in batches of every odd size, all neighbours not; the
+ * copies of the shards add up to the same. */
+static void test_growth_and_batches(void **state)
+{
+    (void)state;
+    enum { COUNT = 200000 };
+    struct directory *directory = new_directory(3);
+    struct epoch_reader *reader = directory_join(directory);
+    uint64_t *numbers = malloc(2 * COUNT * sizeof *numbers);
+    uint8_t *answers = malloc(2 * COUNT);
+    for (uint64_t i = 0; i < COUNT; i++)
+        assert_int_equal(add(directory, BASE + 2 * i, i, 0), DIRECTORY_ADDED);
+    for (uint64_t i = 0; i < 2 * COUNT; i++)
+        numbers[i] = BASE + i;
+    size_t batch = 1;
+    for (size_t done = 0; done < 2 * COUNT; done += batch, batch += 2) {
+        size_t size = batch < 2 * COUNT - done ? batch : 2 * COUNT - done;
+        directory_lookup(directory, reader, numbers + done, size, answers + done);
+    }
+    for (uint64_t i = 0; i < 2 * COUNT; i++)
+        assert_int_equal(answers[i], i % 2 == 0 ? DIRECTORY_REGISTERED : DIRECTORY_NOT_REGISTERED);
+
+    struct directory_stats stats;
+    directory_stats(directory, &stats);
+    assert_int_equal(stats.records, COUNT);
+    assert_true(stats.rebuilds > 8);
+    assert_true((double)stats.records / (double)stats.slots > 0.70);
+    struct record *records = malloc(COUNT * sizeof *records);
+    size_t copied = 0;
+    uint64_t accounts = 0;
+    for (unsigned shard = 0; shard < stats.shards; shard++) {
+        assert_true(directory_copy_shard(directory, shard, records, 1) > 1);
+        copied += directory_copy_shard(directory, shard, records + copied, COUNT - copied);
+    }
+    for (size_t i = 0; i < copied; i++)
+        accounts += records[i].account;
+    assert_int_equal(copied, COUNT);
+    assert_int_equal(accounts, (uint64_t)COUNT * (COUNT - 1) / 2);
+    free(records);
+    free(numbers);
+    free(answers);
+    directory_leave(directory, reader);
+    directory_destroy(directory);
+}
+
+/* --- readers beside writers --- */
+
+enum { STABLE = 4000, CHURNED = 4000, NEVER = 4000, READERS = 2, WRITERS = 2 };
+
+struct stress {
+    struct directory *directory;
+    atomic_bool stop;
+};
+
+/* Stable numbers have account = number ^ version << 56 for some version: a mixture of two would show. */
+static void check_batch(const uint64_t *numbers, const uint8_t *answers, const struct record *records, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t offset = numbers[i] - BASE;
+        if (offset < STABLE)
+            assert_int_equal(answers[i], DIRECTORY_REGISTERED);
+        if (offset >= STABLE + CHURNED)
+            assert_int_equal(answers[i], DIRECTORY_NOT_REGISTERED);
+        if (records != NULL && answers[i] == DIRECTORY_REGISTERED) {
+            assert_int_equal(records[i].account & (UINT64_MAX >> 8), numbers[i]);
+            assert_int_equal(records[i].account >> 56, records[i].flags >> 1);
+        }
+    }
+}
+
+static void *read_all_the_time(void *context)
+{
+    struct stress *stress = context;
+    struct epoch_reader *reader = directory_join(stress->directory);
+    uint64_t random = (uint64_t)(uintptr_t)reader;
+    uint64_t numbers[100];
+    uint8_t answers[100];
+    struct record records[100];
+    for (int round = 0; !atomic_load(&stress->stop); round++) {
+        for (size_t i = 0; i < 100; i++)
+            numbers[i] = BASE + unit_random(&random) % (STABLE + CHURNED + NEVER);
+        if (round % 2 == 0) {
+            directory_lookup(stress->directory, reader, numbers, 100, answers);
+            check_batch(numbers, answers, NULL, 100);
+        } else {
+            directory_lookup_records(stress->directory, reader, numbers, 100, answers, records);
+            check_batch(numbers, answers, records, 100);
+        }
+    }
+    directory_leave(stress->directory, reader);
+    return NULL;
+}
+
+static void *write_all_the_time(void *context)
+{
+    struct stress *stress = context;
+    uint64_t random = (uint64_t)(uintptr_t)&random;
+    for (int step = 0; step < 60000; step++) {
+        uint64_t offset = unit_random(&random) % (STABLE + CHURNED);
+        uint64_t number = BASE + offset;
+        uint8_t version = unit_random(&random) & 0x7f;
+        if (offset < STABLE || unit_random(&random) % 2 == 0)
+            add(stress->directory, number, number | (uint64_t)version << 56, (uint8_t)(version << 1));
+        else
+            directory_deregister(stress->directory, number);
+    }
+    return NULL;
+}
+
+/* While two writers replace, add, remove and grow, registered numbers are always found with an account and
+ * flags of one moment, and numbers that were never registered never. */
+static void test_readers_beside_writers(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 5; round++) {
+        struct stress stress = {.directory = new_directory(1)};
+        for (uint64_t n = BASE; n < BASE + STABLE; n++)
+            add(stress.directory, n, n, 0);
+        pthread_t readers[READERS];
+        pthread_t writers[WRITERS];
+        for (int i = 0; i < READERS; i++)
+            pthread_create(&readers[i], NULL, read_all_the_time, &stress);
+        for (int i = 0; i < WRITERS; i++)
+            pthread_create(&writers[i], NULL, write_all_the_time, &stress);
+        for (int i = 0; i < WRITERS; i++)
+            pthread_join(writers[i], NULL);
+        atomic_store(&stress.stop, true);
+        for (int i = 0; i < READERS; i++)
+            pthread_join(readers[i], NULL);
+        struct directory_stats stats;
+        directory_stats(stress.directory, &stats);
+        assert_true(stats.records >= STABLE && stats.records <= STABLE + CHURNED);
+        directory_destroy(stress.directory);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_register_and_deregister),
+        cmocka_unit_test(test_hidden_is_not_registered),
+        cmocka_unit_test(test_move),
+        cmocka_unit_test(test_growth_and_batches),
+        cmocka_unit_test(test_readers_beside_writers),
+    };
+    return cmocka_run_group_tests_name("directory", tests, NULL, NULL);
+}

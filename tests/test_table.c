@@ -1,0 +1,160 @@
+/* hashing/table against a plain map: random inserts, replacements and removals, checked slot by slot. */
+#include "hashing/table.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "hashing/phone.h"
+#include "unit.h"
+
+#define SEED UINT64_C(0x5eed)
+#define UNIVERSE 4000
+
+/* The model: an array indexed by number - BASE; account 0 means "not there". */
+#define BASE UINT64_C(4915100000000)
+
+struct model {
+    struct record records[UNIVERSE];
+    size_t count;
+};
+
+static void check_against_model(const struct table *table, const struct model *model)
+{
+    assert_int_equal(table_count(table), model->count);
+    for (size_t i = 0; i < UNIVERSE; i++) {
+        uint64_t number = BASE + i;
+        uint64_t hash = table_hash(number, SEED);
+        struct record found;
+        uint8_t flags;
+        bool there = model->records[i].number != 0;
+        assert_int_equal(table_find_record(table, hash, number, &found), there);
+        assert_int_equal(table_find(table, hash, number, &flags), there);
+        enum table_probe_result probe = table_probe(table, hash, number, &flags);
+        assert_true(probe == TABLE_ELSEWHERE || (probe == TABLE_FOUND) == there);
+        if (!there)
+            continue;
+        assert_int_equal(found.number, number);
+        assert_int_equal(found.account, model->records[i].account);
+        assert_int_equal(found.flags, model->records[i].flags);
+        assert_int_equal(flags, model->records[i].flags);
+    }
+}
+
+static void random_step(struct table *table, struct model *model, uint64_t *random)
+{
+    size_t i = unit_random(random) % UNIVERSE;
+    uint64_t hash = table_hash(BASE + i, SEED);
+    struct record old = {0};
+    struct record *expected = &model->records[i];
+    if (unit_random(random) % 3 == 0) {
+        assert_int_equal(table_remove(table, hash, BASE + i, &old), expected->number != 0);
+        assert_int_equal(old.account, expected->account);
+        model->count -= expected->number != 0;
+        *expected = (struct record){0};
+        return;
+    }
+    struct record record = {.number = BASE + i, .account = unit_random(random), .flags = (uint8_t)unit_random(random)};
+    enum table_insert_result result = table_insert(table, hash, &record, &old);
+    if (result == TABLE_FULL) {
+        assert_int_equal(expected->number, 0);
+        return;
+    }
+    assert_int_equal(result, expected->number != 0 ? TABLE_REPLACED : TABLE_ADDED);
+    assert_int_equal(old.account, expected->account);
+    model->count += expected->number == 0;
+    *expected = record;
+}
+
+/* A long random history in a table too small for all of it: never a wrong answer, also when full. */
+static void test_model(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {1, 8, 64, 1000, 2500, 6000};
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+        struct table *table = table_create(sizes[s], true, SEED);
+        struct model *model = calloc(1, sizeof *model);
+        uint64_t random = sizes[s];
+        for (int round = 0; round < 20; round++) {
+            for (int step = 0; step < 5000; step++)
+                random_step(table, model, &random);
+            check_against_model(table, model);
+        }
+        table_destroy(table);
+        free(model);
+    }
+}
+
+/* Consecutive numbers, numbers of one prefix and random ones all fill the table above 0.95 before it is full. */
+static void test_fill_of_patterns(void **state)
+{
+    (void)state;
+    for (int pattern = 0; pattern < 3; pattern++) {
+        size_t slots = 100000;
+        struct table *table = table_create(slots, false, SEED);
+        uint64_t random = 7;
+        size_t added = 0;
+        for (;; added++) {
+            uint64_t number = pattern == 0   ? BASE + added
+                              : pattern == 1 ? BASE + added * 1000
+                                             : PHONE_KEY_MIN + unit_random(&random) % (PHONE_KEY_MAX / 2);
+            struct record record = {.number = number};
+            if (table_insert(table, table_hash(number, SEED), &record, NULL) == TABLE_FULL)
+                break;
+        }
+        assert_true(added > slots * 95 / 100);
+        table_destroy(table);
+    }
+}
+
+static bool count_visit(void *context, const struct record *record)
+{
+    assert_int_equal(record->account, record->number + 1);
+    return --*(int *)context > 0;
+}
+
+/* A visit sees each record once and stops when told. */
+static void test_visit(void **state)
+{
+    (void)state;
+    struct table *table = table_create(100, true, SEED);
+    for (uint64_t n = BASE; n < BASE + 50; n++) {
+        struct record record = {.number = n, .account = n + 1};
+        assert_int_equal(table_insert(table, table_hash(n, SEED), &record, NULL), TABLE_ADDED);
+    }
+    int left = 51;
+    assert_true(table_visit(table, count_visit, &left));
+    assert_int_equal(left, 1);
+    left = 10;
+    assert_false(table_visit(table, count_visit, &left));
+    table_destroy(table);
+}
+
+/* Removing spilled numbers wears the filter; fresh tables are not worn. */
+static void test_wear(void **state)
+{
+    (void)state;
+    struct table *table = table_create(8000, false, SEED);
+    assert_false(table_is_worn(table));
+    uint64_t next = BASE;
+    for (int round = 0; round < 100 && !table_is_worn(table); round++) {
+        for (int i = 0; i < 7500; i++) {
+            struct record record = {.number = next + (uint64_t)i};
+            assert_int_not_equal(table_insert(table, table_hash(record.number, SEED), &record, NULL), TABLE_FULL);
+        }
+        for (int i = 0; i < 7500; i++, next++)
+            assert_true(table_remove(table, table_hash(next, SEED), next, NULL));
+    }
+    assert_true(table_is_worn(table));
+    table_destroy(table);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_fill_of_patterns),
+        cmocka_unit_test(test_visit),
+        cmocka_unit_test(test_wear),
+    };
+    return cmocka_run_group_tests_name("table", tests, NULL, NULL);
+}
