@@ -143,11 +143,6 @@ void ring_release(struct ring *ring)
     atomic_store_explicit(&ring->tail, ring->next, memory_order_release);
 }
 
-void ring_rewind(struct ring *ring)
-{
-    ring->next = atomic_load_explicit(&ring->tail, memory_order_relaxed);
-}
-
 size_t ring_used(const struct ring *ring)
 {
     /* Tail first: head only grows, so the difference is never negative. */

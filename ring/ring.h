@@ -58,9 +58,6 @@ const void *ring_next(struct ring *ring, size_t *bytes);
 /* Gives back the room of all records read so far. */
 void ring_release(struct ring *ring);
 
-/* Forgets what was read since the last release: it will be read again. */
-void ring_rewind(struct ring *ring);
-
 /* --- anyone --- */
 
 /* Bytes in use at some recent moment. */

@@ -76,21 +76,6 @@ static void test_full(void **state)
     ring_destroy(ring);
 }
 
-/* What was read but not released can be read again. */
-static void test_rewind(void **state)
-{
-    (void)state;
-    struct ring *ring = ring_create(RING_BYTES_MIN);
-    push(ring, 1, 16);
-    push(ring, 2, 16);
-    expect(ring, 1, 16);
-    ring_release(ring);
-    expect(ring, 2, 16);
-    ring_rewind(ring);
-    expect(ring, 2, 16);
-    ring_destroy(ring);
-}
-
 /* An event keeps number and answer; what is no 50-bit number is kept as 0. */
 static void test_event(void **state)
 {
@@ -158,7 +143,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order_and_sizes),
         cmocka_unit_test(test_full),
-        cmocka_unit_test(test_rewind),
         cmocka_unit_test(test_event),
         cmocka_unit_test(test_producer_beside_consumer),
     };

@@ -1,0 +1,35 @@
+/* Files that are there whole or not at all, also after a power cut: written aside, synced, renamed, the folder
+ * synced. One file at a time is open for writing in a `struct durable_file` of the caller; not thread-safe,
+ * blocks on the disk. */
+#ifndef NUMBERD_PERSIST_DURABLE_H
+#define NUMBERD_PERSIST_DURABLE_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "persist/fault.h"
+
+struct durable_file {
+    FILE *stream; /* write to it; durable_commit checks for its errors */
+    char final_path[PATH_MAX];
+    char aside_path[PATH_MAX];
+};
+
+/* Opens `folder`/`name`.new for writing; the file of the final name stays as it is. */
+bool durable_begin(struct durable_file *file, const char *folder, const char *name, struct fault *fault);
+
+/* Makes it `folder`/`name`. On failure the aside file is gone and the old one untouched. */
+bool durable_commit(struct durable_file *file, struct fault *fault);
+
+/* Gives up: the aside file is removed. */
+void durable_abort(struct durable_file *file);
+
+/* All three for a short content. */
+bool durable_write(const char *folder, const char *name, const void *bytes, size_t length, struct fault *fault);
+
+/* Makes the folder's entries (creations, renames, removals) durable. */
+bool durable_sync_folder(const char *folder, struct fault *fault);
+
+#endif

@@ -1,0 +1,54 @@
+/* The query log as the server's main sees it: rings in, spool, drain, and the sink to Redis if there is one.
+ *
+ * start takes over the consumer side of the rings; stop wants their producers gone. Figures from any thread. */
+#ifndef NUMBERD_PERSIST_QUERYLOG_QUERYLOG_H
+#define NUMBERD_PERSIST_QUERYLOG_QUERYLOG_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "persist/fault.h"
+#include "ring/ring.h"
+
+#define QUERYLOG_RETENTION_HOURS_MAX (30 * 24)
+#define QUERYLOG_RETENTION_HOURS_MIN 2
+
+struct querylog;
+
+struct querylog_options {
+    const char *folder; /* DIR/querylog of the data directory */
+    uint64_t server_id;
+    const char *redis_url; /* NULL: the segments are the log */
+    uint64_t retention_hours;
+    uint64_t bytes_max; /* of all segments together */
+    struct ring *const *rings;
+    unsigned ring_count;
+    void (*notice)(const char *line); /* for the operator; from the log's threads */
+};
+
+struct querylog_figures {
+    uint64_t recovered;   /* events found in the spool at the start, still to be shipped */
+    uint64_t appended;    /* events written to segments since the start */
+    uint64_t stored;      /* events in their final place: in segments, or confirmed by Redis */
+    uint64_t spooled;     /* events in segments that Redis has not confirmed; 0 without Redis */
+    uint64_t lost;        /* events given up */
+    uint64_t bytes;       /* of all segments */
+    uint64_t segments;
+    uint64_t redis_failures;
+    uint64_t oldest_hour_ms; /* 0: no segment */
+    bool redis_used;
+    bool redis_connected;
+};
+
+struct querylog *querylog_start(const struct querylog_options *options, struct fault *fault);
+
+/* Empties the rings, ships to Redis for at most `patience_ms`, frees. The figures are the last ones. */
+struct querylog_figures querylog_stop(struct querylog *querylog, unsigned patience_ms);
+
+struct querylog_figures querylog_figures(const struct querylog *querylog);
+
+/* True while the log takes nothing more; valid until stop. */
+const atomic_bool *querylog_gate(const struct querylog *querylog);
+
+#endif

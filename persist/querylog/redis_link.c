@@ -1,0 +1,149 @@
+/* One blocking connection to Redis; see redis_link.h. */
+#include "persist/querylog/redis_link.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#define CONNECT_SECONDS 2
+#define COMMAND_SECONDS 5
+#define DEFAULT_PORT 6379
+
+static bool copy_part(char *to, size_t size, const char *from, size_t length)
+{
+    if (length >= size)
+        return false;
+    memcpy(to, from, length);
+    to[length] = '\0';
+    return true;
+}
+
+static bool parse_number(const char *text, int max, int *value)
+{
+    char *end;
+    long number = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || number < 0 || number > max)
+        return false;
+    *value = (int)number;
+    return true;
+}
+
+/* Takes "user:password@" off the front of `*rest`. */
+static bool parse_credentials(const char **rest, struct redis_target *target)
+{
+    const char *at = strrchr(*rest, '@');
+    if (at == NULL)
+        return true;
+    const char *colon = memchr(*rest, ':', (size_t)(at - *rest));
+    if (colon == NULL ||
+        !copy_part(target->user, sizeof target->user, *rest, (size_t)(colon - *rest)) ||
+        !copy_part(target->password, sizeof target->password, colon + 1, (size_t)(at - colon - 1)))
+        return false;
+    *rest = at + 1;
+    return true;
+}
+
+static bool parse_tcp(const char *rest, struct redis_target *target)
+{
+    target->port = DEFAULT_PORT;
+    const char *slash = strchr(rest, '/');
+    size_t length = slash == NULL ? strlen(rest) : (size_t)(slash - rest);
+    char address[300];
+    if (!copy_part(address, sizeof address, rest, length))
+        return false;
+    char *bracket = address[0] == '[' ? strchr(address, ']') : NULL;
+    char *colon = strchr(bracket == NULL ? address : bracket, ':');
+    if (colon != NULL) {
+        *colon = '\0';
+        if (!parse_number(colon + 1, 65535, &target->port) || target->port == 0)
+            return false;
+    }
+    if (bracket != NULL)
+        *bracket = '\0';
+    const char *host = bracket == NULL ? address : address + 1;
+    return host[0] != '\0' && copy_part(target->host, sizeof target->host, host, strlen(host)) &&
+           (slash == NULL || slash[1] == '\0' || parse_number(slash + 1, 65535, &target->database));
+}
+
+static bool parse_unix(const char *rest, struct redis_target *target)
+{
+    const char *query = strstr(rest, "?db=");
+    size_t length = query == NULL ? strlen(rest) : (size_t)(query - rest);
+    return rest[0] == '/' && copy_part(target->host, sizeof target->host, rest, length) &&
+           (query == NULL || parse_number(query + 4, 65535, &target->database));
+}
+
+bool redis_target_parse(const char *url, struct redis_target *target, struct fault *fault)
+{
+    *target = (struct redis_target){0};
+    bool tcp = strncmp(url, "redis://", 8) == 0;
+    const char *rest = url + (tcp ? 8 : 7);
+    if ((tcp || strncmp(url, "unix://", 7) == 0) && parse_credentials(&rest, target) &&
+        (tcp ? parse_tcp(rest, target) : parse_unix(rest, target)))
+        return true;
+    return fault_set(fault, EX_USAGE,
+                     "the Redis URL is not understood; write redis://HOST:PORT/DB or unix:///PATH, with "
+                     "USER:PASSWORD@ before the host if needed");
+}
+
+static bool lost(const redisContext *link, const struct redis_target *target, struct fault *fault)
+{
+    return fault_set(fault, EX_UNAVAILABLE, "Redis at %s port %d: %s; check that it runs and is reachable",
+                     target->host, target->port, link == NULL ? "out of memory" : link->errstr);
+}
+
+redisReply *redis_link_command(redisContext *link, const struct redis_target *target, int argc, const char **argv,
+                               struct fault *fault)
+{
+    redisReply *reply = redisCommandArgv(link, argc, argv, NULL);
+    if (reply == NULL) {
+        lost(link, target, fault);
+        return NULL;
+    }
+    if (reply->type == REDIS_REPLY_ERROR) {
+        fault_set(fault, EX_UNAVAILABLE, "Redis at %s port %d refuses %s: %s", target->host, target->port, argv[0],
+                  reply->str);
+        freeReplyObject(reply);
+        return NULL;
+    }
+    return reply;
+}
+
+static bool run(redisContext *link, const struct redis_target *target, int argc, const char **argv,
+                struct fault *fault)
+{
+    redisReply *reply = redis_link_command(link, target, argc, argv, fault);
+    freeReplyObject(reply);
+    return reply != NULL;
+}
+
+static bool log_in(redisContext *link, const struct redis_target *target, struct fault *fault)
+{
+    char database[16];
+    snprintf(database, sizeof database, "%d", target->database);
+    const char *auth[3] = {"AUTH", target->user, target->password};
+    const char *auth_default[2] = {"AUTH", target->password};
+    if (target->password[0] != '\0' &&
+        !(target->user[0] != '\0' ? run(link, target, 3, auth, fault) : run(link, target, 2, auth_default, fault)))
+        return false;
+    return run(link, target, 2, (const char *[]){"SELECT", database}, fault);
+}
+
+redisContext *redis_link_connect(const struct redis_target *target, struct fault *fault)
+{
+    struct timeval connect_timeout = {.tv_sec = CONNECT_SECONDS};
+    struct timeval command_timeout = {.tv_sec = COMMAND_SECONDS};
+    redisContext *link = target->port == 0 ? redisConnectUnixWithTimeout(target->host, connect_timeout)
+                                           : redisConnectWithTimeout(target->host, target->port, connect_timeout);
+    if (link == NULL || link->err != 0 || redisSetTimeout(link, command_timeout) != REDIS_OK) {
+        lost(link, target, fault);
+        redisFree(link);
+        return NULL;
+    }
+    if (!log_in(link, target, fault)) {
+        redisFree(link);
+        return NULL;
+    }
+    return link;
+}

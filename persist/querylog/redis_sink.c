@@ -1,0 +1,356 @@
+/* The sink to Redis; see redis_sink.h. */
+#include "persist/querylog/redis_sink.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+/* One pipeline's worth of frames. */
+#define CHUNK_BYTES (1u << 20)
+#define IDLE_MS 20
+#define BACKOFF_FIRST_MS 200
+#define BACKOFF_MAX_MS 5000
+/* Commands of one frame: XADD, PEXPIREAT. */
+#define COMMANDS_PER_FRAME 2
+
+struct redis_sink {
+    struct redis_sink_options options;
+    redisContext *link;
+    void *chunk;
+    /* The segment being shipped; fd -1: none. */
+    int fd;
+    struct segment segment;
+    uint64_t offset;
+    uint64_t done_sequence;   /* all segments up to this one are finished */
+    uint64_t announced_hour;  /* the hour for which this server was last announced on this connection */
+    unsigned backoff_ms;      /* 0: the last try succeeded */
+    pthread_t thread;
+    atomic_bool stop;
+    _Atomic uint64_t deadline_ms; /* after the stop: monotonic end of patience */
+    _Atomic uint64_t stored;
+    _Atomic uint64_t lost;
+    _Atomic uint64_t failures;
+    atomic_bool connected;
+};
+
+enum ship_result { SHIP_MORE, SHIP_IDLE, SHIP_FAILED };
+
+void redis_sink_key(uint64_t server_id, uint64_t hour_ms, uint32_t bucket, char key[static REDIS_SINK_KEY_BYTES])
+{
+    char hour[16];
+    struct tm utc;
+    gmtime_r(&(time_t){(time_t)(hour_ms / 1000)}, &utc);
+    strftime(hour, sizeof hour, "%Y%m%d%H", &utc);
+    snprintf(key, REDIS_SINK_KEY_BYTES, "querylog:{%016" PRIx64 "}:%s:%02" PRIx32, server_id, hour, bucket);
+}
+
+static uint64_t monotonic_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* --- commands --- */
+
+static void append(redisContext *link, int argc, const char **argv, const size_t *lengths)
+{
+    /* Fails only without memory, which the missing reply will show. */
+    (void)redisAppendCommandArgv(link, argc, argv, lengths);
+}
+
+static void append_frame(struct redis_sink *sink, const struct frame *frame)
+{
+    char key[REDIS_SINK_KEY_BYTES];
+    char id[48];
+    char expiry[24];
+    redis_sink_key(sink->options.server_id, frame->hour_ms, frame->bucket, key);
+    snprintf(id, sizeof id, "%" PRIu64 "-%" PRIu64, sink->segment.sequence, frame->index);
+    snprintf(expiry, sizeof expiry, "%" PRIu64, frame->hour_ms + sink->options.retention_ms);
+    size_t frame_bytes = sizeof *frame + frame->payload_bytes;
+    append(sink->link, 5, (const char *[]){"XADD", key, id, "f", (const char *)frame},
+           (const size_t[]){4, strlen(key), strlen(id), 1, frame_bytes});
+    append(sink->link, 3, (const char *[]){"PEXPIREAT", key, expiry}, NULL);
+}
+
+/* XADD refuses an id that is not above the stream's last: then the frame is there already. */
+static bool is_stored(const redisReply *added, const redisReply *expiry_set)
+{
+    bool there = added->type == REDIS_REPLY_STRING || added->type == REDIS_REPLY_STATUS ||
+                 (added->type == REDIS_REPLY_ERROR && strstr(added->str, "equal or smaller") != NULL);
+    return there && expiry_set->type == REDIS_REPLY_INTEGER;
+}
+
+/* Keeps the first error reply as the fault's reason. */
+static void note_refusal(const redisReply *reply, struct fault *fault)
+{
+    if (reply->type == REDIS_REPLY_ERROR && fault->status == 0)
+        fault_set(fault, EX_UNAVAILABLE, "Redis refuses the query log: %s", reply->str);
+}
+
+/* The next reply, or NULL and the fault when the connection is lost. */
+static redisReply *next_reply(struct redis_sink *sink, struct fault *fault)
+{
+    void *reply;
+    if (redisGetReply(sink->link, &reply) == REDIS_OK) {
+        note_refusal(reply, fault);
+        return reply;
+    }
+    fault_set(fault, EX_UNAVAILABLE, "Redis is away (%s)", sink->link->errstr);
+    return NULL;
+}
+
+/* True when EXEC's answer says of each frame that it is stored with its expiry. */
+static bool are_stored(const redisReply *exec, unsigned frames, struct fault *fault)
+{
+    if (exec->type != REDIS_REPLY_ARRAY || exec->elements != (size_t)frames * COMMANDS_PER_FRAME)
+        return fault_set(fault, EX_UNAVAILABLE, "Redis gave an unexpected answer");
+    for (unsigned i = 0; i < frames; i++) {
+        const redisReply *added = exec->element[(size_t)i * COMMANDS_PER_FRAME];
+        if (is_stored(added, exec->element[(size_t)i * COMMANDS_PER_FRAME + 1]))
+            continue;
+        note_refusal(added, fault);
+        return false;
+    }
+    return true;
+}
+
+/* Reads `replies` replies and forgets them; false when the connection is lost. */
+static bool skip_replies(struct redis_sink *sink, unsigned replies, struct fault *fault)
+{
+    for (unsigned i = 0; i < replies; i++) {
+        redisReply *reply = next_reply(sink, fault);
+        if (reply == NULL)
+            return false;
+        freeReplyObject(reply);
+    }
+    return true;
+}
+
+/* Lists this server among those who have query logs, so that a reader needs no scan. The list's expiry only
+ * ever moves on with the newest hour; it holds no record. */
+static bool announce(struct redis_sink *sink, uint64_t hour_ms, struct fault *fault)
+{
+    char server[20];
+    char hour[24];
+    char expiry[24];
+    char oldest[24];
+    snprintf(server, sizeof server, "%016" PRIx64, sink->options.server_id);
+    snprintf(hour, sizeof hour, "%" PRIu64, hour_ms);
+    snprintf(expiry, sizeof expiry, "%" PRIu64, hour_ms + sink->options.retention_ms);
+    snprintf(oldest, sizeof oldest, "(%" PRIu64, hour_ms - sink->options.retention_ms);
+    append(sink->link, 1, (const char *[]){"MULTI"}, NULL);
+    append(sink->link, 5, (const char *[]){"ZADD", REDIS_SINK_SERVERS_KEY, "GT", hour, server}, NULL);
+    append(sink->link, 4, (const char *[]){"PEXPIREAT", REDIS_SINK_SERVERS_KEY, expiry, "NX"}, NULL);
+    append(sink->link, 4, (const char *[]){"PEXPIREAT", REDIS_SINK_SERVERS_KEY, expiry, "GT"}, NULL);
+    append(sink->link, 4, (const char *[]){"ZREMRANGEBYSCORE", REDIS_SINK_SERVERS_KEY, "-inf", oldest}, NULL);
+    append(sink->link, 1, (const char *[]){"EXEC"}, NULL);
+    if (!skip_replies(sink, 6, fault))
+        return false;
+    sink->announced_hour = hour_ms;
+    return fault->status == 0;
+}
+
+/* Sends `bytes` bytes of whole frames as one transaction and waits for its answer; `*events` is what was
+ * confirmed. All or none: were a later frame stored without an earlier one, the earlier one's smaller id
+ * could never be added. */
+static bool ship_frames(struct redis_sink *sink, size_t bytes, uint64_t *events, struct fault *fault)
+{
+    unsigned frames = 0;
+    *fault = (struct fault){0};
+    *events = 0;
+    if (sink->announced_hour != sink->segment.hour_ms && !announce(sink, sink->segment.hour_ms, fault))
+        return false;
+    append(sink->link, 1, (const char *[]){"MULTI"}, NULL);
+    for (size_t at = 0; at < bytes; frames++) {
+        const struct frame *frame = (const void *)((const char *)sink->chunk + at);
+        append_frame(sink, frame);
+        *events += frame->events;
+        at += sizeof *frame + frame->payload_bytes;
+    }
+    append(sink->link, 1, (const char *[]){"EXEC"}, NULL);
+    if (!skip_replies(sink, 1 + frames * COMMANDS_PER_FRAME, fault))
+        return false;
+    redisReply *exec = next_reply(sink, fault);
+    bool stored = exec != NULL && fault->status == 0 && are_stored(exec, frames, fault);
+    freeReplyObject(exec);
+    return stored;
+}
+
+/* --- the walk over the segments --- */
+
+static void close_segment(struct redis_sink *sink)
+{
+    close(sink->fd);
+    sink->fd = -1;
+    sink->done_sequence = sink->segment.sequence;
+}
+
+/* The segment will not grow and has no further whole frame: it is shipped, or damaged from here on. */
+static void finish_segment(struct redis_sink *sink)
+{
+    uint64_t unconfirmed = spool_remove(sink->options.spool, sink->segment.sequence);
+    if (sink->offset < sink->segment.bytes) {
+        char line[160];
+        snprintf(line, sizeof line,
+                 "query log segment %" PRIu64 " is damaged: %" PRIu64 " bytes could not be shipped to Redis",
+                 sink->segment.sequence, sink->segment.bytes - sink->offset);
+        sink->options.notice(line);
+    }
+    atomic_fetch_add(&sink->lost, unconfirmed);
+    close_segment(sink);
+}
+
+static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
+{
+    /* The state is taken before the read, so that "closed" means that the read saw all there will ever be. */
+    bool open;
+    struct segment state;
+    if (!spool_next(sink->options.spool, sink->done_sequence, &state, &open))
+        return SHIP_IDLE;
+    if (sink->fd >= 0 && state.sequence != sink->segment.sequence)
+        close_segment(sink); /* it has expired under us */
+    if (sink->fd < 0) {
+        sink->fd = segment_open(spool_folder(sink->options.spool), &state, NULL, fault);
+        sink->offset = SEGMENT_HEADER_BYTES;
+        if (sink->fd < 0) {
+            sink->options.notice(fault->text);
+            atomic_fetch_add(&sink->lost, spool_remove(sink->options.spool, state.sequence));
+            return SHIP_MORE;
+        }
+    }
+    sink->segment = state;
+    uint64_t offset = sink->offset;
+    uint64_t events;
+    size_t bytes = segment_read(sink->fd, &offset, sink->chunk, CHUNK_BYTES);
+    if (bytes == 0) {
+        if (open)
+            return SHIP_IDLE;
+        finish_segment(sink);
+        return SHIP_MORE;
+    }
+    if (!ship_frames(sink, bytes, &events, fault))
+        return SHIP_FAILED;
+    sink->offset = offset;
+    spool_confirm(sink->options.spool, sink->segment.sequence, events);
+    atomic_fetch_add(&sink->stored, events);
+    return SHIP_MORE;
+}
+
+/* --- the thread --- */
+
+static void drop_link(struct redis_sink *sink)
+{
+    redisFree(sink->link);
+    sink->link = NULL;
+    sink->announced_hour = 0;
+    atomic_store(&sink->connected, false);
+}
+
+static void report_failure(struct redis_sink *sink, const struct fault *fault)
+{
+    atomic_fetch_add(&sink->failures, 1);
+    if (sink->backoff_ms == 0) {
+        char line[sizeof fault->text + 80];
+        snprintf(line, sizeof line, "%s; the query log goes to the spool until Redis takes it again", fault->text);
+        sink->options.notice(line);
+    }
+    sink->backoff_ms = sink->backoff_ms == 0 ? BACKOFF_FIRST_MS : sink->backoff_ms * 2;
+    if (sink->backoff_ms > BACKOFF_MAX_MS)
+        sink->backoff_ms = BACKOFF_MAX_MS;
+}
+
+static void report_success(struct redis_sink *sink)
+{
+    if (sink->backoff_ms > 0)
+        sink->options.notice("Redis takes the query log again");
+    sink->backoff_ms = 0;
+}
+
+/* Sleeps in small steps, so that a stop is not kept waiting. */
+static void sleep_unless_stopped(const struct redis_sink *sink, unsigned ms)
+{
+    for (unsigned slept = 0; slept < ms; slept += IDLE_MS) {
+        nanosleep(&(struct timespec){.tv_nsec = IDLE_MS * 1000000L}, NULL);
+        if (atomic_load(&sink->stop))
+            return;
+    }
+}
+
+static bool is_over(const struct redis_sink *sink, bool idle)
+{
+    return atomic_load(&sink->stop) && (idle || monotonic_ms() >= atomic_load(&sink->deadline_ms));
+}
+
+static void *run(void *context)
+{
+    struct redis_sink *sink = context;
+    struct fault fault = {0};
+    bool idle = false;
+    while (!is_over(sink, idle)) {
+        idle = false;
+        if (sink->link == NULL) {
+            sink->link = redis_link_connect(&sink->options.target, &fault);
+            atomic_store(&sink->connected, sink->link != NULL);
+        }
+        enum ship_result result = sink->link == NULL ? SHIP_FAILED : ship_some(sink, &fault);
+        if (result == SHIP_FAILED) {
+            drop_link(sink);
+            report_failure(sink, &fault);
+            if (atomic_load(&sink->stop))
+                break; /* what is left stays in the spool */
+            sleep_unless_stopped(sink, sink->backoff_ms);
+            continue;
+        }
+        report_success(sink);
+        idle = result == SHIP_IDLE;
+        if (idle)
+            sleep_unless_stopped(sink, IDLE_MS);
+    }
+    if (sink->fd >= 0)
+        close(sink->fd);
+    redisFree(sink->link);
+    return NULL;
+}
+
+struct redis_sink *redis_sink_start(const struct redis_sink_options *options, struct fault *fault)
+{
+    struct redis_sink *sink = calloc(1, sizeof *sink);
+    void *chunk = malloc(CHUNK_BYTES);
+    if (sink != NULL && chunk != NULL) {
+        sink->options = *options;
+        sink->chunk = chunk;
+        sink->fd = -1;
+        if (pthread_create(&sink->thread, NULL, run, sink) == 0)
+            return sink;
+    }
+    free(sink);
+    free(chunk);
+    fault_set(fault, EX_OSERR, "cannot start the thread for Redis: out of memory or threads");
+    return NULL;
+}
+
+struct redis_sink_figures redis_sink_stop(struct redis_sink *sink, unsigned patience_ms)
+{
+    atomic_store(&sink->deadline_ms, monotonic_ms() + patience_ms);
+    atomic_store(&sink->stop, true);
+    pthread_join(sink->thread, NULL);
+    struct redis_sink_figures figures = redis_sink_figures(sink);
+    free(sink->chunk);
+    free(sink);
+    return figures;
+}
+
+struct redis_sink_figures redis_sink_figures(const struct redis_sink *sink)
+{
+    return (struct redis_sink_figures){.stored = atomic_load(&sink->stored),
+                                       .lost = atomic_load(&sink->lost),
+                                       .failures = atomic_load(&sink->failures),
+                                       .connected = atomic_load(&sink->connected)};
+}

@@ -1,0 +1,49 @@
+/* The sink: one thread that ships the spool's frames to Redis, in order, each exactly once.
+ *
+ * Keys (persist/QUERYLOG.md): one stream per server, hour and bucket; entry id SEQUENCE-INDEX of the frame, so
+ * that sending a frame again is refused by Redis and harmless; value the frame; expiry absolute, at the
+ * hour's first moment plus the retention, set in the same transaction as the entry.
+ * A frame leaves the spool only after Redis has confirmed it. When Redis is away or refuses, the sink
+ * tries again after 0.2 s, 0.4 s ... 5 s and says so once. It knows nothing of the workers: they never wait for it. */
+#ifndef NUMBERD_PERSIST_QUERYLOG_REDIS_SINK_H
+#define NUMBERD_PERSIST_QUERYLOG_REDIS_SINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "persist/fault.h"
+#include "persist/querylog/redis_link.h"
+#include "persist/querylog/spool.h"
+
+#define REDIS_SINK_SERVERS_KEY "querylog:servers"
+#define REDIS_SINK_KEY_BYTES 64
+
+struct redis_sink;
+
+struct redis_sink_options {
+    struct redis_target target;
+    struct spool *spool;
+    uint64_t server_id;
+    uint64_t retention_ms;
+    void (*notice)(const char *line); /* for the operator; called from the sink's thread */
+};
+
+struct redis_sink_figures {
+    uint64_t stored;   /* events confirmed by Redis */
+    uint64_t lost;     /* events in damaged parts of segments */
+    uint64_t failures; /* tries that Redis did not confirm */
+    bool connected;
+};
+
+struct redis_sink *redis_sink_start(const struct redis_sink_options *options, struct fault *fault);
+
+/* Ships what is left for at most `patience_ms`, ends the thread, frees. The rest stays in the spool. */
+struct redis_sink_figures redis_sink_stop(struct redis_sink *sink, unsigned patience_ms);
+
+struct redis_sink_figures redis_sink_figures(const struct redis_sink *sink);
+
+/* The key of a stream: "querylog:{SERVER}:YYYYMMDDHH:BUCKET". */
+void redis_sink_key(uint64_t server_id, uint64_t hour_ms, uint32_t bucket, char key[static REDIS_SINK_KEY_BYTES]);
+
+#endif

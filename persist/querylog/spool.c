@@ -1,0 +1,330 @@
+/* The spool; see spool.h. */
+#include "persist/querylog/spool.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "persist/durable.h"
+
+#define SEQUENCE_NAME "sequence"
+
+struct spool {
+    struct spool_options options;
+    char *folder;
+    uint64_t next_sequence;
+    /* The open segment; the drain's own. It is the last of the list while fd >= 0. */
+    int fd;
+    uint64_t next_index;
+    /* Under the mutex. */
+    pthread_mutex_t mutex;
+    struct segment *segments;
+    size_t count;
+    size_t capacity;
+    bool last_is_open;
+};
+
+/* --- the sequence number, kept in a file so that it never goes back --- */
+
+static uint64_t read_sequence(const char *folder)
+{
+    char path[PATH_MAX];
+    uint64_t sequence = 0;
+    if ((size_t)snprintf(path, sizeof path, "%s/" SEQUENCE_NAME, folder) >= sizeof path)
+        return 0;
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return 0;
+    if (fscanf(file, "%" SCNu64, &sequence) != 1)
+        sequence = 0;
+    fclose(file);
+    return sequence;
+}
+
+static bool write_sequence(const char *folder, uint64_t sequence, struct fault *fault)
+{
+    char text[32];
+    int length = snprintf(text, sizeof text, "%" PRIu64 "\n", sequence);
+    return durable_write(folder, SEQUENCE_NAME, text, (size_t)length, fault);
+}
+
+/* --- opening --- */
+
+/* Reads a segment found at the start: its good length and, in it, its events. */
+static void examine_segment(const char *folder, struct segment *segment, void *buffer, size_t room)
+{
+    struct fault ignored; /* a file that cannot be read counts as empty and goes when it expires */
+    int fd = segment_open(folder, segment, NULL, &ignored);
+    uint64_t offset = SEGMENT_HEADER_BYTES;
+    size_t whole;
+    while (fd >= 0 && (whole = segment_read(fd, &offset, buffer, room)) > 0) {
+        for (size_t at = 0; at < whole;) {
+            const struct frame *frame = (const void *)((const char *)buffer + at);
+            segment->events += frame->events;
+            at += sizeof *frame + frame->payload_bytes;
+        }
+    }
+    segment->bytes = offset;
+    if (fd >= 0)
+        close(fd);
+}
+
+static bool examine_segments(struct spool *spool, struct fault *fault)
+{
+    size_t room = 1 << 20;
+    void *buffer = malloc(room);
+    if (buffer == NULL)
+        return fault_set(fault, EX_OSERR, "out of memory for reading the query log");
+    for (size_t i = 0; i < spool->count; i++)
+        examine_segment(spool->folder, &spool->segments[i], buffer, room);
+    free(buffer);
+    return true;
+}
+
+struct spool *spool_open(const struct spool_options *options, struct fault *fault)
+{
+    struct spool *spool = calloc(1, sizeof *spool);
+    char *folder = strdup(options->folder);
+    if (spool == NULL || folder == NULL) {
+        free(spool);
+        free(folder);
+        fault_set(fault, EX_OSERR, "out of memory");
+        return NULL;
+    }
+    *spool = (struct spool){.options = *options, .folder = folder, .fd = -1};
+    spool->options.folder = folder;
+    pthread_mutex_init(&spool->mutex, NULL);
+    if (!segment_list(folder, &spool->segments, &spool->count, fault) ||
+        (options->is_queue && !examine_segments(spool, fault))) {
+        spool_close(spool);
+        return NULL;
+    }
+    spool->capacity = spool->count;
+    spool->next_sequence = read_sequence(folder) + 1;
+    if (spool->count > 0 && spool->segments[spool->count - 1].sequence >= spool->next_sequence)
+        spool->next_sequence = spool->segments[spool->count - 1].sequence + 1;
+    return spool;
+}
+
+void spool_close(struct spool *spool)
+{
+    if (spool == NULL)
+        return;
+    spool_seal(spool);
+    pthread_mutex_destroy(&spool->mutex);
+    free(spool->segments);
+    free(spool->folder);
+    free(spool);
+}
+
+/* --- the drain's side --- */
+
+void spool_seal(struct spool *spool)
+{
+    if (spool->fd >= 0)
+        close(spool->fd);
+    spool->fd = -1;
+    pthread_mutex_lock(&spool->mutex);
+    spool->last_is_open = false;
+    pthread_mutex_unlock(&spool->mutex);
+}
+
+/* Makes room for one more in the list; the mutex is held. */
+static bool reserve_entry(struct spool *spool)
+{
+    if (spool->count < spool->capacity)
+        return true;
+    size_t capacity = spool->capacity == 0 ? 64 : spool->capacity * 2;
+    struct segment *grown = realloc(spool->segments, capacity * sizeof *grown);
+    if (grown == NULL)
+        return false;
+    spool->segments = grown;
+    spool->capacity = capacity;
+    return true;
+}
+
+static bool begin_segment(struct spool *spool, uint64_t hour_ms, struct fault *fault)
+{
+    struct segment segment = {.sequence = spool->next_sequence, .hour_ms = hour_ms, .bytes = SEGMENT_HEADER_BYTES};
+    if (!write_sequence(spool->folder, segment.sequence, fault))
+        return false;
+    int fd = segment_create(spool->folder, &segment, spool->options.server_id, fault);
+    if (fd < 0)
+        return false;
+    pthread_mutex_lock(&spool->mutex);
+    bool listed = reserve_entry(spool);
+    if (listed) {
+        spool->segments[spool->count++] = segment;
+        spool->last_is_open = true;
+    }
+    pthread_mutex_unlock(&spool->mutex);
+    if (!listed) {
+        close(fd);
+        segment_remove(spool->folder, &segment);
+        return fault_set(fault, EX_OSERR, "out of memory for the list of query log segments");
+    }
+    spool->next_sequence++;
+    spool->fd = fd;
+    spool->next_index = 1;
+    return true;
+}
+
+/* Appends all bytes or none: what a failed write left is cut off again. */
+static bool write_whole(struct spool *spool, const void *bytes, size_t length, uint64_t offset, struct fault *fault)
+{
+    size_t done = 0;
+    while (done < length) {
+        ssize_t wrote = pwrite(spool->fd, (const char *)bytes + done, length - done, (off_t)(offset + done));
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote <= 0) {
+            int error = errno;
+            if (ftruncate(spool->fd, (off_t)offset) != 0)
+                error = errno;
+            return fault_set(fault, EX_IOERR, "cannot write the query log in %s: %s; free space or repair the disk",
+                             spool->folder, strerror(error));
+        }
+        done += (size_t)wrote;
+    }
+    return true;
+}
+
+/* The open segment as it is listed; the drain is the only one who changes it. */
+static struct segment open_segment(struct spool *spool)
+{
+    pthread_mutex_lock(&spool->mutex);
+    struct segment segment = spool->segments[spool->count - 1];
+    pthread_mutex_unlock(&spool->mutex);
+    return segment;
+}
+
+static bool is_beyond_cap(struct spool *spool, size_t more)
+{
+    struct spool_figures figures;
+    spool_figures(spool, &figures);
+    return figures.bytes + more > spool->options.bytes_max;
+}
+
+bool spool_append(struct spool *spool, struct frame *frame, struct fault *fault)
+{
+    size_t bytes = sizeof *frame + frame->payload_bytes;
+    if (is_beyond_cap(spool, bytes))
+        return fault_set(fault, EX_UNAVAILABLE,
+                         "the query log in %s has reached its cap of %" PRIu64
+                         " bytes; raise --query-log-bytes or bring Redis back",
+                         spool->folder, spool->options.bytes_max);
+    if (spool->fd >= 0) {
+        struct segment segment = open_segment(spool);
+        if (segment.hour_ms != frame->hour_ms || segment.bytes >= spool->options.segment_bytes)
+            spool_seal(spool);
+    }
+    if (spool->fd < 0 && !begin_segment(spool, frame->hour_ms, fault))
+        return false;
+    frame->index = spool->next_index;
+    frame_seal(frame);
+    if (!write_whole(spool, frame, bytes, open_segment(spool).bytes, fault))
+        return false;
+    spool->next_index++;
+    pthread_mutex_lock(&spool->mutex);
+    spool->segments[spool->count - 1].bytes += bytes;
+    if (spool->options.is_queue)
+        spool->segments[spool->count - 1].events += frame->events;
+    pthread_mutex_unlock(&spool->mutex);
+    return true;
+}
+
+/* Removes entry `i` and its file; the mutex is held. */
+static uint64_t drop_entry(struct spool *spool, size_t i)
+{
+    uint64_t events = spool->segments[i].events;
+    segment_remove(spool->folder, &spool->segments[i]);
+    memmove(&spool->segments[i], &spool->segments[i + 1], (spool->count - i - 1) * sizeof *spool->segments);
+    spool->count--;
+    return events;
+}
+
+uint64_t spool_expire(struct spool *spool, uint64_t now_ms)
+{
+    uint64_t events = 0;
+    if (spool->fd >= 0 && open_segment(spool).hour_ms + spool->options.retention_ms <= now_ms)
+        spool_seal(spool);
+    pthread_mutex_lock(&spool->mutex);
+    for (size_t i = 0; i < spool->count;) {
+        if (spool->segments[i].hour_ms + spool->options.retention_ms <= now_ms)
+            events += drop_entry(spool, i);
+        else
+            i++;
+    }
+    pthread_mutex_unlock(&spool->mutex);
+    return events;
+}
+
+/* --- the sink's side --- */
+
+const char *spool_folder(const struct spool *spool)
+{
+    return spool->folder;
+}
+
+bool spool_next(struct spool *spool, uint64_t after, struct segment *segment, bool *open)
+{
+    bool found = false;
+    pthread_mutex_lock(&spool->mutex);
+    for (size_t i = 0; i < spool->count && !found; i++) {
+        if (spool->segments[i].sequence > after) {
+            *segment = spool->segments[i];
+            *open = spool->last_is_open && i == spool->count - 1;
+            found = true;
+        }
+    }
+    pthread_mutex_unlock(&spool->mutex);
+    return found;
+}
+
+/* The entry of this sequence or NULL; the mutex is held. */
+static struct segment *find_entry(struct spool *spool, uint64_t sequence)
+{
+    for (size_t i = 0; i < spool->count; i++)
+        if (spool->segments[i].sequence == sequence)
+            return &spool->segments[i];
+    return NULL;
+}
+
+void spool_confirm(struct spool *spool, uint64_t sequence, uint64_t events)
+{
+    pthread_mutex_lock(&spool->mutex);
+    struct segment *segment = find_entry(spool, sequence);
+    if (segment != NULL)
+        segment->events -= events < segment->events ? events : segment->events;
+    pthread_mutex_unlock(&spool->mutex);
+}
+
+uint64_t spool_remove(struct spool *spool, uint64_t sequence)
+{
+    pthread_mutex_lock(&spool->mutex);
+    const struct segment *segment = find_entry(spool, sequence);
+    uint64_t events = segment == NULL ? 0 : drop_entry(spool, (size_t)(segment - spool->segments));
+    pthread_mutex_unlock(&spool->mutex);
+    return events;
+}
+
+void spool_figures(struct spool *spool, struct spool_figures *figures)
+{
+    *figures = (struct spool_figures){0};
+    pthread_mutex_lock(&spool->mutex);
+    figures->segments = spool->count;
+    for (size_t i = 0; i < spool->count; i++) {
+        const struct segment *segment = &spool->segments[i];
+        figures->bytes += segment->bytes;
+        figures->events += segment->events;
+        if (figures->oldest_hour_ms == 0 || segment->hour_ms < figures->oldest_hour_ms)
+            figures->oldest_hour_ms = segment->hour_ms;
+    }
+    pthread_mutex_unlock(&spool->mutex);
+}

@@ -1,0 +1,66 @@
+/* The spool: the segments on disk, written by the drain and, with Redis, emptied by the sink.
+ *
+ * Without Redis the spool is the query log itself and segments go when they expire. With Redis it is the
+ * queue: a segment goes when all its frames were confirmed. Either way a segment is removed once its hour's
+ * first moment is `retention_ms` old, so nothing in it outlives the retention.
+ *
+ * Threads: append and expire from the drain thread, the reading functions from the sink thread, the figures
+ * from any; the list is under one mutex, never held across I/O but for creation and removal of a file. */
+#ifndef NUMBERD_PERSIST_QUERYLOG_SPOOL_H
+#define NUMBERD_PERSIST_QUERYLOG_SPOOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "persist/fault.h"
+#include "persist/querylog/frame.h"
+#include "persist/querylog/segment.h"
+
+struct spool;
+
+struct spool_options {
+    const char *folder;
+    uint64_t server_id;
+    uint64_t retention_ms;
+    uint64_t bytes_max;     /* appends that would go beyond are refused */
+    uint64_t segment_bytes; /* a new file is begun at this size */
+    bool is_queue;          /* Redis is the log: events count until they are confirmed there */
+};
+
+struct spool_figures {
+    uint64_t segments;
+    uint64_t bytes;
+    uint64_t events; /* of a queue: not yet confirmed; else 0 */
+    uint64_t oldest_hour_ms; /* 0 when there is none */
+};
+
+/* Reads the folder; of a queue also the segments found in it, so that their events are known. */
+struct spool *spool_open(const struct spool_options *options, struct fault *fault);
+void spool_close(struct spool *spool);
+
+/* Appends one frame: sets its index, seals it, writes it. False and the fault when the cap is reached or the
+ * disk refuses; nothing of the frame is then in the file, and the same frame may be tried again. */
+bool spool_append(struct spool *spool, struct frame *frame, struct fault *fault);
+
+/* Closes the open segment, so that the sink can finish it. */
+void spool_seal(struct spool *spool);
+
+/* Removes what is past its time at `now_ms`; returns the events that were never confirmed (0 if no queue). */
+uint64_t spool_expire(struct spool *spool, uint64_t now_ms);
+
+/* Where the segments lie; valid until spool_close. */
+const char *spool_folder(const struct spool *spool);
+
+/* The first segment with a sequence above `after`; false when there is none. `*open`: it may still grow. */
+bool spool_next(struct spool *spool, uint64_t after, struct segment *segment, bool *open);
+
+/* Says that so many more of the segment's events are safe in Redis. */
+void spool_confirm(struct spool *spool, uint64_t sequence, uint64_t events);
+
+/* Forgets and removes a segment that was shipped; returns the events in it that were never confirmed. */
+uint64_t spool_remove(struct spool *spool, uint64_t sequence);
+
+void spool_figures(struct spool *spool, struct spool_figures *figures);
+
+#endif

@@ -1,0 +1,109 @@
+/* Network addresses as text; see address.h. */
+#include "server/address.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BACKLOG 4096
+
+/* Splits "HOST:PORT"; the port stays as the default when there is none. False when it has no such form. */
+static bool split(const char *text, char host[256], char port[8])
+{
+    const char *host_end;
+    const char *colon;
+    if (text[0] == '[') {
+        text++;
+        host_end = strchr(text, ']');
+        if (host_end == NULL || (host_end[1] != '\0' && host_end[1] != ':'))
+            return false;
+        colon = host_end[1] == ':' ? host_end + 1 : NULL;
+    } else {
+        colon = strrchr(text, ':');
+        host_end = colon == NULL ? text + strlen(text) : colon;
+    }
+    size_t host_length = (size_t)(host_end - text);
+    if (host_length == 0 || host_length >= 256 || (colon != NULL && (colon[1] == '\0' || strlen(colon + 1) > 5)))
+        return false;
+    memcpy(host, text, host_length);
+    host[host_length] = '\0';
+    if (colon != NULL)
+        strcpy(port, colon + 1);
+    return true;
+}
+
+bool address_parse(const char *text, uint16_t default_port, struct address *address, char *error, size_t error_bytes)
+{
+    char host[256];
+    char port[8];
+    snprintf(port, sizeof port, "%u", default_port);
+    if (!split(text, host, port) || strspn(port, "0123456789") != strlen(port) || strtoul(port, NULL, 10) > 65535) {
+        snprintf(error, error_bytes, "\"%s\" is no address: write HOST:PORT, with an IPv6 host in [ ]", text);
+        return false;
+    }
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    struct addrinfo *found = NULL;
+    int result = getaddrinfo(host, port, &hints, &found);
+    if (result != 0) {
+        snprintf(error, error_bytes, "cannot resolve \"%s\": %s", host, gai_strerror(result));
+        return false;
+    }
+    memcpy(&address->storage, found->ai_addr, found->ai_addrlen);
+    address->length = found->ai_addrlen;
+    freeaddrinfo(found);
+    return true;
+}
+
+void address_format(const struct address *address, char text[static ADDRESS_TEXT_BYTES])
+{
+    char host[INET6_ADDRSTRLEN] = "?";
+    const struct sockaddr *any = (const struct sockaddr *)&address->storage;
+    char port[8] = "?";
+    getnameinfo(any, address->length, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
+    snprintf(text, ADDRESS_TEXT_BYTES, any->sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+void address_ip(const struct sockaddr_storage *storage, uint8_t ip[static 16])
+{
+    memset(ip, 0, 16);
+    if (storage->ss_family == AF_INET6) {
+        memcpy(ip, &((const struct sockaddr_in6 *)storage)->sin6_addr, 16);
+    } else if (storage->ss_family == AF_INET) {
+        ip[10] = ip[11] = 0xff;
+        memcpy(ip + 12, &((const struct sockaddr_in *)storage)->sin_addr, 4);
+    }
+}
+
+void address_format_ip(const uint8_t ip[static 16], char text[static ADDRESS_TEXT_BYTES])
+{
+    struct in6_addr address;
+    memcpy(&address, ip, sizeof address);
+    if (IN6_IS_ADDR_V4MAPPED(&address))
+        inet_ntop(AF_INET, ip + 12, text, ADDRESS_TEXT_BYTES);
+    else
+        inet_ntop(AF_INET6, &address, text, ADDRESS_TEXT_BYTES);
+}
+
+int address_listen(const struct address *address, char *error, size_t error_bytes)
+{
+    const struct sockaddr *any = (const struct sockaddr *)&address->storage;
+    int one = 1;
+    int fd = socket(any->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
+        bind(fd, any, address->length) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    char text[ADDRESS_TEXT_BYTES];
+    int problem = errno;
+    address_format(address, text);
+    snprintf(error, error_bytes, "cannot listen on %s: %s; %s", text, strerror(problem),
+             problem == EADDRINUSE ? "stop what listens there or choose another port"
+                                   : "choose an address of this machine and a port you may use");
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}

@@ -1,0 +1,30 @@
+/* Network addresses as text: "HOST:PORT", "[IPv6]:PORT", "HOST" with a default port; and IPs as 16 bytes.
+ * Functions that resolve names may block on the resolver. Errors are one line in the caller's buffer. */
+#ifndef NUMBERD_SERVER_ADDRESS_H
+#define NUMBERD_SERVER_ADDRESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#define ADDRESS_TEXT_BYTES 64
+
+struct address {
+    struct sockaddr_storage storage;
+    socklen_t length;
+};
+
+bool address_parse(const char *text, uint16_t default_port, struct address *address, char *error, size_t error_bytes);
+
+/* "IP:PORT" or "[IP]:PORT". */
+void address_format(const struct address *address, char text[static ADDRESS_TEXT_BYTES]);
+
+/* The IP in 16 bytes, IPv4 as ::ffff:a.b.c.d; all zero for what is no IP. And back to text: IPv4 dotted. */
+void address_ip(const struct sockaddr_storage *storage, uint8_t ip[static 16]);
+void address_format_ip(const uint8_t ip[static 16], char text[static ADDRESS_TEXT_BYTES]);
+
+/* A listening, non-blocking socket, or -1 and the error. */
+int address_listen(const struct address *address, char *error, size_t error_bytes);
+
+#endif

@@ -1,0 +1,283 @@
+/* A blocking client of numberd; see client.h. */
+#include "server/client.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "server/address.h"
+
+struct client {
+    int fd;
+    unsigned timeout_ms;
+    uint32_t next_id;
+    uint32_t awaited_id;
+    uint8_t *out;
+    size_t out_bytes;
+    size_t out_capacity;
+    uint8_t *in; /* WIRE_REPLY_BYTES_MAX */
+    size_t in_start;
+    size_t in_end;
+    char error[256];
+};
+
+static bool fail(struct client *client, const char *what)
+{
+    snprintf(client->error, sizeof client->error, "%s", what);
+    return false;
+}
+
+static bool fail_errno(struct client *client, const char *what)
+{
+    snprintf(client->error, sizeof client->error, "%s: %s", what, strerror(errno));
+    return false;
+}
+
+/* --- connecting --- */
+
+/* Connects within the time, since a blocking connect may take minutes. */
+static bool connect_socket(struct client *client, const struct address *address)
+{
+    const struct sockaddr *any = (const struct sockaddr *)&address->storage;
+    int one = 1;
+    client->fd = socket(any->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (client->fd < 0)
+        return fail_errno(client, "cannot make a socket");
+    setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (connect(client->fd, any, address->length) != 0) {
+        int error = errno;
+        socklen_t size = sizeof error;
+        struct pollfd writable = {.fd = client->fd, .events = POLLOUT};
+        if (error == EINPROGRESS && poll(&writable, 1, (int)client->timeout_ms) == 1)
+            getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+        else if (error == EINPROGRESS)
+            error = ETIMEDOUT;
+        errno = error;
+        if (error != 0)
+            return fail_errno(client, "cannot connect");
+    }
+    return true;
+}
+
+static bool wait_for(struct client *client, short events)
+{
+    struct pollfd ready = {.fd = client->fd, .events = events};
+    int count;
+    do
+        count = poll(&ready, 1, (int)client->timeout_ms);
+    while (count < 0 && errno == EINTR);
+    if (count == 0)
+        return fail(client, "the server did not answer in time");
+    return count > 0 || fail_errno(client, "cannot wait for the server");
+}
+
+static uint8_t *reserve_out(struct client *client, uint32_t bytes)
+{
+    if (client->out_capacity - client->out_bytes < bytes) {
+        size_t capacity = client->out_bytes + bytes + 4096;
+        uint8_t *grown = realloc(client->out, capacity);
+        if (grown == NULL) {
+            fail(client, "out of memory");
+            return NULL;
+        }
+        client->out = grown;
+        client->out_capacity = capacity;
+    }
+    uint8_t *room = client->out + client->out_bytes;
+    client->out_bytes += bytes;
+    return room;
+}
+
+static bool say_hello(struct client *client, const char *token)
+{
+    struct wire_reply reply;
+    struct wire_hello_reply hello;
+    size_t token_bytes = token == NULL ? 0 : strlen(token);
+    if (token_bytes > WIRE_TOKEN_BYTES_MAX)
+        return fail(client, "the token is longer than 255 bytes");
+    uint8_t *room = reserve_out(client, wire_request_bytes(WIRE_HELLO, 0, (uint32_t)token_bytes));
+    if (room == NULL)
+        return false;
+    wire_encode_hello(room, client->next_id++, token, (uint16_t)token_bytes);
+    return client_finish(client, &reply) &&
+           (wire_get_hello_reply(&reply, &hello) || fail(client, "the server's hello is malformed"));
+}
+
+struct client *client_connect(const struct client_options *options, char *error, size_t error_bytes)
+{
+    struct address address;
+    char text[ADDRESS_TEXT_BYTES];
+    if (!address_parse(options->server, WIRE_PORT_DEFAULT, &address, error, error_bytes))
+        return NULL;
+    struct client *client = calloc(1, sizeof *client);
+    uint8_t *in = malloc(WIRE_REPLY_BYTES_MAX);
+    if (client == NULL || in == NULL) {
+        free(client);
+        free(in);
+        snprintf(error, error_bytes, "out of memory");
+        return NULL;
+    }
+    client->fd = -1;
+    client->in = in;
+    client->next_id = client->awaited_id = 1;
+    client->timeout_ms = options->timeout_ms == 0 ? CLIENT_TIMEOUT_MS_DEFAULT : options->timeout_ms;
+    if (!connect_socket(client, &address) || !say_hello(client, options->token)) {
+        address_format(&address, text);
+        snprintf(error, error_bytes, "%s: %s; is numberd running there (--server)?", text, client->error);
+        client_close(client);
+        return NULL;
+    }
+    return client;
+}
+
+void client_close(struct client *client)
+{
+    if (client == NULL)
+        return;
+    if (client->fd >= 0)
+        close(client->fd);
+    free(client->out);
+    free(client->in);
+    free(client);
+}
+
+const char *client_error(const struct client *client)
+{
+    return client->error;
+}
+
+/* --- sending --- */
+
+bool client_send_numbers(struct client *client, enum wire_type type, const struct wire_origin *origin,
+                         const uint64_t *numbers, uint16_t count)
+{
+    uint8_t flags = origin == NULL ? 0 : WIRE_FLAG_ORIGIN;
+    uint8_t *room = reserve_out(client, wire_request_bytes((uint8_t)type, flags, count));
+    if (room == NULL)
+        return false;
+    wire_encode_numbers(room, (uint8_t)type, client->next_id++, origin, numbers, count);
+    return true;
+}
+
+bool client_send_register(struct client *client, const struct client_registration *registrations, uint16_t count)
+{
+    uint8_t *room = reserve_out(client, wire_request_bytes(WIRE_REGISTER, 0, count));
+    if (room == NULL)
+        return false;
+    wire_encode_header(room, WIRE_REGISTER, 0, client->next_id++, count);
+    room += WIRE_REQUEST_HEADER_BYTES;
+    for (size_t i = 0; i < count; i++, room += WIRE_REGISTER_BYTES)
+        wire_put_register_entry(room, registrations[i].number, registrations[i].account, registrations[i].flags);
+    return true;
+}
+
+bool client_send_move(struct client *client, uint64_t from, uint64_t to)
+{
+    uint8_t *room = reserve_out(client, wire_request_bytes(WIRE_MOVE, 0, 1));
+    if (room == NULL)
+        return false;
+    wire_encode_header(room, WIRE_MOVE, 0, client->next_id++, 1);
+    wire_put_u64(room + WIRE_REQUEST_HEADER_BYTES, from);
+    wire_put_u64(room + WIRE_REQUEST_HEADER_BYTES + 8, to);
+    return true;
+}
+
+bool client_send_plain(struct client *client, enum wire_type type)
+{
+    uint8_t *room = reserve_out(client, wire_request_bytes((uint8_t)type, 0, 0));
+    if (room == NULL)
+        return false;
+    wire_encode_plain(room, (uint8_t)type, client->next_id++);
+    return true;
+}
+
+bool client_flush(struct client *client)
+{
+    size_t done = 0;
+    while (done < client->out_bytes) {
+        ssize_t sent = send(client->fd, client->out + done, client->out_bytes - done, MSG_NOSIGNAL);
+        if (sent >= 0)
+            done += (size_t)sent;
+        else if (errno == EAGAIN && !wait_for(client, POLLOUT))
+            return false;
+        else if (errno != EAGAIN && errno != EINTR)
+            return fail_errno(client, "the connection to the server broke");
+    }
+    client->out_bytes = 0;
+    return true;
+}
+
+/* --- receiving --- */
+
+static bool read_more(struct client *client)
+{
+    if (client->in_start > 0) {
+        memmove(client->in, client->in + client->in_start, client->in_end - client->in_start);
+        client->in_end -= client->in_start;
+        client->in_start = 0;
+    }
+    for (;;) {
+        ssize_t got = recv(client->fd, client->in + client->in_end, WIRE_REPLY_BYTES_MAX - client->in_end, 0);
+        if (got > 0) {
+            client->in_end += (size_t)got;
+            return true;
+        }
+        if (got == 0)
+            return fail(client, "the server closed the connection");
+        if (errno == EAGAIN && !wait_for(client, POLLIN))
+            return false;
+        if (errno != EAGAIN && errno != EINTR)
+            return fail_errno(client, "the connection to the server broke");
+    }
+}
+
+bool client_receive(struct client *client, struct wire_reply *reply)
+{
+    enum wire_state state;
+    while ((state = wire_decode_reply(client->in + client->in_start, client->in_end - client->in_start, reply)) ==
+           WIRE_INCOMPLETE)
+        if (!read_more(client))
+            return false;
+    if (state == WIRE_MALFORMED)
+        return fail(client, "the server's reply is malformed: is it numberd that listens there?");
+    client->in_start += reply->frame_bytes;
+    if (reply->code == WIRE_GOING_AWAY && reply->request_id == 0)
+        return fail(client, "the server is stopping");
+    if (reply->request_id != client->awaited_id++)
+        return fail(client, "the server's reply is out of order");
+    return true;
+}
+
+bool client_finish(struct client *client, struct wire_reply *reply)
+{
+    if (!client_flush(client) || !client_receive(client, reply))
+        return false;
+    if (reply->code == WIRE_OK)
+        return true;
+    snprintf(client->error, sizeof client->error, "%s (%.*s)", wire_code_text(reply->code), (int)reply->body_bytes,
+             (const char *)reply->body);
+    return false;
+}
+
+bool client_lookup(struct client *client, const uint64_t *numbers, uint16_t count, uint8_t *statuses)
+{
+    struct wire_reply reply;
+    if (!client_send_numbers(client, WIRE_LOOKUP, NULL, numbers, count) || !client_finish(client, &reply))
+        return false;
+    if (reply.count != count)
+        return fail(client, "the server answered another number of numbers than asked");
+    memcpy(statuses, reply.body, count);
+    return true;
+}
+
+bool client_goodbye(struct client *client)
+{
+    struct wire_reply reply;
+    return client_send_plain(client, WIRE_GOODBYE) && client_finish(client, &reply);
+}

@@ -1,0 +1,68 @@
+/* A blocking client of numberd: connect, ask, and pipeline.
+ *
+ * One client, one connection, one thread at a time. Requests may be sent ahead of their replies (send_*
+ * buffers, flush writes); replies come in the order of the requests. The server stops reading from a client
+ * that does not read its replies, so keep fewer than CLIENT_OUTSTANDING_BYTES_MAX unanswered.
+ * A failing function returns false and client_error says why; the connection is then of no more use.
+ *
+ *     struct client *client = client_connect(&(struct client_options){.server = "127.0.0.1:4164"}, error, sizeof error);
+ *     uint8_t statuses[2];
+ *     if (client_lookup(client, numbers, 2, statuses)) ...
+ *     client_close(client);
+ */
+#ifndef NUMBERD_SERVER_CLIENT_H
+#define NUMBERD_SERVER_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/wire.h"
+
+#define CLIENT_OUTSTANDING_BYTES_MAX (1u << 20)
+#define CLIENT_TIMEOUT_MS_DEFAULT 5000
+
+struct client;
+
+struct client_options {
+    const char *server;   /* HOST:PORT, HOST, [IPv6]:PORT */
+    const char *token;    /* NULL: none */
+    unsigned timeout_ms;  /* for connecting and for each wait; 0: the default */
+};
+
+struct client_registration {
+    uint64_t number;
+    uint64_t account;
+    uint8_t flags;
+};
+
+/* Connects and says hello. NULL and the error on failure. */
+struct client *client_connect(const struct client_options *options, char *error, size_t error_bytes);
+
+/* Closes at once; client_goodbye first is the orderly way. Frees. */
+void client_close(struct client *client);
+
+const char *client_error(const struct client *client);
+
+/* --- pipelining --- */
+
+/* Buffer one request; `origin` may be NULL. */
+bool client_send_numbers(struct client *client, enum wire_type type, const struct wire_origin *origin,
+                         const uint64_t *numbers, uint16_t count);
+bool client_send_register(struct client *client, const struct client_registration *registrations, uint16_t count);
+bool client_send_move(struct client *client, uint64_t from, uint64_t to);
+bool client_send_plain(struct client *client, enum wire_type type);
+bool client_flush(struct client *client);
+
+/* The next reply, whatever its code; its body lives until the next call on this client. */
+bool client_receive(struct client *client, struct wire_reply *reply);
+
+/* --- one at a time --- */
+
+/* Sends what is buffered, waits for one reply and wants code OK. */
+bool client_finish(struct client *client, struct wire_reply *reply);
+
+bool client_lookup(struct client *client, const uint64_t *numbers, uint16_t count, uint8_t *statuses);
+bool client_goodbye(struct client *client);
+
+#endif

@@ -1,0 +1,265 @@
+/* The configuration of numberd; see config.h. */
+#include "server/config.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include <ini.h>
+
+#include "persist/querylog/querylog.h"
+
+enum kind { KIND_TEXT, KIND_INTEGER, KIND_BYTES, KIND_CHOICE };
+
+/* One setting: a flag and a key of the file. */
+struct setting {
+    const char *name;
+    const char *argument;
+    const char *help;
+    enum kind kind;
+    size_t offset;
+    uint64_t min;
+    uint64_t max;
+    const char *choices[2]; /* KIND_CHOICE: what sets the bool to false, and to true */
+};
+
+static const struct setting settings[] = {
+    {"data-dir", "DIR", "registrations and query log (default numberd-data)", KIND_TEXT,
+     offsetof(struct config, data_dir), 0, 0, {0}},
+    {"listen", "ADDRESS", "lookup port (default 127.0.0.1:4164)", KIND_TEXT, offsetof(struct config, listen), 0, 0, {0}},
+    {"stats-listen", "ADDRESS", "stats port, HTTP (default 127.0.0.1:4165)", KIND_TEXT,
+     offsetof(struct config, stats_listen), 0, 0, {0}},
+    {"threads", "N", "worker threads, 1 to 64 (default: processors less one, at least 1)", KIND_INTEGER,
+     offsetof(struct config, threads), 1, 64, {0}},
+    {"connections-max", "N", "connections at once (default 20000)", KIND_INTEGER,
+     offsetof(struct config, connections_max), 1, 1000000, {0}},
+    {"redis", "URL", "query log to Redis: redis://HOST:PORT/DB or unix:///PATH (default: segments in the data directory)",
+     KIND_TEXT, offsetof(struct config, redis), 0, 0, {0}},
+    {"query-log-full", "drop|refuse", "when the query log takes no more: drop the events and count them, or refuse "
+     "lookups (default drop)", KIND_CHOICE, offsetof(struct config, refuse_when_log_full), 0, 0, {"drop", "refuse"}},
+    {"query-log-bytes", "SIZE", "cap of the query log's segments on disk, K M G T allowed (default 16G)", KIND_BYTES,
+     offsetof(struct config, query_log_bytes), 1 << 20, UINT64_C(1) << 50, {0}},
+    {"retention-hours", "N", "life of a query event, 2 to 720 (default 720: 30 days)", KIND_INTEGER,
+     offsetof(struct config, retention_hours), QUERYLOG_RETENTION_HOURS_MIN, QUERYLOG_RETENTION_HOURS_MAX, {0}},
+    {"cache-seconds", "N", "how long clients may keep an answer (default 300)", KIND_INTEGER,
+     offsetof(struct config, cache_seconds), 0, 86400, {0}},
+    {"token-file", "FILE", "clients must show one of these tokens: PRINCIPAL TOKEN a line (default: none needed)",
+     KIND_TEXT, offsetof(struct config, token_file), 0, 0, {0}},
+    {"accounts", "yes|no", "keep account ids, 8 bytes a number (default yes)", KIND_CHOICE,
+     offsetof(struct config, accounts), 0, 0, {"no", "yes"}},
+    {"drain-seconds", "N", "patience with clients and Redis at the stop (default 5)", KIND_INTEGER,
+     offsetof(struct config, drain_seconds), 0, 600, {0}},
+};
+
+#define SETTING_COUNT (sizeof settings / sizeof settings[0])
+
+/* --- values --- */
+
+static bool parse_integer(const char *text, bool with_unit, uint64_t *value)
+{
+    char *end;
+    errno = 0;
+    if (text[0] < '0' || text[0] > '9')
+        return false;
+    *value = strtoull(text, &end, 10);
+    if (errno != 0)
+        return false;
+    static const char units[] = "KMGT";
+    const char *unit = with_unit && *end != '\0' ? strchr(units, *end) : NULL;
+    if (unit != NULL) {
+        unsigned shift = 10 * (unsigned)(unit - units + 1);
+        if (*value > UINT64_MAX >> shift)
+            return false;
+        *value <<= shift;
+        end++;
+    }
+    return *end == '\0';
+}
+
+/* Sets the field; false when the value is not one of the setting's. */
+static bool assign(struct config *config, const struct setting *setting, const char *value)
+{
+    void *field = (char *)config + setting->offset;
+    uint64_t number;
+    switch (setting->kind) {
+    case KIND_TEXT: {
+        char *copy = value[0] == '\0' ? NULL : strdup(value);
+        if (copy == NULL)
+            return false;
+        free(*(char **)field);
+        *(char **)field = copy;
+        return true;
+    }
+    case KIND_INTEGER:
+    case KIND_BYTES:
+        if (!parse_integer(value, setting->kind == KIND_BYTES, &number) || number < setting->min ||
+            number > setting->max)
+            return false;
+        *(uint64_t *)field = number;
+        return true;
+    case KIND_CHOICE:
+        *(bool *)field = strcmp(value, setting->choices[1]) == 0;
+        return *(bool *)field || strcmp(value, setting->choices[0]) == 0;
+    }
+    return false;
+}
+
+static bool refuse_value(const struct setting *setting, const char *where, const char *value, struct fault *fault)
+{
+    if (setting->kind == KIND_INTEGER || setting->kind == KIND_BYTES)
+        return fault_set(fault, EX_USAGE, "%s: %s is \"%s\", but must be an integer from %llu to %llu", where,
+                         setting->name, value, (unsigned long long)setting->min, (unsigned long long)setting->max);
+    return fault_set(fault, EX_USAGE, "%s: %s is \"%s\", but must be %s", where, setting->name, value,
+                     setting->argument);
+}
+
+static const struct setting *find_setting(const char *name)
+{
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        if (strcmp(settings[i].name, name) == 0)
+            return &settings[i];
+    return NULL;
+}
+
+static bool set_defaults(struct config *config, struct fault *fault)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    *config = (struct config){.data_dir = strdup("numberd-data"),
+                              .listen = strdup("127.0.0.1:4164"),
+                              .stats_listen = strdup("127.0.0.1:4165"),
+                              .threads = processors > 65 ? 64 : processors > 2 ? (uint64_t)processors - 1 : 1,
+                              .connections_max = 20000,
+                              .cache_seconds = 300,
+                              .retention_hours = QUERYLOG_RETENTION_HOURS_MAX,
+                              .query_log_bytes = UINT64_C(16) << 30,
+                              .drain_seconds = 5,
+                              .accounts = true};
+    if (config->data_dir == NULL || config->listen == NULL || config->stats_listen == NULL)
+        return fault_set(fault, EX_OSERR, "out of memory");
+    return true;
+}
+
+/* --- the file --- */
+
+struct file_reader {
+    struct config *config;
+    const char *path;
+    struct fault *fault;
+};
+
+static int take_key(void *context, const char *section, const char *name, const char *value)
+{
+    struct file_reader *reader = context;
+    const struct setting *setting = section[0] == '\0' ? find_setting(name) : NULL;
+    if (setting == NULL) {
+        fault_set(reader->fault, EX_CONFIG, "%s: unknown key \"%s\"; numberd --help lists the keys", reader->path,
+                  name);
+        return 0;
+    }
+    if (assign(reader->config, setting, value))
+        return 1;
+    refuse_value(setting, reader->path, value, reader->fault);
+    reader->fault->status = EX_CONFIG;
+    return 0;
+}
+
+static bool read_file(struct config *config, const char *path, struct fault *fault)
+{
+    struct file_reader reader = {config, path, fault};
+    fault->status = 0;
+    int result = ini_parse(path, take_key, &reader);
+    if (fault->status != 0)
+        return false;
+    if (result < 0)
+        return fault_set(fault, EX_NOINPUT, "cannot read the configuration %s: %s", path, strerror(errno));
+    if (result > 0)
+        return fault_set(fault, EX_CONFIG, "%s line %d: not of the form KEY = VALUE", path, result);
+    return true;
+}
+
+/* --- the command line --- */
+
+static void print_help(void)
+{
+    printf("numberd: answers whether phone numbers are registered, and logs who asked.\n\n"
+           "usage: numberd [--NAME VALUE]...\n\n"
+           "  --config FILE  lines NAME = VALUE with the names below; flags win over the file\n");
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        printf("  --%s %s\n        %s\n", settings[i].name, settings[i].argument, settings[i].help);
+    printf("  --help, --version\n\nSIGTERM and SIGINT stop it in order: clients are answered, the query log is written, "
+           "the\nregistrations are saved. The protocol is described in server/PROTOCOL.md.\n");
+}
+
+enum { OPTION_HELP = 256, OPTION_VERSION, OPTION_CONFIG };
+
+static void make_options(struct option options[SETTING_COUNT + 4])
+{
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        options[i] = (struct option){settings[i].name, required_argument, NULL, (int)i};
+    options[SETTING_COUNT] = (struct option){"help", no_argument, NULL, OPTION_HELP};
+    options[SETTING_COUNT + 1] = (struct option){"version", no_argument, NULL, OPTION_VERSION};
+    options[SETTING_COUNT + 2] = (struct option){"config", required_argument, NULL, OPTION_CONFIG};
+    options[SETTING_COUNT + 3] = (struct option){0};
+}
+
+/* One walk over the flags: the first for --help, --version and --config, the second for the settings. */
+static enum config_result walk_flags(struct config *config, int argc, char **argv, bool settings_too,
+                                     const char **file, struct fault *fault)
+{
+    struct option options[SETTING_COUNT + 4];
+    make_options(options);
+    opterr = 0;
+    optind = 1;
+    for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
+        if (option == OPTION_HELP) {
+            print_help();
+            return CONFIG_EXIT;
+        }
+        if (option == OPTION_VERSION) {
+            puts("numberd " NUMBERD_VERSION);
+            return CONFIG_EXIT;
+        }
+        if (option == OPTION_CONFIG) {
+            *file = optarg;
+        } else if (option == '?' || option == ':') {
+            fault_set(fault, EX_USAGE, "%s: %s; numberd --help lists the flags", argv[optind - 1],
+                      option == ':' ? "the value is missing" : "unknown or ambiguous flag");
+            return CONFIG_FAULT;
+        } else if (settings_too && !assign(config, &settings[option], optarg)) {
+            refuse_value(&settings[option], "command line", optarg, fault);
+            return CONFIG_FAULT;
+        }
+    }
+    if (optind < argc) {
+        fault_set(fault, EX_USAGE, "\"%s\" is not understood; numberd --help lists the flags", argv[optind]);
+        return CONFIG_FAULT;
+    }
+    return CONFIG_RUN;
+}
+
+enum config_result config_read(struct config *config, int argc, char **argv, struct fault *fault)
+{
+    const char *file = NULL;
+    if (!set_defaults(config, fault))
+        return CONFIG_FAULT;
+    enum config_result result = walk_flags(config, argc, argv, false, &file, fault);
+    if (result != CONFIG_RUN)
+        return result;
+    if (file != NULL && !read_file(config, file, fault))
+        return CONFIG_FAULT;
+    return walk_flags(config, argc, argv, true, &file, fault);
+}
+
+void config_deinit(struct config *config)
+{
+    free(config->data_dir);
+    free(config->listen);
+    free(config->stats_listen);
+    free(config->redis);
+    free(config->token_file);
+}

@@ -1,0 +1,35 @@
+/* The configuration of numberd: defaults, then the file, then the flags.
+ *
+ * Every flag --NAME VALUE is also a key NAME = VALUE of the file (inih, no section). For the main alone. */
+#ifndef NUMBERD_SERVER_CONFIG_H
+#define NUMBERD_SERVER_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "persist/fault.h"
+
+struct config {
+    char *data_dir;
+    char *listen;
+    char *stats_listen;
+    char *redis;      /* NULL: the query log stays in the data directory */
+    char *token_file; /* NULL: no client needs a token */
+    uint64_t threads;
+    uint64_t connections_max;
+    uint64_t cache_seconds;
+    uint64_t retention_hours;
+    uint64_t query_log_bytes;
+    uint64_t drain_seconds;
+    bool refuse_when_log_full;
+    bool accounts;
+};
+
+enum config_result { CONFIG_RUN, CONFIG_EXIT, CONFIG_FAULT };
+
+/* Reads the command line. CONFIG_EXIT: --help or --version was asked for and printed. CONFIG_FAULT: one line in
+ * `fault`. config_deinit in every case. */
+enum config_result config_read(struct config *config, int argc, char **argv, struct fault *fault);
+void config_deinit(struct config *config);
+
+#endif

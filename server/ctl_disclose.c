@@ -1,0 +1,133 @@
+/* numberctl disclose: the query log's records of one number or one requester, read from the disk or from Redis;
+ * the server has no part in it. */
+#include "server/numberctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+
+#include "hashing/phone.h"
+#include "persist/datadir.h"
+#include "persist/querylog/disclose.h"
+#include "persist/querylog/querylog.h"
+#include "server/address.h"
+
+struct disclosure {
+    struct ctl_common common;
+    const char *number;
+    const char *requester;
+    const char *from;
+    const char *until;
+    const char *data_dir;
+    const char *redis;
+    uint64_t records;
+    uint64_t warnings;
+};
+
+static void format_time(uint64_t time_ms, char text[static 32])
+{
+    struct tm utc;
+    time_t seconds = (time_t)(time_ms / 1000);
+    size_t length = strftime(text, 32, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &utc));
+    snprintf(text + length, 32 - length, ".%03uZ", (unsigned)(time_ms % 1000));
+}
+
+static bool print_record(void *context, const struct disclose_record *record)
+{
+    struct disclosure *disclosure = context;
+    char when[32];
+    char number[PHONE_TEXT_BYTES] = "";
+    char ip[ADDRESS_TEXT_BYTES];
+    format_time(record->time_ms, when);
+    if (record->number != 0 && record->number <= PHONE_KEY_MAX)
+        phone_format(record->number, number);
+    address_format_ip(record->ip, ip);
+    const char *answer = wire_status_text(record->answer);
+    /* No field has anything to escape, in JSON or in CSV. Ids are text in JSON: readers lose integers above 2^53. */
+    printf(disclosure->common.json ? "{\"time\":\"%s\",\"number\":\"%s\",\"answer\":\"%s\",\"requester\":\"%" PRIu64
+                                     "\",\"ip\":\"%s\",\"server\":\"%016" PRIx64 "\"}\n"
+                                   : "%s,%s,%s,%" PRIu64 ",%s,%016" PRIx64 "\n",
+           when, number, answer, record->requester, ip, record->server_id);
+    disclosure->records++;
+    return true;
+}
+
+static void print_warning(void *context, const char *line)
+{
+    struct disclosure *disclosure = context;
+    disclosure->warnings++;
+    fprintf(stderr, "numberctl: warning: %s\n", line);
+}
+
+/* Fills the query from the options; a status other than EX_OK was printed. */
+static int make_query(const struct disclosure *disclosure, struct disclose_query *query)
+{
+    *query = (struct disclose_query){.by_number = disclosure->number != NULL,
+                                     .until_ms = UINT64_MAX,
+                                     .now_ms = ctl_now_ms(),
+                                     .retention_ms = UINT64_C(3600000) * QUERYLOG_RETENTION_HOURS_MAX};
+    if ((disclosure->number != NULL) == (disclosure->requester != NULL))
+        return ctl_fail(EX_USAGE, "disclose: name either --number or --requester");
+    if (disclosure->data_dir != NULL && disclosure->redis != NULL)
+        return ctl_fail(EX_USAGE, "disclose: name either --data-dir or --redis; each is read by itself");
+    if (disclosure->number != NULL && !ctl_number(disclosure->number, "--number", &query->number))
+        return EX_DATAERR;
+    if (disclosure->requester != NULL &&
+        !ctl_unsigned(disclosure->requester, "--requester", UINT64_MAX, &query->requester))
+        return EX_USAGE;
+    if ((disclosure->from != NULL && !ctl_time(disclosure->from, "--from", &query->from_ms)) ||
+        (disclosure->until != NULL && !ctl_time(disclosure->until, "--until", &query->until_ms)))
+        return EX_USAGE;
+    if (query->from_ms >= query->until_ms)
+        return ctl_fail(EX_USAGE, "disclose: --from must be before --until");
+    return EX_OK;
+}
+
+static bool read_log(const struct disclosure *disclosure, const struct disclose_query *query,
+                     const struct disclose_target *target, struct fault *fault)
+{
+    uint64_t server_id;
+    char folder[4096];
+    const char *data_dir = disclosure->data_dir == NULL ? CTL_DATA_DIR_DEFAULT : disclosure->data_dir;
+    if (disclosure->redis != NULL)
+        return disclose_redis(disclosure->redis, query, target, fault);
+    snprintf(folder, sizeof folder, "%s/querylog", data_dir);
+    return datadir_identify(data_dir, &server_id, fault) && disclose_segments(folder, query, target, fault);
+}
+
+int ctl_disclose(int argc, char **argv)
+{
+    struct disclosure disclosure = {0};
+    struct disclose_query query;
+    struct fault fault;
+    const struct ctl_option options[] = {
+        {"number", "NUMBER", "lookups of this number", &disclosure.number, NULL},
+        {"requester", "ID", "lookups by this requester", &disclosure.requester, NULL},
+        {"from", "TIME", "from this moment on (UTC; default: the retention's begin)", &disclosure.from, NULL},
+        {"until", "TIME", "before this moment (default: now)", &disclosure.until, NULL},
+        {"data-dir", "DIR", "read the segments there (default " CTL_DATA_DIR_DEFAULT ")", &disclosure.data_dir, NULL},
+        {"redis", "URL", "read Redis instead", &disclosure.redis, NULL},
+    };
+    int status = ctl_parse(&disclosure.common, "disclose", "--number NUMBER | --requester ID [--data-dir DIR | --redis URL]",
+                           "Prints the query log's records, as CSV or JSON lines. Events reach the log within a tenth "
+                           "of a second.\nA lookup shows no communication: it only shows that somebody asked.",
+                           options, 6, &argc, &argv);
+    if (status >= 0)
+        return status;
+    if (argc != 0)
+        return ctl_fail(EX_USAGE, "disclose: \"%s\" is not understood; see numberctl disclose --help", argv[0]);
+    status = make_query(&disclosure, &query);
+    if (status != EX_OK)
+        return status;
+    if (!disclosure.common.json)
+        puts("time,number,answer,requester,ip,server");
+    struct disclose_target target = {print_record, print_warning, &disclosure};
+    if (!read_log(&disclosure, &query, &target, &fault))
+        return ctl_fail(fault.status, "%s", fault.text);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return ctl_fail(EX_IOERR, "cannot write to standard output");
+    return disclosure.warnings > 0 ? EX_DATAERR : EX_OK;
+}

@@ -1,0 +1,193 @@
+/* What numberctl's verbs share; see numberctl.h. */
+#include "server/numberctl.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+
+#include "hashing/phone.h"
+
+#define OPTIONS_MAX 16
+#define COMMON_COUNT 3
+
+int ctl_fail(int status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("numberctl: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    return status;
+}
+
+/* --- options --- */
+
+static void print_options(const struct ctl_option *options, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char left[64];
+        snprintf(left, sizeof left, "--%s%s%s", options[i].name, options[i].argument == NULL ? "" : " ",
+                 options[i].argument == NULL ? "" : options[i].argument);
+        printf("  %-24s %s\n", left, options[i].help);
+    }
+}
+
+static void make_getopt(const struct ctl_option *options, size_t count, struct option *out)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = (struct option){options[i].name, options[i].argument == NULL ? no_argument : required_argument, NULL,
+                                 (int)i};
+    out[count] = (struct option){"help", no_argument, NULL, OPTIONS_MAX};
+    out[count + 1] = (struct option){0};
+}
+
+int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis, const char *about,
+              const struct ctl_option *options, size_t option_count, int *argc, char ***argv)
+{
+    *common = (struct ctl_common){.server = CTL_SERVER_DEFAULT};
+    struct ctl_option all[OPTIONS_MAX];
+    struct option known[OPTIONS_MAX + 2];
+    memcpy(all, options, option_count * sizeof *options);
+    all[option_count] = (struct ctl_option){"server", "ADDRESS", "the server (default " CTL_SERVER_DEFAULT ")",
+                                            &common->server, NULL};
+    all[option_count + 1] =
+        (struct ctl_option){"token-file", "FILE", "file whose first word is the token to show", &common->token_file, NULL};
+    all[option_count + 2] = (struct ctl_option){"json", NULL, "one JSON object a line", NULL, &common->json};
+    size_t count = option_count + COMMON_COUNT;
+    make_getopt(all, count, known);
+    opterr = 0;
+    optind = 1;
+    for (int found; (found = getopt_long(*argc, *argv, ":", known, NULL)) != -1;) {
+        if (found == OPTIONS_MAX) {
+            printf("usage: numberctl %s %s\n\n%s\n\n", verb, synopsis, about);
+            print_options(all, count);
+            return EX_OK;
+        }
+        if (found == '?' || found == ':')
+            return ctl_fail(EX_USAGE, "%s: %s; see numberctl %s --help", (*argv)[optind - 1],
+                            found == ':' ? "the value is missing" : "unknown or ambiguous option", verb);
+        if (all[found].flag != NULL)
+            *all[found].flag = true;
+        else
+            *all[found].text = optarg;
+    }
+    *argc -= optind;
+    *argv += optind;
+    return -1;
+}
+
+/* --- the server --- */
+
+static bool read_token(const char *path, char token[WIRE_TOKEN_BYTES_MAX + 1])
+{
+    FILE *file = fopen(path, "re");
+    bool good = file != NULL && fscanf(file, "%255s", token) == 1;
+    if (file != NULL)
+        fclose(file);
+    return good;
+}
+
+struct client *ctl_connect(const struct ctl_common *common, int *status)
+{
+    char error[512];
+    char token[WIRE_TOKEN_BYTES_MAX + 1];
+    struct client_options options = {.server = common->server};
+    if (common->token_file != NULL) {
+        if (!read_token(common->token_file, token)) {
+            *status = ctl_fail(EX_NOINPUT, "cannot read a token from %s", common->token_file);
+            return NULL;
+        }
+        options.token = token;
+    }
+    struct client *client = client_connect(&options, error, sizeof error);
+    if (client == NULL)
+        *status = ctl_fail(EX_UNAVAILABLE, "%s", error);
+    return client;
+}
+
+int ctl_fail_client(const struct client *client)
+{
+    return ctl_fail(EX_UNAVAILABLE, "%s", client_error(client));
+}
+
+int ctl_take_snapshot(struct client *client)
+{
+    struct wire_reply reply;
+    if (!client_send_plain(client, WIRE_SNAPSHOT) || !client_finish(client, &reply))
+        return ctl_fail_client(client);
+    if (reply.body_bytes < 8)
+        return ctl_fail(EX_PROTOCOL, "the server's reply to the snapshot request is too short");
+    json_int_t number = (json_int_t)wire_get_u64(reply.body);
+    for (;;) {
+        json_int_t done = 0;
+        json_int_t failed = 0;
+        if (!client_send_plain(client, WIRE_STATS) || !client_finish(client, &reply))
+            return ctl_fail_client(client);
+        json_t *stats = json_loadb((const char *)reply.body, reply.body_bytes, 0, NULL);
+        json_unpack(stats, "{s:{s:I, s:I}}", "snapshot", "number", &done, "failed_number", &failed);
+        json_decref(stats);
+        if (done >= number)
+            return failed == number ? ctl_fail(EX_IOERR, "the server could not write the snapshot; its log says why")
+                                    : EX_OK;
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    }
+}
+
+/* --- values --- */
+
+bool ctl_number(const char *text, const char *which, uint64_t *number)
+{
+    enum phone_error error = phone_parse(text, strlen(text), number);
+    if (error == PHONE_OK)
+        return true;
+    ctl_fail(EX_DATAERR, "%s: the number %s", which, phone_error_text(error));
+    return false;
+}
+
+bool ctl_unsigned(const char *text, const char *which, uint64_t max, uint64_t *value)
+{
+    char *end;
+    errno = 0;
+    *value = strtoull(text, &end, 10);
+    if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *value <= max)
+        return true;
+    ctl_fail(EX_USAGE, "%s must be an integer from 0 to %" PRIu64, which, max);
+    return false;
+}
+
+bool ctl_time(const char *text, const char *which, uint64_t *time_ms)
+{
+    struct tm utc = {0};
+    const char *end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    if (end == NULL || *end != '\0') {
+        utc = (struct tm){0};
+        end = strptime(text, "%Y-%m-%d", &utc);
+    }
+    if (end == NULL || *end != '\0') {
+        ctl_fail(EX_USAGE, "%s must be a time in UTC, like 2026-11-24 or 2026-11-24T10:30:00Z", which);
+        return false;
+    }
+    *time_ms = (uint64_t)timegm(&utc) * 1000;
+    return true;
+}
+
+uint64_t ctl_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void ctl_print_json(json_t *object)
+{
+    json_dumpf(object, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(object);
+}

@@ -1,0 +1,116 @@
+/* The stats port; see http.h. */
+#include "server/http.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/http.h>
+
+#define TIMEOUT_SECONDS 10
+#define HEADERS_BYTES_MAX 8192
+
+struct http {
+    struct evhttp *server;
+    void (*collect)(void *context, struct stats_report *report);
+    void *context;
+};
+
+/* Sends `text` and frees it; NULL means that memory was short. */
+static void reply(struct evhttp_request *request, int status, const char *type, char *text)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+    if (text == NULL) {
+        evhttp_send_error(request, HTTP_INTERNAL, "out of memory");
+        return;
+    }
+    evhttp_add_header(headers, "Content-Type", type);
+    evhttp_add_header(headers, "Cache-Control", "no-store");
+    evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+    evhttp_add_header(headers, "Content-Security-Policy",
+                      "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+    evbuffer_add_printf(evhttp_request_get_output_buffer(request), "%s", text);
+    evhttp_send_reply(request, status, NULL, NULL);
+    free(text);
+}
+
+static struct stats_report collect(const struct http *http)
+{
+    struct stats_report report = {0};
+    http->collect(http->context, &report);
+    return report;
+}
+
+static void get_metrics(struct evhttp_request *request, void *context)
+{
+    struct stats_report report = collect(context);
+    reply(request, HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", stats_render_prometheus(&report));
+}
+
+static void get_stats_json(struct evhttp_request *request, void *context)
+{
+    struct stats_report report = collect(context);
+    reply(request, HTTP_OK, "application/json", stats_render_json(&report));
+}
+
+static void get_page(struct evhttp_request *request, void *context)
+{
+    struct stats_report report = collect(context);
+    reply(request, HTTP_OK, "text/html; charset=utf-8", stats_render_page(&report));
+}
+
+static void get_health(struct evhttp_request *request, void *context)
+{
+    (void)context;
+    evbuffer_add_printf(evhttp_request_get_output_buffer(request), "ok\n");
+    evhttp_send_reply(request, HTTP_OK, NULL, NULL);
+}
+
+static void get_readiness(struct evhttp_request *request, void *context)
+{
+    struct stats_report report = collect(context);
+    const char *text = report.ready                  ? "ready\n"
+                       : report.query_log.accepting  ? "not ready: the server is stopping\n"
+                                                     : "not ready: the query log is full and its policy is refuse\n";
+    evbuffer_add_printf(evhttp_request_get_output_buffer(request), "%s", text);
+    evhttp_send_reply(request, report.ready ? HTTP_OK : HTTP_SERVUNAVAIL, NULL, NULL);
+}
+
+struct http *http_create(struct event_base *base, int listener,
+                         void (*collect_report)(void *context, struct stats_report *report), void *context)
+{
+    struct http *http = calloc(1, sizeof *http);
+    struct evhttp *server = http == NULL ? NULL : evhttp_new(base);
+    if (server == NULL) {
+        close(listener);
+        free(http);
+        return NULL;
+    }
+    *http = (struct http){.server = server, .collect = collect_report, .context = context};
+    evhttp_set_allowed_methods(server, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
+    evhttp_set_timeout(server, TIMEOUT_SECONDS);
+    evhttp_set_max_headers_size(server, HEADERS_BYTES_MAX);
+    evhttp_set_max_body_size(server, 0);
+    if (evhttp_accept_socket(server, listener) != 0) {
+        close(listener);
+        http_destroy(http);
+        return NULL;
+    }
+    if (evhttp_set_cb(server, "/metrics", get_metrics, http) != 0 ||
+        evhttp_set_cb(server, "/stats.json", get_stats_json, http) != 0 ||
+        evhttp_set_cb(server, "/healthz", get_health, http) != 0 ||
+        evhttp_set_cb(server, "/readyz", get_readiness, http) != 0 ||
+        evhttp_set_cb(server, "/", get_page, http) != 0) {
+        http_destroy(http);
+        return NULL;
+    }
+    return http;
+}
+
+void http_destroy(struct http *http)
+{
+    if (http == NULL)
+        return;
+    evhttp_free(http->server);
+    free(http);
+}

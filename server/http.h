@@ -1,0 +1,22 @@
+/* The stats port: a small HTTP server (libevent's evhttp) in the main loop.
+ *
+ *   GET /metrics      Prometheus text          GET /healthz   200 while the process runs
+ *   GET /stats.json   the report as JSON       GET /readyz    200 while it can serve, else 503 with the reason
+ *   GET /             a page for people
+ *
+ * Main thread only. Reports come from `collect`; rendering never touches the lookup path. */
+#ifndef NUMBERD_SERVER_HTTP_H
+#define NUMBERD_SERVER_HTTP_H
+
+#include <event2/event.h>
+
+#include "server/stats.h"
+
+struct http;
+
+/* `listener` is a listening, non-blocking socket that the server then owns. NULL when memory is short. */
+struct http *http_create(struct event_base *base, int listener,
+                         void (*collect)(void *context, struct stats_report *report), void *context);
+void http_destroy(struct http *http);
+
+#endif

@@ -1,0 +1,58 @@
+/* numberctl: everything a person does with numberd, one verb each. */
+#include "server/numberctl.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+struct verb {
+    const char *name;
+    const char *about;
+    int (*run)(int argc, char **argv);
+};
+
+static const struct verb verbs[] = {
+    {"lookup", "ask whether numbers are registered", ctl_lookup},
+    {"register", "register a number, or replace its account and flags", ctl_register},
+    {"deregister", "remove a number", ctl_deregister},
+    {"move", "give an account another number", ctl_move},
+    {"import", "register the rows of a CSV file", ctl_import},
+    {"export", "write all registrations as CSV", ctl_export},
+    {"snapshot", "have the server save its registrations now", ctl_snapshot},
+    {"stats", "print the server's statistics", ctl_stats},
+    {"ping", "time one answer of the server", ctl_ping},
+    {"disclose", "print the query log's records of a number or a requester", ctl_disclose},
+};
+
+#define VERB_COUNT (sizeof verbs / sizeof verbs[0])
+
+static void print_help(FILE *out)
+{
+    fprintf(out, "usage: numberctl VERB [OPTION]... [ARGUMENT]...\n\n");
+    for (size_t i = 0; i < VERB_COUNT; i++)
+        fprintf(out, "  %-12s %s\n", verbs[i].name, verbs[i].about);
+    fprintf(out, "\nnumberctl VERB --help says more. Numbers are E.164, like +4915112345678.\n"
+                 "Exit status as in sysexits(3): 0 done, 64 usage, 65 bad data, 66 no input, 69 server away.\n");
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN);
+    if (argc < 2) {
+        print_help(stderr);
+        return EX_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return EX_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("numberctl " NUMBERD_VERSION);
+        return EX_OK;
+    }
+    for (size_t i = 0; i < VERB_COUNT; i++)
+        if (strcmp(argv[1], verbs[i].name) == 0)
+            return verbs[i].run(argc - 1, argv + 1);
+    return ctl_fail(EX_USAGE, "\"%s\" is no verb; numberctl --help lists them", argv[1]);
+}

@@ -1,0 +1,73 @@
+/* numberctl's verbs and what they share: options, numbers from the command line, errors, output.
+ *
+ * A verb is a function that gets its arguments without options and returns a sysexits status. Each verb's
+ * options are a table, from which both the parsing and the help come. */
+#ifndef NUMBERD_SERVER_NUMBERCTL_H
+#define NUMBERD_SERVER_NUMBERCTL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "server/client.h"
+
+#define CTL_SERVER_DEFAULT "127.0.0.1:4164"
+#define CTL_DATA_DIR_DEFAULT "numberd-data"
+
+struct ctl_option {
+    const char *name;
+    const char *argument; /* NULL: a switch */
+    const char *help;
+    const char **text; /* set for an option with argument */
+    bool *flag;        /* set to true for a switch */
+};
+
+/* What every verb has. */
+struct ctl_common {
+    const char *server;
+    const char *token_file;
+    bool json;
+};
+
+/* Splits options from arguments; `*argc` and `*argv` are then the arguments. Returns -1 to go on, or the status
+ * with which to end (help, or a mistake that was printed). `synopsis` is the verb's line of arguments. */
+int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis, const char *about,
+              const struct ctl_option *options, size_t option_count, int *argc, char ***argv);
+
+/* Prints "numberctl: ..." on standard error and returns the status. */
+int ctl_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Connects, or prints why not and returns NULL with `*status` set. */
+struct client *ctl_connect(const struct ctl_common *common, int *status);
+
+/* The exit status for a client's failure, printed. */
+int ctl_fail_client(const struct client *client);
+
+/* A number from the command line; prints why not, without the number itself. `which` names its place. */
+bool ctl_number(const char *text, const char *which, uint64_t *number);
+bool ctl_unsigned(const char *text, const char *which, uint64_t max, uint64_t *value);
+
+/* "2026-11-24" or "2026-11-24T10:30:00Z", UTC; milliseconds since 1970. */
+bool ctl_time(const char *text, const char *which, uint64_t *time_ms);
+uint64_t ctl_now_ms(void);
+
+/* Prints the object on one line and frees it. */
+void ctl_print_json(json_t *object);
+
+/* Asks the server for a snapshot and waits until it is written; prints why not. */
+int ctl_take_snapshot(struct client *client);
+
+int ctl_lookup(int argc, char **argv);
+int ctl_register(int argc, char **argv);
+int ctl_deregister(int argc, char **argv);
+int ctl_move(int argc, char **argv);
+int ctl_import(int argc, char **argv);
+int ctl_export(int argc, char **argv);
+int ctl_snapshot(int argc, char **argv);
+int ctl_stats(int argc, char **argv);
+int ctl_ping(int argc, char **argv);
+int ctl_disclose(int argc, char **argv);
+
+#endif

@@ -1,0 +1,40 @@
+/* The worker's end of the query log: looked-up numbers into the worker's own ring, without ever waiting.
+ *
+ * Ask recorder_admit before the lookup; it says whether the log can take so many events. If it cannot, the
+ * policy decides: drop (answer, count the events as lost) or refuse (answer UNAVAILABLE, look nothing up).
+ * One recorder, one worker thread; the counters may be read by any thread. */
+#ifndef NUMBERD_SERVER_RECORDER_H
+#define NUMBERD_SERVER_RECORDER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ring/ring.h"
+
+struct recorder {
+    struct ring *ring;
+    const atomic_bool *gate; /* true while the log behind the ring takes nothing */
+    bool refuse_when_full;
+    uint32_t worker;
+    uint64_t sequence;
+    _Atomic uint64_t logged; /* events given to the ring */
+    _Atomic uint64_t lost;   /* events looked up but dropped */
+};
+
+enum recorder_verdict { RECORDER_LOG, RECORDER_DROP, RECORDER_REFUSE };
+
+/* What will become of `count` events. */
+enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count);
+
+/* After RECORDER_LOG for the same count: writes them, in blocks. `answers` are enum directory_answer. */
+void recorder_write(struct recorder *recorder, uint64_t time_ms, uint64_t requester, const uint8_t ip[static 16],
+                    const uint64_t *numbers, const uint8_t *answers, uint32_t count);
+
+/* After RECORDER_DROP: counts them. */
+void recorder_drop(struct recorder *recorder, uint32_t count);
+
+/* Bytes a ring must have so that the longest request fits. */
+#define RECORDER_RING_BYTES_MIN (UINT32_C(2) << 20)
+
+#endif

@@ -1,0 +1,211 @@
+/* What each request does; see requests.h. */
+#include "server/requests.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* How long a client should wait before it repeats what the server could not do. */
+#define RETRY_MS 100
+
+static_assert((int)WIRE_NOT_REGISTERED == (int)DIRECTORY_NOT_REGISTERED &&
+                  (int)WIRE_REGISTERED == (int)DIRECTORY_REGISTERED && (int)WIRE_INVALID == (int)DIRECTORY_INVALID,
+              "the directory's answers go onto the wire as they are");
+
+static struct wire_reply reply_to(const struct wire_request *request, enum wire_code code)
+{
+    return (struct wire_reply){.type = (uint8_t)(request->type | WIRE_REPLY_BIT),
+                               .code = (uint8_t)code,
+                               .request_id = request->request_id,
+                               .quota_left = WIRE_QUOTA_UNLIMITED};
+}
+
+/* Appends the reply's header and room for its body, which is returned; NULL when memory is short. */
+static uint8_t *begin_reply(const struct wire_reply *reply, struct buffer *out)
+{
+    uint8_t *bytes = buffer_reserve(out, WIRE_REPLY_HEADER_BYTES + reply->body_bytes);
+    if (bytes == NULL)
+        return NULL;
+    wire_encode_reply_header(bytes, reply);
+    out->length += WIRE_REPLY_HEADER_BYTES + reply->body_bytes;
+    return bytes + WIRE_REPLY_HEADER_BYTES;
+}
+
+bool requests_reply(const struct wire_request *request, enum wire_code code, const char *text, struct buffer *out)
+{
+    struct wire_reply reply = reply_to(request, code);
+    reply.body_bytes = text == NULL ? 0 : (uint32_t)strlen(text);
+    if (code == WIRE_UNAVAILABLE || code == WIRE_NOT_READY)
+        reply.retry_after_ms = RETRY_MS;
+    uint8_t *body = begin_reply(&reply, out);
+    if (body == NULL)
+        return false;
+    if (text != NULL)
+        memcpy(body, text, reply.body_bytes);
+    return true;
+}
+
+/* --- lookups --- */
+
+static uint64_t wall_clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void record(const struct session *session, struct service *service, const struct wire_request *request)
+{
+    bool named = (request->flags & WIRE_FLAG_ORIGIN) != 0;
+    recorder_write(service->recorder, wall_clock_ms(), named ? request->origin.requester : session->principal,
+                   named ? request->origin.ip : session->ip, service->scratch->numbers, service->scratch->answers,
+                   request->count);
+}
+
+static void count_answers(const struct service *service, size_t count)
+{
+    uint64_t seen[COUNTERS_ANSWERS] = {0};
+    for (size_t i = 0; i < count; i++)
+        seen[service->scratch->answers[i]]++;
+    for (size_t i = 0; i < COUNTERS_ANSWERS; i++)
+        counter_add(&service->counters->answers[i], seen[i]);
+}
+
+static void put_record(uint8_t *bytes, uint8_t answer, const struct record *record)
+{
+    wire_put_u64(bytes, answer | (uint64_t)record->flags << 8);
+    wire_put_u64(bytes + 8, record->account);
+}
+
+bool requests_lookup(const struct session *session, struct service *service, const struct wire_request *request,
+                     struct buffer *out)
+{
+    struct service_scratch *scratch = service->scratch;
+    size_t count = request->count;
+    bool with_records = request->type == WIRE_LOOKUP_RECORDS;
+    enum recorder_verdict verdict = recorder_admit(service->recorder, request->count);
+    if (verdict == RECORDER_REFUSE) {
+        counter_add(&service->counters->requests_unavailable, 1);
+        return requests_reply(request, WIRE_UNAVAILABLE, "the query log is full", out);
+    }
+    struct wire_reply reply = reply_to(request, WIRE_OK);
+    reply.count = request->count;
+    reply.cache_seconds = service->cache_seconds;
+    reply.body_bytes = (uint32_t)(count * (with_records ? WIRE_RECORD_BYTES : 1));
+    uint8_t *body = begin_reply(&reply, out);
+    if (body == NULL)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        scratch->numbers[i] = wire_get_u64(request->entries + i * WIRE_NUMBER_BYTES);
+    if (with_records) {
+        directory_lookup_records(service->directory, service->reader, scratch->numbers, count, scratch->answers,
+                                 scratch->records);
+        for (size_t i = 0; i < count; i++)
+            put_record(body + i * WIRE_RECORD_BYTES, scratch->answers[i], &scratch->records[i]);
+    } else {
+        directory_lookup(service->directory, service->reader, scratch->numbers, count, scratch->answers);
+        memcpy(body, scratch->answers, count);
+    }
+    count_answers(service, count);
+    if (verdict == RECORDER_LOG)
+        record(session, service, request);
+    else
+        recorder_drop(service->recorder, request->count);
+    return true;
+}
+
+/* --- updates --- */
+
+static enum wire_status status_of(enum directory_result result)
+{
+    switch (result) {
+    case DIRECTORY_ADDED:
+        return WIRE_ADDED;
+    case DIRECTORY_REPLACED:
+        return WIRE_REPLACED;
+    case DIRECTORY_REMOVED:
+        return WIRE_REMOVED;
+    case DIRECTORY_MOVED:
+        return WIRE_MOVED;
+    case DIRECTORY_ABSENT:
+        return WIRE_ABSENT;
+    case DIRECTORY_OCCUPIED:
+        return WIRE_OCCUPIED;
+    case DIRECTORY_INVALID_NUMBER:
+        return WIRE_INVALID;
+    case DIRECTORY_NO_MEMORY:
+        return WIRE_REFUSED;
+    }
+    assert(false);
+    return WIRE_REFUSED;
+}
+
+/* A move that met a snapshot was not done; the client is told per number, with the others' results. */
+static enum wire_status update_one(struct registrations *registrations, uint8_t type, const uint8_t *entry)
+{
+    enum directory_result result = DIRECTORY_NO_MEMORY;
+    uint64_t number = wire_get_u64(entry);
+    if (type == WIRE_REGISTER) {
+        struct record record = {.number = number, .account = wire_get_u64(entry + 8), .flags = entry[16]};
+        result = registrations_register(registrations, &record);
+    } else if (type == WIRE_DEREGISTER) {
+        result = registrations_deregister(registrations, number);
+    } else if (!registrations_move(registrations, number, wire_get_u64(entry + 8), &result)) {
+        return WIRE_REFUSED;
+    }
+    return status_of(result);
+}
+
+static void count_update(struct counters *counters, enum wire_status status)
+{
+    if (status >= WIRE_ADDED)
+        counter_add(&counters->updates[status - WIRE_ADDED], 1);
+}
+
+bool requests_update(struct service *service, const struct wire_request *request, struct buffer *out)
+{
+    struct wire_reply reply = reply_to(request, WIRE_OK);
+    reply.count = request->count;
+    reply.body_bytes = request->count;
+    uint8_t *body = begin_reply(&reply, out);
+    if (body == NULL)
+        return false;
+    uint32_t entry_bytes = wire_entry_bytes(request->type);
+    bool refused = false;
+    for (size_t i = 0; i < request->count; i++) {
+        enum wire_status status =
+            update_one(service->registrations, request->type, request->entries + i * entry_bytes);
+        body[i] = (uint8_t)status;
+        refused = refused || status == WIRE_REFUSED;
+        count_update(service->counters, status);
+    }
+    if (refused) {
+        reply.retry_after_ms = RETRY_MS;
+        wire_encode_reply_header(body - WIRE_REPLY_HEADER_BYTES, &reply);
+    }
+    return true;
+}
+
+/* --- the rest --- */
+
+bool requests_stats(const struct service *service, const struct wire_request *request, struct buffer *out)
+{
+    char *json = service->hooks->stats_json(service->hooks->context);
+    if (json == NULL)
+        return requests_reply(request, WIRE_INTERNAL, "out of memory", out);
+    bool good = requests_reply(request, WIRE_OK, json, out);
+    free(json);
+    return good;
+}
+
+bool requests_snapshot(const struct service *service, const struct wire_request *request, struct buffer *out)
+{
+    struct wire_reply reply = reply_to(request, WIRE_OK);
+    reply.body_bytes = sizeof(uint64_t);
+    uint8_t *body = begin_reply(&reply, out);
+    if (body == NULL)
+        return false;
+    wire_put_u64(body, service->hooks->request_snapshot(service->hooks->context));
+    return true;
+}

@@ -1,0 +1,103 @@
+/* One client's conversation; see session.h. */
+#include "server/session.h"
+
+#include <string.h>
+
+#include "server/requests.h"
+
+void session_init(struct session *session, const uint8_t ip[static 16])
+{
+    *session = (struct session){0};
+    memcpy(session->ip, ip, sizeof session->ip);
+}
+
+static bool greet(struct session *session, struct service *service, const struct wire_request *request,
+                  struct buffer *out)
+{
+    struct wire_hello_reply hello = {WIRE_VERSION, WIRE_COUNT_MAX, WIRE_REQUEST_BYTES_MAX};
+    uint8_t body[WIRE_REPLY_HEADER_BYTES + WIRE_HELLO_REPLY_BYTES];
+    struct wire_reply reply = {.type = WIRE_HELLO | WIRE_REPLY_BIT,
+                               .request_id = request->request_id,
+                               .quota_left = WIRE_QUOTA_UNLIMITED,
+                               .body_bytes = WIRE_HELLO_REPLY_BYTES};
+    if (request->version_min > WIRE_VERSION || request->version_max < WIRE_VERSION) {
+        session->closing = true;
+        return requests_reply(request, WIRE_VERSION_UNSUPPORTED, "this server speaks version 1", out);
+    }
+    if (service->tokens != NULL &&
+        !tokens_find(service->tokens, request->token, request->token_bytes, &session->principal)) {
+        session->closing = true;
+        return requests_reply(request, WIRE_UNAUTHORIZED, NULL, out);
+    }
+    session->greeted = true;
+    wire_encode_reply_header(body, &reply);
+    wire_put_hello_reply(body + WIRE_REPLY_HEADER_BYTES, &hello);
+    return buffer_append(out, body, sizeof body);
+}
+
+/* False when memory is short. */
+static bool handle(struct session *session, struct service *service, const struct wire_request *request,
+                   struct buffer *out)
+{
+    counter_add(&service->counters->requests[request->type < COUNTERS_REQUEST_TYPES ? request->type : 0], 1);
+    if (!session->greeted && request->type != WIRE_HELLO) {
+        session->closing = true;
+        return requests_reply(request, WIRE_HELLO_EXPECTED, NULL, out);
+    }
+    switch (request->type) {
+    case WIRE_HELLO:
+        return greet(session, service, request, out);
+    case WIRE_LOOKUP:
+    case WIRE_LOOKUP_RECORDS:
+        return requests_lookup(session, service, request, out);
+    case WIRE_REGISTER:
+    case WIRE_DEREGISTER:
+    case WIRE_MOVE:
+        return requests_update(service, request, out);
+    case WIRE_PING:
+        return requests_reply(request, WIRE_OK, NULL, out);
+    case WIRE_STATS:
+        return requests_stats(service, request, out);
+    case WIRE_SNAPSHOT:
+        return requests_snapshot(service, request, out);
+    case WIRE_GOODBYE:
+        session->closing = true;
+        return requests_reply(request, WIRE_OK, NULL, out);
+    default:
+        return requests_reply(request, WIRE_UNKNOWN_TYPE, NULL, out);
+    }
+}
+
+size_t session_consume(struct session *session, struct service *service, const uint8_t *bytes, size_t length,
+                       struct buffer *out)
+{
+    size_t taken = 0;
+    struct wire_request request;
+    while (!session->closing && out->length < SESSION_OUTPUT_CAP) {
+        enum wire_state state = wire_decode_request(bytes + taken, length - taken, &request);
+        if (state == WIRE_INCOMPLETE)
+            break;
+        if (state == WIRE_MALFORMED) {
+            counter_add(&service->counters->frames_malformed, 1);
+            (void)requests_reply(&request, WIRE_BAD_FRAME, request.reason, out); /* we close either way */
+            session->closing = true;
+            break;
+        }
+        taken += request.frame_bytes;
+        if (!handle(session, service, &request, out))
+            session->closing = true;
+    }
+    return taken;
+}
+
+size_t session_frame_bytes(const uint8_t *bytes, size_t length)
+{
+    return length < sizeof(uint32_t) ? 0 : wire_get_u32(bytes);
+}
+
+void session_say_goodbye(struct session *session, struct buffer *out)
+{
+    struct wire_request nothing = {.type = WIRE_GOODBYE};
+    (void)requests_reply(&nothing, WIRE_GOING_AWAY, NULL, out); /* without memory the close itself says it */
+    session->closing = true;
+}

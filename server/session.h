@@ -1,0 +1,71 @@
+/* One client's conversation, without its socket: bytes in, bytes out.
+ *
+ * A session belongs to one worker. The worker's `struct service` lends it what all sessions of that worker share.
+ * Splitting the same input in any way gives the same output (but for the time in the query log). */
+#ifndef NUMBERD_SERVER_SESSION_H
+#define NUMBERD_SERVER_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hashing/directory.h"
+#include "server/buffer.h"
+#include "server/counters.h"
+#include "server/recorder.h"
+#include "server/registrations.h"
+#include "server/tokens.h"
+#include "server/wire.h"
+
+/* Above this much unsent output no further request is taken on. */
+#define SESSION_OUTPUT_CAP (4u << 20)
+
+/* What the main lends to the workers; called from worker threads. */
+struct service_hooks {
+    /* The statistics as JSON text, to be freed with free(); NULL when memory is short. */
+    char *(*stats_json)(void *context);
+    /* Asks for a snapshot of the registrations; returns its number, which the statistics report when done. */
+    uint64_t (*request_snapshot)(void *context);
+    void *context;
+};
+
+/* Room for one full batch; too large for a stack. */
+struct service_scratch {
+    uint64_t numbers[WIRE_COUNT_MAX];
+    uint8_t answers[WIRE_COUNT_MAX];
+    struct record records[WIRE_COUNT_MAX];
+};
+
+struct service {
+    struct directory *directory;
+    struct epoch_reader *reader;
+    struct registrations *registrations;
+    struct recorder *recorder;
+    struct counters *counters;
+    const struct tokens *tokens; /* NULL: hellos need none */
+    const struct service_hooks *hooks;
+    struct service_scratch *scratch;
+    uint32_t cache_seconds; /* how long clients may keep an answer */
+};
+
+struct session {
+    uint8_t ip[16];
+    uint64_t principal; /* of the token, 0 without */
+    bool greeted;
+    bool closing; /* send what is left, then close */
+};
+
+void session_init(struct session *session, const uint8_t ip[static 16]);
+
+/* Takes whole frames from the input and appends their replies to `out`, until the input has no whole frame
+ * more, the session is closing, or `out` is above SESSION_OUTPUT_CAP. Returns the bytes taken. */
+size_t session_consume(struct session *session, struct service *service, const uint8_t *bytes, size_t length,
+                       struct buffer *out);
+
+/* The size of the frame that the input begins with, as far as its header is there; else 0. For buffers. */
+size_t session_frame_bytes(const uint8_t *bytes, size_t length);
+
+/* Appends the server's own goodbye and closes the session. */
+void session_say_goodbye(struct session *session, struct buffer *out);
+
+#endif

@@ -1,0 +1,66 @@
+/* The statistics as one plain report, and its three renderings: JSON, Prometheus text, a page.
+ *
+ * The report is filled by the main from everybody's counters (stats_add_worker does the workers' part); this
+ * module knows no thread. Nothing in it names a number, an IP or a principal.
+ * query_log: looked_up = stored + in_flight + lost, always. */
+#ifndef NUMBERD_SERVER_STATS_H
+#define NUMBERD_SERVER_STATS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hashing/directory.h"
+#include "server/counters.h"
+#include "server/recorder.h"
+
+struct stats_query_log {
+    uint64_t looked_up; /* events of this run, and those an earlier run left in the spool */
+    uint64_t stored;
+    uint64_t in_flight;
+    uint64_t lost;
+    uint64_t spooled;   /* part of in_flight: on disk, not yet confirmed by Redis */
+    uint64_t bytes;     /* of segment files */
+    uint64_t segments;
+    uint64_t redis_failures;
+    bool accepting;
+    bool redis_used;
+    bool redis_connected;
+};
+
+struct stats_snapshot {
+    uint64_t number;        /* snapshots asked for and done since the start */
+    uint64_t failed_number; /* the last that failed, 0: none */
+    uint64_t records;       /* in the last good one */
+    uint64_t position;
+    uint64_t written_at_ms; /* 0: there is none */
+};
+
+struct stats_report {
+    uint64_t uptime_seconds;
+    uint64_t resident_bytes;
+    unsigned workers;
+    bool ready;
+    uint64_t connections_open;
+    uint64_t connections_opened;
+    uint64_t bytes_in;
+    uint64_t bytes_out;
+    uint64_t frames_malformed;
+    uint64_t requests_unavailable;
+    uint64_t requests[COUNTERS_REQUEST_TYPES];
+    uint64_t answers[COUNTERS_ANSWERS];
+    uint64_t updates[COUNTERS_UPDATES];
+    uint64_t position; /* of the registrations */
+    struct directory_stats directory;
+    struct stats_query_log query_log;
+    struct stats_snapshot snapshot;
+};
+
+/* Adds one worker's counters. */
+void stats_add_worker(struct stats_report *report, const struct counters *counters);
+
+/* Texts to be freed with free(); NULL when memory is short. */
+char *stats_render_json(const struct stats_report *report);
+char *stats_render_prometheus(const struct stats_report *report);
+char *stats_render_page(const struct stats_report *report);
+
+#endif

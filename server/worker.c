@@ -1,0 +1,402 @@
+/* A worker and its connections; see worker.h. */
+#include "server/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+#include "server/address.h"
+
+/* One read takes at most this much, so one connection's turn is bounded: 32,000 numbers, about a millisecond. */
+#define READ_BYTES (256u << 10)
+/* Below this much unsent output a connection that was held back is served again. */
+#define RESUME_BYTES (SESSION_OUTPUT_CAP / 2)
+
+struct connection {
+    LIST_ENTRY(connection) link;
+    struct worker *worker;
+    int fd;
+    struct event readable;
+    struct event writable;
+    bool is_reading; /* which of the two events are added */
+    bool is_writing;
+    struct session session;
+    struct buffer in;  /* the beginning of a frame whose rest has not come, or what the output cap holds back */
+    struct buffer out; /* what the socket did not take */
+};
+
+struct adoption {
+    STAILQ_ENTRY(adoption) link;
+    int fd;
+    struct sockaddr_storage peer;
+};
+
+struct worker {
+    struct counters counters;
+    struct recorder recorder;
+    struct service service;
+    struct event_base *base;
+    pthread_t thread;
+    bool started;
+    LIST_HEAD(, connection) connections;
+    uint8_t *read_buffer; /* READ_BYTES */
+    struct buffer out;    /* replies of the connection at hand */
+    struct event *deadline;
+    /* The hand-over from the main thread. */
+    int wake_fd;
+    struct event *wake;
+    pthread_mutex_t mutex;
+    STAILQ_HEAD(, adoption) adoptions;
+    bool draining;
+    unsigned patience_ms;
+    /* The worker's own: the drain has begun. */
+    bool is_draining;
+};
+
+/* --- one connection --- */
+
+static void close_connection(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    event_del(&connection->readable);
+    event_del(&connection->writable);
+    close(connection->fd);
+    buffer_deinit(&connection->in);
+    buffer_deinit(&connection->out);
+    LIST_REMOVE(connection, link);
+    free(connection);
+    counter_add(&worker->counters.connections_closed, 1);
+    if (worker->is_draining && LIST_EMPTY(&worker->connections))
+        event_base_loopbreak(worker->base);
+}
+
+/* Sends from the front of the buffer as much as the socket takes. False: the connection is broken. */
+static bool send_some(struct connection *connection, struct buffer *buffer)
+{
+    size_t done = 0;
+    while (done < buffer->length) {
+        ssize_t sent = send(connection->fd, buffer->bytes + done, buffer->length - done, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0) {
+            if (errno != EAGAIN)
+                return false;
+            break;
+        }
+        done += (size_t)sent;
+    }
+    counter_add(&connection->worker->counters.bytes_out, done);
+    buffer_consume(buffer, done);
+    return true;
+}
+
+/* Waits for room when something is left to send. While the client does not read its answers, its questions
+ * wait in the kernel. */
+static void set_interest(struct connection *connection)
+{
+    bool write = connection->out.length > 0;
+    bool read = !connection->session.closing && connection->out.length < SESSION_OUTPUT_CAP;
+    if (write != connection->is_writing)
+        write ? event_add(&connection->writable, NULL) : event_del(&connection->writable);
+    if (read != connection->is_reading)
+        read ? event_add(&connection->readable, NULL) : event_del(&connection->readable);
+    connection->is_writing = write;
+    connection->is_reading = read;
+}
+
+/* Sends the replies of this turn and keeps what does not go out. False: close. */
+static bool flush(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    bool good = true;
+    if (connection->out.length == 0) {
+        good = send_some(connection, &worker->out);
+        if (good && worker->out.length > 0)
+            good = buffer_append(&connection->out, worker->out.bytes, worker->out.length);
+    } else {
+        good = buffer_append(&connection->out, worker->out.bytes, worker->out.length) &&
+               send_some(connection, &connection->out);
+    }
+    worker->out.length = 0;
+    if (worker->out.capacity > SESSION_OUTPUT_CAP)
+        buffer_deinit(&worker->out);
+    if (!good || (connection->session.closing && connection->out.length == 0))
+        return false;
+    if (connection->out.length == 0)
+        buffer_deinit(&connection->out);
+    set_interest(connection);
+    return true;
+}
+
+/* Lets the session take what it can of the bytes; keeps the rest with the connection. False: close. */
+static bool serve(struct connection *connection, const uint8_t *bytes, size_t length)
+{
+    struct worker *worker = connection->worker;
+    size_t taken = 0;
+    /* The cap is on what waits already plus what this turn adds. */
+    if (connection->out.length < SESSION_OUTPUT_CAP)
+        taken = session_consume(&connection->session, &worker->service, bytes, length, &worker->out);
+    if (connection->session.closing)
+        taken = length;
+    if (bytes == connection->in.bytes) {
+        buffer_consume(&connection->in, taken);
+    } else if (taken < length) {
+        /* Room for the whole frame at once, so that a long one is not copied again and again. */
+        size_t frame_bytes = session_frame_bytes(bytes + taken, length - taken);
+        if (frame_bytes > length - taken && frame_bytes <= WIRE_REQUEST_BYTES_MAX)
+            (void)buffer_reserve(&connection->in, frame_bytes);
+        if (!buffer_append(&connection->in, bytes + taken, length - taken))
+            return false;
+    }
+    if (connection->in.length == 0)
+        buffer_deinit(&connection->in);
+    return flush(connection);
+}
+
+/* One read and what follows from it. False: close. */
+static bool read_and_serve(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    ssize_t got = recv(connection->fd, worker->read_buffer, READ_BYTES, 0);
+    if (got < 0)
+        return errno == EAGAIN || errno == EINTR;
+    if (got == 0) {
+        connection->session.closing = true; /* but what is owed still goes out */
+        return flush(connection);
+    }
+    counter_add(&worker->counters.bytes_in, (uint64_t)got);
+    if (connection->in.length == 0)
+        return serve(connection, worker->read_buffer, (size_t)got);
+    return buffer_append(&connection->in, worker->read_buffer, (size_t)got) &&
+           serve(connection, connection->in.bytes, connection->in.length);
+}
+
+static void on_readable(evutil_socket_t fd, short events, void *context)
+{
+    (void)fd;
+    (void)events;
+    struct connection *connection = context;
+    if (!read_and_serve(connection))
+        close_connection(connection);
+}
+
+static void on_writable(evutil_socket_t fd, short events, void *context)
+{
+    (void)fd;
+    (void)events;
+    struct connection *connection = context;
+    bool good = send_some(connection, &connection->out) && flush(connection);
+    if (good && connection->out.length < RESUME_BYTES && connection->in.length > 0)
+        good = serve(connection, connection->in.bytes, connection->in.length);
+    if (!good)
+        close_connection(connection);
+}
+
+static void open_connection(struct worker *worker, int fd, const struct sockaddr_storage *peer)
+{
+    uint8_t ip[16];
+    struct connection *connection = calloc(1, sizeof *connection);
+    counter_add(&worker->counters.connections_opened, 1);
+    if (connection == NULL) {
+        close(fd);
+        counter_add(&worker->counters.connections_closed, 1);
+        return;
+    }
+    connection->worker = worker;
+    connection->fd = fd;
+    address_ip(peer, ip);
+    session_init(&connection->session, ip);
+    event_assign(&connection->readable, worker->base, fd, EV_READ | EV_PERSIST, on_readable, connection);
+    event_assign(&connection->writable, worker->base, fd, EV_WRITE | EV_PERSIST, on_writable, connection);
+    LIST_INSERT_HEAD(&worker->connections, connection, link);
+    set_interest(connection);
+}
+
+/* --- the hand-over --- */
+
+static void on_deadline(evutil_socket_t fd, short events, void *context)
+{
+    (void)fd;
+    (void)events;
+    event_base_loopbreak(((struct worker *)context)->base);
+}
+
+static void begin_drain(struct worker *worker, unsigned patience_ms)
+{
+    struct timeval patience = {.tv_sec = patience_ms / 1000, .tv_usec = (suseconds_t)(patience_ms % 1000) * 1000};
+    struct connection *connection;
+    struct connection *next;
+    for (connection = LIST_FIRST(&worker->connections); connection != NULL; connection = next) {
+        next = LIST_NEXT(connection, link);
+        bool good = read_and_serve(connection);
+        if (good && !connection->session.closing) {
+            session_say_goodbye(&connection->session, &worker->out);
+            good = flush(connection);
+        }
+        if (!good)
+            close_connection(connection);
+    }
+    worker->is_draining = true;
+    if (LIST_EMPTY(&worker->connections))
+        event_base_loopbreak(worker->base);
+    else
+        event_add(worker->deadline, &patience);
+}
+
+static void on_wake(evutil_socket_t fd, short events, void *context)
+{
+    (void)events;
+    struct worker *worker = context;
+    uint64_t count;
+    (void)!read(fd, &count, sizeof count);
+    STAILQ_HEAD(, adoption) adoptions;
+    STAILQ_INIT(&adoptions);
+    pthread_mutex_lock(&worker->mutex);
+    STAILQ_CONCAT(&adoptions, &worker->adoptions);
+    bool draining = worker->draining;
+    unsigned patience_ms = worker->patience_ms;
+    pthread_mutex_unlock(&worker->mutex);
+    while (!STAILQ_EMPTY(&adoptions)) {
+        struct adoption *adoption = STAILQ_FIRST(&adoptions);
+        STAILQ_REMOVE_HEAD(&adoptions, link);
+        open_connection(worker, adoption->fd, &adoption->peer);
+        free(adoption);
+    }
+    if (draining && !worker->is_draining)
+        begin_drain(worker, patience_ms);
+}
+
+static void wake(struct worker *worker)
+{
+    (void)!write(worker->wake_fd, &(uint64_t){1}, sizeof(uint64_t)); /* fails only when it is set already */
+}
+
+bool worker_adopt(struct worker *worker, int fd, const struct sockaddr_storage *peer)
+{
+    struct adoption *adoption = malloc(sizeof *adoption);
+    if (adoption == NULL)
+        return false;
+    adoption->fd = fd;
+    adoption->peer = *peer;
+    pthread_mutex_lock(&worker->mutex);
+    STAILQ_INSERT_TAIL(&worker->adoptions, adoption, link);
+    pthread_mutex_unlock(&worker->mutex);
+    wake(worker);
+    return true;
+}
+
+void worker_drain(struct worker *worker, unsigned patience_ms)
+{
+    pthread_mutex_lock(&worker->mutex);
+    worker->draining = true;
+    worker->patience_ms = patience_ms;
+    pthread_mutex_unlock(&worker->mutex);
+    wake(worker);
+}
+
+/* --- life --- */
+
+static void *run(void *context)
+{
+    struct worker *worker = context;
+    event_base_dispatch(worker->base);
+    while (!LIST_EMPTY(&worker->connections))
+        close_connection(LIST_FIRST(&worker->connections));
+    return NULL;
+}
+
+/* The parts that may fail; worker_join frees what there is. */
+static bool set_up(struct worker *worker)
+{
+    worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    worker->base = event_base_new();
+    worker->read_buffer = malloc(READ_BYTES);
+    worker->service.scratch = calloc(1, sizeof *worker->service.scratch);
+    worker->service.reader = directory_join(worker->service.directory);
+    if (worker->wake_fd < 0 || worker->base == NULL || worker->read_buffer == NULL ||
+        worker->service.scratch == NULL || worker->service.reader == NULL)
+        return false;
+    worker->wake = event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
+    worker->deadline = event_new(worker->base, -1, 0, on_deadline, worker);
+    return worker->wake != NULL && worker->deadline != NULL && event_add(worker->wake, NULL) == 0;
+}
+
+struct worker *worker_create(const struct worker_options *options, char *error, size_t error_bytes)
+{
+    struct worker *worker = aligned_alloc(64, (sizeof *worker + 63) & ~(size_t)63);
+    if (worker != NULL) {
+        *worker = (struct worker){.recorder = options->recorder, .wake_fd = -1};
+        worker->service = (struct service){.directory = options->directory,
+                                           .registrations = options->registrations,
+                                           .recorder = &worker->recorder,
+                                           .counters = &worker->counters,
+                                           .tokens = options->tokens,
+                                           .hooks = options->hooks,
+                                           .cache_seconds = options->cache_seconds};
+        LIST_INIT(&worker->connections);
+        STAILQ_INIT(&worker->adoptions);
+        pthread_mutex_init(&worker->mutex, NULL);
+        if (set_up(worker))
+            return worker;
+        worker_join(worker);
+        worker_destroy(worker);
+    }
+    snprintf(error, error_bytes, "cannot create a worker: out of memory, descriptors or readers");
+    return NULL;
+}
+
+bool worker_start(struct worker *worker)
+{
+    worker->started = pthread_create(&worker->thread, NULL, run, worker) == 0;
+    return worker->started;
+}
+
+void worker_join(struct worker *worker)
+{
+    if (worker->started)
+        pthread_join(worker->thread, NULL);
+    worker->started = false;
+    while (!STAILQ_EMPTY(&worker->adoptions)) {
+        struct adoption *adoption = STAILQ_FIRST(&worker->adoptions);
+        STAILQ_REMOVE_HEAD(&worker->adoptions, link);
+        close(adoption->fd);
+        free(adoption);
+    }
+    if (worker->wake != NULL)
+        event_free(worker->wake);
+    if (worker->deadline != NULL)
+        event_free(worker->deadline);
+    if (worker->base != NULL)
+        event_base_free(worker->base);
+    if (worker->wake_fd >= 0)
+        close(worker->wake_fd);
+    if (worker->service.reader != NULL)
+        directory_leave(worker->service.directory, worker->service.reader);
+    buffer_deinit(&worker->out);
+    free(worker->service.scratch);
+    free(worker->read_buffer);
+    pthread_mutex_destroy(&worker->mutex);
+}
+
+void worker_destroy(struct worker *worker)
+{
+    free(worker);
+}
+
+const struct counters *worker_counters(const struct worker *worker)
+{
+    return &worker->counters;
+}
+
+const struct recorder *worker_recorder(const struct worker *worker)
+{
+    return &worker->recorder;
+}

@@ -1,0 +1,48 @@
+/* A worker: one thread with one libevent loop that owns its connections from adoption to close.
+ *
+ * It reads into a buffer of its own, lets the sessions answer, and writes at once; only what does not go out or
+ * is not yet a whole frame is kept with the connection, so an idle connection holds no buffer.
+ *
+ * Threads: create, start, adopt, drain and join are for the main thread; adopt and drain hand over through a
+ * mutex-guarded queue and an eventfd. The counters and the recorder's counters may be read by anyone. */
+#ifndef NUMBERD_SERVER_WORKER_H
+#define NUMBERD_SERVER_WORKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+#include "server/session.h"
+
+struct worker;
+
+struct worker_options {
+    struct directory *directory;
+    struct registrations *registrations;
+    const struct tokens *tokens;
+    const struct service_hooks *hooks;
+    uint32_t cache_seconds;
+    /* The query log's end of this worker; the ring is the caller's. */
+    struct recorder recorder;
+};
+
+/* NULL and one line of error when something is short. */
+struct worker *worker_create(const struct worker_options *options, char *error, size_t error_bytes);
+bool worker_start(struct worker *worker);
+
+/* Takes over a connected, non-blocking socket. False when memory is short; it is then still the caller's. */
+bool worker_adopt(struct worker *worker, int fd, const struct sockaddr_storage *peer);
+
+/* Answers what has arrived, says goodbye to all, closes as their output goes out, and after `patience_ms` in any
+ * case; then the thread ends. */
+void worker_drain(struct worker *worker, unsigned patience_ms);
+
+/* Waits for the end of the thread (after a drain; at once when never started) and frees all but what
+ * worker_counters and worker_recorder point to, which worker_destroy frees. */
+void worker_join(struct worker *worker);
+void worker_destroy(struct worker *worker);
+
+const struct counters *worker_counters(const struct worker *worker);
+const struct recorder *worker_recorder(const struct worker *worker);
+
+#endif
