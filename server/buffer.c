@@ -24,7 +24,8 @@ bool buffer_append(struct buffer *buffer, const void *bytes, size_t length)
     uint8_t *room = buffer_reserve(buffer, length);
     if (room == NULL)
         return false;
-    memcpy(room, bytes, length);
+    if (length > 0)
+        memcpy(room, bytes, length);
     buffer->length += length;
     return true;
 }
@@ -32,7 +33,8 @@ bool buffer_append(struct buffer *buffer, const void *bytes, size_t length)
 void buffer_consume(struct buffer *buffer, size_t length)
 {
     buffer->length -= length;
-    memmove(buffer->bytes, buffer->bytes + length, buffer->length);
+    if (buffer->length > 0)
+        memmove(buffer->bytes, buffer->bytes + length, buffer->length);
 }
 
 void buffer_deinit(struct buffer *buffer)

@@ -147,6 +147,14 @@ void client_close(struct client *client)
     free(client);
 }
 
+int client_detach(struct client *client)
+{
+    int fd = client->fd;
+    client->fd = -1;
+    client_close(client);
+    return fd;
+}
+
 const char *client_error(const struct client *client)
 {
     return client->error;

@@ -42,6 +42,9 @@ struct client *client_connect(const struct client_options *options, char *error,
 /* Closes at once; client_goodbye first is the orderly way. Frees. */
 void client_close(struct client *client);
 
+/* Hands the greeted, non-blocking socket to a caller with an event loop of its own, and frees the rest. */
+int client_detach(struct client *client);
+
 const char *client_error(const struct client *client);
 
 /* --- pipelining --- */

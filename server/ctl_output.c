@@ -54,7 +54,8 @@ int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis,
     *common = (struct ctl_common){.server = CTL_SERVER_DEFAULT};
     struct ctl_option all[OPTIONS_MAX];
     struct option known[OPTIONS_MAX + 2];
-    memcpy(all, options, option_count * sizeof *options);
+    for (size_t i = 0; i < option_count; i++)
+        all[i] = options[i];
     all[option_count] = (struct ctl_option){"server", "ADDRESS", "the server (default " CTL_SERVER_DEFAULT ")",
                                             &common->server, NULL};
     all[option_count + 1] =

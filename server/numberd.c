@@ -250,7 +250,8 @@ static void on_stop(evutil_socket_t signal_number, short events, void *context)
     event_base_loopbreak(app->base);
 }
 
-static bool start_serving(struct app *app, struct fault *fault)
+/* First of all, so that a signal at any later moment means an orderly stop. */
+static bool watch_signals(struct app *app, struct fault *fault)
 {
     static const int signals[2] = {SIGTERM, SIGINT};
     app->base = event_base_new();
@@ -261,6 +262,11 @@ static bool start_serving(struct app *app, struct fault *fault)
         if (app->stop_events[i] == NULL || event_add(app->stop_events[i], NULL) != 0)
             return fault_set(fault, EX_OSERR, "cannot watch for signals");
     }
+    return true;
+}
+
+static bool start_serving(struct app *app, struct fault *fault)
+{
     for (unsigned i = 0; i < app->worker_count; i++)
         if (!worker_start(app->workers[i]))
             return fault_set(fault, EX_OSERR, "cannot start worker thread %u", i);
@@ -277,14 +283,15 @@ static bool start_serving(struct app *app, struct fault *fault)
 
 static bool start(struct app *app, struct fault *fault)
 {
-    return datadir_open(&app->datadir, app->config.data_dir, fault) && load_tokens(app, fault) &&
-           open_ports(app, fault) && load_registrations(app, fault) &&
-           (app->snapshots = snapshots_start(&(struct snapshots_options){.folder = app->datadir.path,
-                                                                         .registrations = &app->registrations,
-                                                                         .found = app->loaded,
-                                                                         .notice = notice},
-                                             fault)) != NULL &&
-           start_query_log(app, fault) && create_workers(app, fault) && start_serving(app, fault);
+    struct snapshots_options snapshots = {.registrations = &app->registrations, .notice = notice};
+    if (!watch_signals(app, fault) || !datadir_open(&app->datadir, app->config.data_dir, fault) ||
+        !load_tokens(app, fault) || !open_ports(app, fault) || !load_registrations(app, fault))
+        return false;
+    snapshots.folder = app->datadir.path;
+    snapshots.found = app->loaded;
+    app->snapshots = snapshots_start(&snapshots, fault);
+    return app->snapshots != NULL && start_query_log(app, fault) && create_workers(app, fault) &&
+           start_serving(app, fault);
 }
 
 /* --- teardown --- */

@@ -72,6 +72,8 @@ static const char *header_fault(const struct wire_request *request, uint32_t zer
         return "frame_bytes is smaller than the header";
     if (request->frame_bytes > WIRE_REQUEST_BYTES_MAX)
         return "frame_bytes is larger than any request";
+    if (request->type & WIRE_REPLY_BIT)
+        return "the type is a reply's";
     if (!is_known(request->type))
         return NULL;
     if (zero != 0)

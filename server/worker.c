@@ -19,6 +19,9 @@
 #define READ_BYTES (256u << 10)
 /* Below this much unsent output a connection that was held back is served again. */
 #define RESUME_BYTES (SESSION_OUTPUT_CAP / 2)
+/* How long a connection that is done waits for the client to read and close. Closing a socket with unread input
+ * resets it, and the reset may overtake the last replies. */
+#define LINGER_SECONDS 2
 
 struct connection {
     LIST_ENTRY(connection) link;
@@ -28,6 +31,8 @@ struct connection {
     struct event writable;
     bool is_reading; /* which of the two events are added */
     bool is_writing;
+    bool is_ended;     /* the client has sent all it will send */
+    bool is_lingering; /* all is sent; what still comes is discarded */
     struct session session;
     struct buffer in;  /* the beginning of a frame whose rest has not come, or what the output cap holds back */
     struct buffer out; /* what the socket did not take */
@@ -98,18 +103,39 @@ static bool send_some(struct connection *connection, struct buffer *buffer)
     return true;
 }
 
+/* True when the input that is kept holds a request that the output cap has held back. */
+static bool has_work(const struct connection *connection)
+{
+    size_t frame_bytes = session_frame_bytes(connection->in.bytes, connection->in.length);
+    return !connection->session.closing && frame_bytes > 0 && frame_bytes <= connection->in.length;
+}
+
 /* Waits for room when something is left to send. While the client does not read its answers, its questions
  * wait in the kernel. */
 static void set_interest(struct connection *connection)
 {
     bool write = connection->out.length > 0;
-    bool read = !connection->session.closing && connection->out.length < SESSION_OUTPUT_CAP;
+    bool read = !connection->session.closing && !connection->is_ended && connection->out.length < SESSION_OUTPUT_CAP;
     if (write != connection->is_writing)
         write ? event_add(&connection->writable, NULL) : event_del(&connection->writable);
     if (read != connection->is_reading)
         read ? event_add(&connection->readable, NULL) : event_del(&connection->readable);
     connection->is_writing = write;
     connection->is_reading = read;
+    /* Nothing else would wake us for it; as an event of its own it is fair to the other connections. */
+    if (!write && has_work(connection))
+        event_active(&connection->writable, EV_WRITE, 0);
+}
+
+/* All is said. False: close now; else the connection lingers until the client closes or its time is over. */
+static bool linger(struct connection *connection)
+{
+    if (connection->is_ended || shutdown(connection->fd, SHUT_WR) != 0)
+        return false;
+    connection->is_lingering = true;
+    event_del(&connection->writable);
+    event_add(&connection->readable, &(struct timeval){.tv_sec = LINGER_SECONDS});
+    return true;
 }
 
 /* Sends the replies of this turn and keeps what does not go out. False: close. */
@@ -128,10 +154,13 @@ static bool flush(struct connection *connection)
     worker->out.length = 0;
     if (worker->out.capacity > SESSION_OUTPUT_CAP)
         buffer_deinit(&worker->out);
-    if (!good || (connection->session.closing && connection->out.length == 0))
+    if (!good)
         return false;
-    if (connection->out.length == 0)
+    if (connection->out.length == 0) {
         buffer_deinit(&connection->out);
+        if (connection->session.closing || (connection->is_ended && !has_work(connection)))
+            return linger(connection);
+    }
     set_interest(connection);
     return true;
 }
@@ -169,7 +198,7 @@ static bool read_and_serve(struct connection *connection)
     if (got < 0)
         return errno == EAGAIN || errno == EINTR;
     if (got == 0) {
-        connection->session.closing = true; /* but what is owed still goes out */
+        connection->is_ended = true; /* but what is owed still goes out */
         return flush(connection);
     }
     counter_add(&worker->counters.bytes_in, (uint64_t)got);
@@ -179,12 +208,19 @@ static bool read_and_serve(struct connection *connection)
            serve(connection, connection->in.bytes, connection->in.length);
 }
 
+/* Reads away what a lingering client sends. False: it has closed, or broke. */
+static bool discard(struct connection *connection)
+{
+    ssize_t got = recv(connection->fd, connection->worker->read_buffer, READ_BYTES, 0);
+    return got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
 static void on_readable(evutil_socket_t fd, short events, void *context)
 {
     (void)fd;
-    (void)events;
     struct connection *connection = context;
-    if (!read_and_serve(connection))
+    bool good = connection->is_lingering ? !(events & EV_TIMEOUT) && discard(connection) : read_and_serve(connection);
+    if (!good)
         close_connection(connection);
 }
 
@@ -194,7 +230,7 @@ static void on_writable(evutil_socket_t fd, short events, void *context)
     (void)events;
     struct connection *connection = context;
     bool good = send_some(connection, &connection->out) && flush(connection);
-    if (good && connection->out.length < RESUME_BYTES && connection->in.length > 0)
+    if (good && !connection->is_lingering && connection->out.length < RESUME_BYTES && has_work(connection))
         good = serve(connection, connection->in.bytes, connection->in.length);
     if (!good)
         close_connection(connection);

@@ -21,7 +21,6 @@ struct drain_options {
     struct ring *const *rings; /* the caller's; the drain is their consumer until it is stopped */
     unsigned ring_count;
     struct spool *spool;
-    uint64_t retention_ms;
     void (*notice)(const char *line); /* for the operator; called from the drain's thread */
 };
 

@@ -48,7 +48,6 @@ struct querylog *querylog_start(const struct querylog_options *options, struct f
                                   .segment_bytes = redis ? SEGMENT_BYTES_QUEUE : SEGMENT_BYTES_LOG};
     struct drain_options drain = {.rings = options->rings,
                                   .ring_count = options->ring_count,
-                                  .retention_ms = spool.retention_ms,
                                   .notice = options->notice};
     querylog->spool = spool_open(&spool, fault);
     if (querylog->spool == NULL) {

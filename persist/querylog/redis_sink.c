@@ -283,35 +283,35 @@ static void sleep_unless_stopped(const struct redis_sink *sink, unsigned ms)
     }
 }
 
-static bool is_over(const struct redis_sink *sink, bool idle)
+/* One turn of the thread. */
+static enum ship_result take_turn(struct redis_sink *sink)
 {
-    return atomic_load(&sink->stop) && (idle || monotonic_ms() >= atomic_load(&sink->deadline_ms));
+    struct fault fault = {0};
+    if (sink->link == NULL) {
+        sink->link = redis_link_connect(&sink->options.target, &fault);
+        atomic_store(&sink->connected, sink->link != NULL);
+    }
+    enum ship_result result = sink->link == NULL ? SHIP_FAILED : ship_some(sink, &fault);
+    if (result == SHIP_FAILED) {
+        drop_link(sink);
+        report_failure(sink, &fault);
+    } else {
+        report_success(sink);
+    }
+    return result;
 }
 
 static void *run(void *context)
 {
     struct redis_sink *sink = context;
-    struct fault fault = {0};
-    bool idle = false;
-    while (!is_over(sink, idle)) {
-        idle = false;
-        if (sink->link == NULL) {
-            sink->link = redis_link_connect(&sink->options.target, &fault);
-            atomic_store(&sink->connected, sink->link != NULL);
-        }
-        enum ship_result result = sink->link == NULL ? SHIP_FAILED : ship_some(sink, &fault);
-        if (result == SHIP_FAILED) {
-            drop_link(sink);
-            report_failure(sink, &fault);
-            if (atomic_load(&sink->stop))
-                break; /* what is left stays in the spool */
-            sleep_unless_stopped(sink, sink->backoff_ms);
-            continue;
-        }
-        report_success(sink);
-        idle = result == SHIP_IDLE;
-        if (idle)
-            sleep_unless_stopped(sink, IDLE_MS);
+    for (;;) {
+        /* Looked at before the turn: the spool is sealed before the stop, so an idle turn after it is the end. */
+        bool stopping = atomic_load(&sink->stop);
+        enum ship_result result = take_turn(sink);
+        if (stopping && (result != SHIP_MORE || monotonic_ms() >= atomic_load(&sink->deadline_ms)))
+            break;
+        if (result != SHIP_MORE)
+            sleep_unless_stopped(sink, result == SHIP_IDLE ? IDLE_MS : sink->backoff_ms);
     }
     if (sink->fd >= 0)
         close(sink->fd);

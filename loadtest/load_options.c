@@ -1,0 +1,170 @@
+/* numberload's command line; see load_options.h. */
+#include "load_options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "population.h"
+#include "server/wire.h"
+
+struct number_option {
+    const char *name;
+    const char *help;
+    size_t offset;
+    uint64_t min;
+    uint64_t max;
+};
+
+static const struct number_option number_options[] = {
+    {"count", "registered numbers of the population (default 100000)", offsetof(struct load_options, count), 1,
+     POPULATION_MAX},
+    {"seed", "of the population (default 1)", offsetof(struct load_options, seed), 0, UINT64_MAX},
+    {"connections", "run: connections (default 4)", offsetof(struct load_options, connections), 1, 60000},
+    {"threads", "run: threads (default 1)", offsetof(struct load_options, threads), 1, 64},
+    {"outstanding", "run: requests under way on each connection, closed loop (default 8)",
+     offsetof(struct load_options, outstanding), 1, 4096},
+    {"rate", "run: open loop, numbers per second in all (default: closed loop)", offsetof(struct load_options, rate), 1,
+     UINT64_C(1000000000)},
+    {"batch", "run: numbers in a request (default 16)", offsetof(struct load_options, batch), 1, WIRE_COUNT_MAX},
+    {"seconds", "run: length (default 10)", offsetof(struct load_options, seconds), 1, 86400},
+    {"numbers", "run: end after so many numbers instead", offsetof(struct load_options, numbers), 1,
+     UINT64_C(1000000000000)},
+    {"warmup", "run: seconds before the counting begins (default 0)", offsetof(struct load_options, warmup_seconds), 0,
+     3600},
+};
+
+#define NUMBER_OPTION_COUNT (sizeof number_options / sizeof number_options[0])
+enum { OPTION_HELP = 256, OPTION_VERSION, OPTION_JSON, OPTION_SERVER, OPTION_TOKEN, OPTION_HIT_RATIO };
+
+static int mistake(const char *text, const char *detail)
+{
+    fprintf(stderr, "numberload: %s%s; see numberload --help\n", text, detail);
+    return EX_USAGE;
+}
+
+static void print_help(void)
+{
+    printf("usage: numberload generate [OPTION]...   the population as CSV, for numberctl import\n"
+           "       numberload verify [OPTION]...     looks up every number and every neighbour once\n"
+           "       numberload run [OPTION]...        load, closed loop or open loop\n\n"
+           "  --server ADDRESS     the server (default 127.0.0.1:%u)\n"
+           "  --token-file FILE    file whose first word is the token to show\n"
+           "  --hit-ratio R        run: share of registered numbers, 0 to 1 (default 0.5)\n"
+           "  --json               the report as one JSON object\n",
+           WIRE_PORT_DEFAULT);
+    for (size_t i = 0; i < NUMBER_OPTION_COUNT; i++)
+        printf("  --%-18s %s\n", number_options[i].name, number_options[i].help);
+    printf("\nThe population is --count numbers over real numbering plans, the same for the same seed; each has an\n"
+           "unregistered neighbour. Every answer is checked; the status is 65 when one was wrong, 69 when the\n"
+           "server was lost. In the open loop a latency counts from when the request should have been sent.\n");
+}
+
+static bool parse_number(const struct number_option *option, const char *text, struct load_options *options)
+{
+    char *end;
+    errno = 0;
+    uint64_t value = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < option->min || value > option->max) {
+        fprintf(stderr, "numberload: --%s must be an integer from %" PRIu64 " to %" PRIu64 "\n", option->name,
+                option->min, option->max);
+        return false;
+    }
+    memcpy((char *)options + option->offset, &value, sizeof value);
+    return true;
+}
+
+static char *read_token(const char *path)
+{
+    char token[WIRE_TOKEN_BYTES_MAX + 1];
+    FILE *file = fopen(path, "re");
+    bool good = file != NULL && fscanf(file, "%255s", token) == 1;
+    if (file != NULL)
+        fclose(file);
+    return good ? strdup(token) : NULL;
+}
+
+/* Takes one option; -1 to go on. */
+static int take(struct load_options *options, int option, const char *value)
+{
+    char *end;
+    switch (option) {
+    case OPTION_HELP:
+        print_help();
+        return EX_OK;
+    case OPTION_VERSION:
+        puts("numberload " NUMBERD_VERSION);
+        return EX_OK;
+    case OPTION_JSON:
+        options->json = true;
+        return -1;
+    case OPTION_SERVER:
+        options->server = value;
+        return -1;
+    case OPTION_TOKEN:
+        options->token = read_token(value);
+        return options->token == NULL ? mistake("cannot read a token from ", value) : -1;
+    case OPTION_HIT_RATIO:
+        options->hit_ratio = strtod(value, &end);
+        return *value == '\0' || *end != '\0' || !(options->hit_ratio >= 0 && options->hit_ratio <= 1)
+                   ? mistake("--hit-ratio must be from 0 to 1", "")
+                   : -1;
+    default:
+        return parse_number(&number_options[option], value, options) ? -1 : EX_USAGE;
+    }
+}
+
+static int take_verb(struct load_options *options, const char *verb)
+{
+    static const char *const names[] = {"generate", "verify", "run"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(verb, names[i]) == 0) {
+            options->verb = (enum load_verb)i;
+            return -1;
+        }
+    }
+    return mistake("no such verb: ", verb);
+}
+
+int load_options_read(struct load_options *options, int argc, char **argv)
+{
+    struct option known[NUMBER_OPTION_COUNT + 7] = {{0}};
+    *options = (struct load_options){.verb = LOAD_RUN,
+                                     .server = "127.0.0.1",
+                                     .count = 100000,
+                                     .seed = 1,
+                                     .connections = 4,
+                                     .threads = 1,
+                                     .outstanding = 8,
+                                     .batch = 16,
+                                     .hit_ratio = 0.5};
+    for (size_t i = 0; i < NUMBER_OPTION_COUNT; i++)
+        known[i] = (struct option){number_options[i].name, required_argument, NULL, (int)i};
+    known[NUMBER_OPTION_COUNT] = (struct option){"help", no_argument, NULL, OPTION_HELP};
+    known[NUMBER_OPTION_COUNT + 1] = (struct option){"version", no_argument, NULL, OPTION_VERSION};
+    known[NUMBER_OPTION_COUNT + 2] = (struct option){"json", no_argument, NULL, OPTION_JSON};
+    known[NUMBER_OPTION_COUNT + 3] = (struct option){"server", required_argument, NULL, OPTION_SERVER};
+    known[NUMBER_OPTION_COUNT + 4] = (struct option){"token-file", required_argument, NULL, OPTION_TOKEN};
+    known[NUMBER_OPTION_COUNT + 5] = (struct option){"hit-ratio", required_argument, NULL, OPTION_HIT_RATIO};
+    opterr = 0;
+    for (int option; (option = getopt_long(argc, argv, ":", known, NULL)) != -1;) {
+        if (option == '?' || option == ':')
+            return mistake(option == ':' ? "the value is missing: " : "unknown option: ", argv[optind - 1]);
+        int status = take(options, option, optarg);
+        if (status >= 0)
+            return status;
+    }
+    if (optind + 1 < argc)
+        return mistake("too many arguments: ", argv[optind + 1]);
+    int status = optind < argc ? take_verb(options, argv[optind]) : -1;
+    if (status < 0 && options->threads > options->connections)
+        return mistake("--threads must not be above --connections", "");
+    if (options->seconds == 0 && options->numbers == 0)
+        options->seconds = 10;
+    return status;
+}

@@ -1,0 +1,163 @@
+"""Starts and stops the programs under test: each in a temporary directory, on free ports, ended by its pid."""
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+BIN = pathlib.Path(os.environ["NUMBERD_BIN"])
+# Sanitizer builds are several times slower.
+PATIENCE = 60
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, what, seconds=PATIENCE):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def can_connect(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+class Numberd:
+    """One numberd; a with-block stops it with SIGTERM and wants the exit status. `wrapper` is a command before it."""
+
+    def __init__(self, data_dir, *flags, port=None, stats_port=None, wrapper=(), status=0):
+        self.wrapper, self.status = wrapper, status
+        self.data_dir = pathlib.Path(data_dir)
+        self.port = port or free_port()
+        self.stats_port = stats_port or free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.flags = flags
+        self.log = ""
+
+    def __enter__(self):
+        self.log_file = tempfile.TemporaryFile(mode="w+")
+        self.process = subprocess.Popen(
+            [*self.wrapper, BIN / "numberd", "--data-dir", self.data_dir, "--listen", self.address,
+             "--stats-listen", f"127.0.0.1:{self.stats_port}", *self.flags],
+            stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=self.log_file)
+        wait_until(lambda: self.process.poll() is not None or "ready:" in self.read_log(), "numberd is ready")
+        assert self.process.poll() is None, self.read_log()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        self.log = self.read_log()
+        self.log_file.close()
+        if kind is not None or status not in (self.status, -signal.SIGKILL):
+            print(self.log)
+        assert status in (self.status, -signal.SIGKILL), f"numberd ended with {status}"
+
+    def read_log(self):
+        self.log_file.seek(0)
+        return self.log_file.read()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def get(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.stats_port}{path}", timeout=10) as reply:
+            return reply.read().decode()
+
+    def stats(self):
+        return json.loads(self.get("/stats.json"))
+
+    def ctl(self, verb, *arguments, **options):
+        return ctl(verb, "--server", self.address, *arguments, **options)
+
+
+def ctl(*arguments, status=0, text=None, cwd=None):
+    """Runs numberctl, wants the exit status, returns its standard output; standard error with a status not 0."""
+    result = subprocess.run([BIN / "numberctl", *map(str, arguments)], input=text, capture_output=True, text=True,
+                            timeout=300, cwd=cwd, stdin=None if text is not None else subprocess.DEVNULL)
+    assert result.returncode == status, (arguments[:1], result.returncode, result.stdout[-500:], result.stderr[-500:])
+    return result.stdout if status == 0 else result.stdout + result.stderr
+
+
+class Redis:
+    """A real redis-server on a port of its own, without persistence."""
+
+    def __init__(self, *flags, port=None):
+        self.port = port or free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.flags = flags
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="numberd-redis-")
+        self.start()
+        return self
+
+    def start(self):
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+             "--dir", self.folder, *self.flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: can_connect(self.port), "redis-server is ready")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def __exit__(self, kind, value, trace):
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def command(self, *arguments):
+        result = subprocess.run(["redis-cli", "-p", str(self.port), *map(str, arguments)], capture_output=True,
+                                text=True, check=True, timeout=60)
+        return result.stdout.splitlines()
+
+
+@contextlib.contextmanager
+def temporary_folder():
+    folder = tempfile.mkdtemp(prefix="numberd-test-")
+    try:
+        yield pathlib.Path(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def run_tests(namespace):
+    """Runs every function named test_*; prints its first sentence, and a closing line."""
+    failed = passed = 0
+    for name, test in list(namespace.items()):
+        if not name.startswith("test_"):
+            continue
+        started = time.monotonic()
+        try:
+            test()
+            passed += 1
+            print(f"ok    {name} ({time.monotonic() - started:.1f} s)", flush=True)
+        except Exception:  # every kind of failure is reported, and the others still run
+            import traceback
+            failed += 1
+            print(f"FAIL  {name}: {test.__doc__}", flush=True)
+            traceback.print_exc()
+    print(f"{passed} passed, {failed} failed")
+    raise SystemExit(1 if failed else 0)

@@ -1,0 +1,233 @@
+"""The query log in a real Redis: layout, expiry, outages, exactly once."""
+import socket
+import time
+
+import servers
+from client import *  # noqa: F403 -- the protocol's names
+
+BASE = 12025550000
+HOUR_MS = 3600 * 1000
+RETENTION_MS = 30 * 24 * HOUR_MS
+
+
+def log_of(server):
+    log = server.stats()["query_log"]
+    assert log["looked_up"] == log["stored"] + log["in_flight"] + log["lost"], log
+    return log
+
+
+def wait_stored(server, count):
+    servers.wait_until(lambda: log_of(server)["stored"] == count, f"{count} events stored")
+    log = log_of(server)
+    assert (log["looked_up"], log["in_flight"], log["lost"]) == (count, 0, 0), log
+
+
+def records_in(redis, number):
+    """The disclosed rows of one number, from Redis."""
+    return servers.ctl("disclose", "--number", f"+{number}", "--redis", redis.url).splitlines()[1:]
+
+
+def events_in(redis):
+    """Events in all frames of all streams, counted from Redis itself, frame headers read by hand."""
+    script = """local n = 0
+        for _, key in ipairs(redis.call('KEYS', 'querylog:{*')) do
+            for _, entry in ipairs(redis.call('XRANGE', key, '-', '+')) do
+                n = n + struct.unpack('<I4', string.sub(entry[2][2], 29, 32))
+            end
+        end
+        return n"""
+    return int(redis.command("EVAL", script, 0)[0])
+
+
+def test_layout_and_expiry():
+    """Every key has one absolute expiry, at most 30 days away and 30 days after its hour began."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, \
+            servers.Numberd(folder / "data", "--redis", redis.url) as server, Client(server.port) as client:
+        for requester in range(40):
+            body = struct.pack("<Q16s", requester, bytes(10) + b"\xff\xff\x0a\0\0\1") + struct.pack("<Q", BASE + requester)
+            assert client.ask(frame(LOOKUP, body, 1, flags=1)).code == OK
+        wait_stored(server, 40)
+        keys = redis.command("KEYS", "*")
+        assert len([k for k in keys if k.startswith("querylog:{")]) > 8
+        now = time.time() * 1000
+        for key in keys:
+            ttl, expiry = int(redis.command("PTTL", key)[0]), int(redis.command("PEXPIRETIME", key)[0])
+            assert 0 < ttl <= RETENTION_MS, (key, ttl)
+            assert (expiry - RETENTION_MS) % HOUR_MS == 0 and expiry - RETENTION_MS <= now, (key, expiry)
+        assert events_in(redis) == 40
+        rows = records_in(redis, BASE + 7)
+        assert len(rows) == 1 and rows[0].split(",")[1:5] == [f"+{BASE + 7}", "not registered", "7", "10.0.0.1"], rows
+        rows = servers.ctl("disclose", "--requester", 7, "--redis", redis.url).splitlines()[1:]
+        assert len(rows) == 1
+        # Nothing was asked of Redis but the commands that the design allows.
+        used = {line.split(":")[0][8:] for line in redis.command("INFO", "commandstats") if line.startswith("cmdstat_")}
+        assert not used & {"scan", "set", "expire", "pexpire"}, used
+
+
+def test_outage():
+    """Redis away at the start, then there, then killed and back: every event is there exactly once."""
+    with servers.Redis("--appendonly", "yes", "--appendfsync", "always") as redis, servers.temporary_folder() as folder:
+        redis.stop()
+        with servers.Numberd(folder / "data", "--redis", redis.url) as server, Client(server.port) as client:
+            client.lookup([BASE] * 100)
+            servers.wait_until(lambda: log_of(server)["spooled"] == 100, "100 events spooled")
+            assert log_of(server)["redis"] == "away" and log_of(server)["stored"] == 0
+            redis.start()
+            wait_stored(server, 100)
+            for round_ in range(3):
+                redis.stop()
+                for _ in range(20):
+                    client.lookup([BASE] * 50)
+                redis.start()
+                for _ in range(20):
+                    client.lookup([BASE] * 50)
+                wait_stored(server, 100 + 2000 * (round_ + 1))
+            assert len(records_in(redis, BASE)) == 6100
+            assert events_in(redis) == 6100
+            log = server.read_log()
+            assert "spool until Redis takes it again" in log and "Redis takes the query log again" in log
+        assert "left in the spool" in server.log
+
+
+def test_spool_survives_a_restart():
+    """What Redis did not get before the stop, or before a SIGKILL, it gets after the next start, once."""
+    for orderly in (True, False):
+        with servers.Redis() as redis, servers.temporary_folder() as folder:
+            redis.stop()
+            with servers.Numberd(folder / "data", "--redis", redis.url, "--drain-seconds", "1") as server, \
+                    Client(server.port) as client:
+                client.lookup([BASE] * 300)
+                servers.wait_until(lambda: log_of(server)["spooled"] == 300, "300 events spooled")
+                if not orderly:
+                    server.kill()
+            redis.start()
+            with servers.Numberd(folder / "data", "--redis", redis.url) as server, Client(server.port) as client:
+                client.lookup([BASE] * 5)
+                wait_stored(server, 305)
+            assert len(records_in(redis, BASE)) == 305
+            assert not list((folder / "data" / "querylog").glob("*.segment"))
+
+
+def test_cut_connection():
+    """Connections cut in mid-reply, again and again: sent again, and there only once."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, Proxy(redis.port) as proxy, \
+            servers.Numberd(folder / "data", "--redis", f"redis://127.0.0.1:{proxy.port}") as server, \
+            Client(server.port) as client:
+        sent = 0
+        for round_ in range(15):
+            proxy.cut_after = 30 + 7 * round_
+            for _ in range(10):
+                client.lookup([BASE] * 200)
+                sent += 200
+            time.sleep(0.15)
+        proxy.cut_after = None
+        wait_stored(server, sent)
+        assert proxy.cuts > 3, proxy.cuts
+        assert events_in(redis) == sent
+
+
+class Proxy:
+    """Forwards to Redis; closes a connection after so many bytes of replies, if told."""
+
+    def __init__(self, target):
+        self.target, self.cut_after, self.cuts, self.open = target, None, 0, True
+
+    def __enter__(self):
+        import threading
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.open = False
+        self.listener.close()
+
+    def run(self):
+        while self.open:
+            try:
+                near, _ = self.listener.accept()
+                with near, socket.create_connection(("127.0.0.1", self.target)) as far:
+                    self.forward(near, far)
+            except OSError:
+                pass
+
+    def forward(self, near, far):
+        import select
+        replied = 0
+        while self.open:
+            for source in select.select([near, far], [], [], 0.2)[0]:
+                data = source.recv(65536)
+                if not data:
+                    return
+                if source is near:
+                    far.sendall(data)
+                    continue
+                if self.cut_after is not None and replied + len(data) > self.cut_after:
+                    near.sendall(data[:max(0, self.cut_after - replied)])
+                    self.cuts += 1
+                    return
+                replied += len(data)
+                near.sendall(data)
+
+
+def test_refusing_redis():
+    """A Redis that is full refuses; the log waits in the spool and catches up when there is room."""
+    with servers.Redis("--maxmemory-policy", "noeviction") as redis, servers.temporary_folder() as folder, \
+            servers.Numberd(folder / "data", "--redis", redis.url) as server, Client(server.port) as client:
+        client.lookup([BASE] * 10)
+        wait_stored(server, 10)
+        redis.command("CONFIG", "SET", "maxmemory", "1")
+        for _ in range(100):
+            client.lookup([BASE] * 10)
+        servers.wait_until(lambda: log_of(server)["redis_failures"] > 0, "Redis refused")
+        assert "OOM" in server.read_log()
+        redis.command("CONFIG", "SET", "maxmemory", "0")
+        wait_stored(server, 1010)
+        assert events_in(redis) == 1010
+
+
+def test_password_and_unix_socket():
+    """A Redis with a password, over a unix socket; a wrong password is named without being shown."""
+    with servers.temporary_folder() as folder:
+        path = folder / "redis.sock"
+        with servers.Redis("--unixsocket", str(path), "--requirepass", "correct-horse"):
+            url = f"unix://:correct-horse@{path}?db=3"
+            with servers.Numberd(folder / "data", "--redis", url) as server, Client(server.port) as client:
+                client.lookup([BASE] * 10)
+                wait_stored(server, 10)
+            assert len(servers.ctl("disclose", "--number", f"+{BASE}", "--redis", url).splitlines()) == 11
+            with servers.Numberd(folder / "data2", "--redis", f"unix://:battery-staple@{path}", "--drain-seconds", "0") as server:
+                servers.wait_until(lambda: "WRONGPASS" in server.read_log(), "the password is refused")
+            assert "battery" not in server.log
+
+
+def test_refuse_policy():
+    """With refuse, a log that is full answers UNAVAILABLE and /readyz fails; with drop, events are counted lost."""
+    for policy in ("refuse", "drop"):
+        with servers.temporary_folder() as folder, \
+                servers.Numberd(folder / "data", "--redis", f"redis://127.0.0.1:{servers.free_port()}", "--query-log-full",
+                                policy, "--query-log-bytes", "1M", "--drain-seconds", "0") as server, \
+                Client(server.port) as client:
+            def fill():
+                reply = client.ask(numbers(LOOKUP, [BASE] * 10000))
+                return reply.code == UNAVAILABLE or log_of(server)["lost"] > 0
+            servers.wait_until(fill, "the log is full")
+            if policy == "refuse":
+                reply = client.ask(numbers(LOOKUP, [BASE]))
+                assert reply.code == UNAVAILABLE and reply.retry_after_ms > 0 and reply.count == 0
+                assert client.ask(frame(PING)).code == OK
+                try:
+                    server.get("/readyz")
+                    raise AssertionError("ready though the log is full")
+                except servers.urllib.error.HTTPError as error:
+                    assert error.code == 503
+            else:
+                assert client.lookup([BASE]) == [0]
+                assert server.get("/readyz") == "ready\n"
+            log_of(server)
+
+
+if __name__ == "__main__":
+    servers.run_tests(globals())

@@ -1,0 +1,337 @@
+"""The server over its socket: the rules of the protocol, hostile and impatient clients, and the orderly end."""
+import contextlib
+import os
+import random
+import resource
+import signal
+import socket
+import struct
+import time
+
+import servers
+from client import *  # noqa: F403 -- the protocol's names
+
+BASE = 4915112300000
+
+
+@contextlib.contextmanager
+def running(*flags):
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data", *flags) as server:
+        yield server
+
+
+def test_updates_and_lookups():
+    """Each kind of update has its statuses, and lookups see it at once."""
+    with running() as server, Client(server.port) as client:
+        assert client.register((BASE, 2**64 - 1, 0xfe), (12, 1, 0), (BASE + 1, 5, 0)) == [ADDED, INVALID, ADDED]
+        assert client.register((BASE + 1, 6, 2)) == [REPLACED]
+        assert client.lookup([BASE, BASE + 1, BASE + 2, 0, 2**64 - 1]) == [1, 1, 0, INVALID, INVALID]
+        record = client.ask(numbers(LOOKUP_RECORDS, [BASE, BASE + 2]))
+        assert record.body == struct.pack("<BB6xQ", REGISTERED, 0xfe, 2**64 - 1) + bytes(16)
+        move = struct.pack("<QQ", BASE, BASE + 9) + struct.pack("<QQ", BASE, BASE + 8)
+        move += struct.pack("<QQ", BASE + 9, BASE + 1) + struct.pack("<QQ", BASE + 9, 3)
+        assert list(client.ask(frame(MOVE, move, 4)).body) == [MOVED, ABSENT, OCCUPIED, INVALID]
+        assert list(client.ask(numbers(DEREGISTER, [BASE + 9, BASE + 9])).body) == [REMOVED, ABSENT]
+        assert client.lookup([BASE, BASE + 1, BASE + 9]) == [0, 1, 0]
+
+
+def test_hidden_is_exactly_unregistered():
+    """The whole reply for a hidden account equals, byte for byte, the one for no account."""
+    with running() as server, Client(server.port) as client:
+        client.register((BASE, 77, 1), (BASE + 1, 78, 0xff))
+        for kind in (LOOKUP, LOOKUP_RECORDS):
+            hidden, hidden_too, absent = (client.ask(numbers(kind, [BASE + i])) for i in range(3))
+            assert hidden.header + hidden.body == absent.header + absent.body
+            assert hidden_too.header + hidden_too.body == absent.header + absent.body
+
+
+def test_largest_batch():
+    """65,535 numbers in one request, answered by index."""
+    with running() as server, Client(server.port) as client:
+        entries = [(BASE + 2 * i, i, 0) for i in range(65535)]
+        assert client.register(*entries) == [ADDED] * 65535
+        assert client.lookup([BASE + i for i in range(65535)]) == [REGISTERED, NOT_REGISTERED] * 32767 + [REGISTERED]
+
+
+def test_hello_rules():
+    """What comes instead of a good hello gets its code and a close."""
+    cases = [(frame(PING), HELLO_EXPECTED), (hello(magic=b"HTTP"), BAD_FRAME), (hello(lowest=2, highest=9), VERSION_UNSUPPORTED),
+             (hello(lowest=0, highest=0), VERSION_UNSUPPORTED), (hello(lowest=3, highest=1), BAD_FRAME),
+             (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", BAD_FRAME)]
+    with running() as server:
+        for data, code in cases:
+            with Client(server.port, greet=False) as client:
+                assert client.ask(data).code == code, (data, code)
+                assert client.is_closed()
+        with Client(server.port, greet=False) as client:
+            assert client.ask(hello(lowest=0, highest=7)).body[:2] == b"\1\0"
+            assert client.ask(hello()).code == OK
+        assert server.stats()["frames_malformed"] == 3
+
+
+def test_tokens():
+    """With a token file a hello needs a known token, and its principal is the requester in the log."""
+    with servers.temporary_folder() as folder:
+        tokens = folder / "tokens"
+        tokens.write_text("# for tests\n\n41 0123456789abcdef\n42 fedcba9876543210\n")
+        tokens.chmod(0o600)
+        with servers.Numberd(folder / "data", "--token-file", tokens) as server:
+            for token in (b"", b"0123456789abcdeF", b"0123456789abcde", b"0123456789abcdef0"):
+                with Client(server.port, greet=False) as client:
+                    assert client.ask(hello(token)).code == UNAUTHORIZED
+                    assert client.is_closed()
+            with Client(server.port, token=b"fedcba9876543210") as client:
+                client.lookup([BASE])
+            one_token = folder / "token"
+            one_token.write_text("0123456789abcdef\n")
+            servers.ctl("lookup", "--server", server.address, "--token-file", one_token, f"+{BASE}")
+            servers.ctl("lookup", "--server", server.address, f"+{BASE}", status=69)
+        for requester in (41, 42):
+            records = servers.ctl("disclose", "--requester", requester, "--data-dir", server.data_dir).splitlines()
+            assert len(records) == 2, records
+
+
+def test_malformed_frames():
+    """Each breach gets BAD_FRAME with a reason, and a close; the server lives on."""
+    good = numbers(LOOKUP, [BASE])
+    breaches = [struct.pack("<I", 23) + good[4:], struct.pack("<I", 2**32 - 1) + good[4:], struct.pack("<I", 0) + good[4:],
+                good[:5] + b"\2" + good[6:], good[:6] + b"\0\0" + good[8:], good[:12] + b"\1" + good[13:],
+                frame(PING, b"x"), frame(PING, count=1), frame(DEREGISTER, bytes(8), 1, flags=1)]
+    with running() as server:
+        for breach in breaches:
+            with Client(server.port) as client:
+                reply = client.ask(frame(PING) + breach) and client.receive()
+                assert reply.code == BAD_FRAME and reply.body, breach
+                assert client.is_closed()
+        with Client(server.port) as client:
+            assert client.ask(frame(0x7f, b"what is this?")).code == UNKNOWN_TYPE
+            assert client.ask(frame(PING)).code == OK
+
+
+def test_random_bytes():
+    """Mutated conversations over many connections never stop the server or another client."""
+    source = random.Random(7)
+    base = hello() + numbers(LOOKUP, [BASE, BASE + 1]) + registrations([(BASE, 1, 0)]) + frame(STATS) + frame(SNAPSHOT)
+    with running() as server, Client(server.port) as witness:
+        for _ in range(500):
+            data = bytearray(base)
+            for _ in range(source.randrange(1, 8)):
+                data[source.randrange(len(data))] = source.randrange(256)
+            with Client(server.port, greet=False) as client, contextlib.suppress(OSError):
+                client.send(bytes(data[:source.randrange(len(data) + 1)]))
+                if source.random() < 0.5:
+                    client.socket.shutdown(socket.SHUT_WR)
+                    while client.socket.recv(65536):
+                        pass
+        assert witness.lookup([12]) == [INVALID]
+
+
+def test_early_closes():
+    """Half a frame and a close, a reset, a close with replies unread: nothing is left behind."""
+    with running() as server:
+        for i in range(50):
+            with Client(server.port) as client:
+                client.send(numbers(LOOKUP, [BASE] * 1000)[:1 + 37 * i])
+                if i % 2 == 0:
+                    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        servers.wait_until(lambda: server.stats()["connections_open"] == 0, "all are closed")
+
+
+def test_half_close_gets_all_replies():
+    """A client that shuts its sending side down still gets what it is owed."""
+    with running() as server, Client(server.port) as client:
+        client.send(b"".join(numbers(LOOKUP, [BASE] * 5000, i) for i in range(1, 101)))
+        client.socket.shutdown(socket.SHUT_WR)
+        for i in range(1, 101):
+            assert client.receive().request_id == i
+        assert client.is_closed()
+
+
+def test_slow_reader():
+    """Who does not read is no longer read from; memory stays bounded, and late reading still gets everything."""
+    with running() as server, Client(server.port) as client, Client(server.port) as other:
+        request = numbers(LOOKUP_RECORDS, [BASE] * 1000)
+        client.socket.setblocking(False)
+        sent = 0
+        data = request * 8000  # 64 MB of requests for 128 MB of replies
+        stalled_since = None
+        while stalled_since is None or time.monotonic() - stalled_since < 1:
+            try:
+                sent += client.socket.send(data[sent:sent + 65536])
+                stalled_since = None
+            except BlockingIOError:
+                stalled_since = stalled_since or time.monotonic()
+                time.sleep(0.01)
+        assert sent < len(data) / 2, "the server stopped reading"
+        assert other.ask(frame(PING)).code == OK
+        client.socket.setblocking(True)
+        for _ in range(sent // len(request)):
+            reply = client.receive()
+            assert reply.code == OK and reply.count == 1000
+
+
+def test_long_answers_do_not_stall():
+    """Requests whose replies go beyond the output cap are all answered, also to a client that has ended its side."""
+    for end in (False, True):
+        with running() as server, Client(server.port) as client:
+            client.send(frame(STATS) * 6000)  # some 8 MiB of replies
+            if end:
+                client.socket.shutdown(socket.SHUT_WR)
+            for _ in range(6000):
+                assert client.receive().code == OK
+
+
+def test_last_words_are_heard():
+    """A client that goes on sending still reads all its replies and the reason for the close."""
+    with running() as server, Client(server.port) as client:
+        client.send(numbers(LOOKUP_RECORDS, [BASE] * 60000) * 4 + b"\xff" * 16 + bytes(3000000))
+        for _ in range(4):
+            assert client.receive().count == 60000
+        assert client.receive().code == BAD_FRAME
+        assert client.is_closed()
+
+
+def test_stop_while_clients_send():
+    """SIGTERM under a stream of registrations: whatever was done was acknowledged before the goodbye."""
+    with servers.temporary_folder() as folder:
+        with servers.Numberd(folder / "data") as server, Client(server.port) as client:
+            import threading
+            stream = b"".join(registrations([(BASE + 50 * i + j, 0, 0) for j in range(50)], i + 1) for i in range(20000))
+            sender = threading.Thread(target=send_all, args=(client, stream))
+            sender.start()
+            time.sleep(0.05)
+            os.kill(server.process.pid, signal.SIGTERM)
+            acknowledged = 0
+            while (reply := client.receive()).code == OK:
+                acknowledged += list(reply.body).count(ADDED)
+            assert (reply.code, reply.request_id) == (GOING_AWAY, 0)
+            client.socket.close()
+            sender.join()
+        with servers.Numberd(folder / "data") as server:
+            assert server.stats()["directory"]["registered"] == acknowledged
+            assert acknowledged > 0
+
+
+def send_all(client, data):
+    with contextlib.suppress(OSError):
+        client.send(data)
+
+
+def test_signal_while_starting():
+    """A SIGTERM in the first moments is an orderly stop, too."""
+    import subprocess
+    for delay in (0.01, 0.03, 0.06, 0.1):
+        with servers.temporary_folder() as folder:
+            process = subprocess.Popen([servers.BIN / "numberd", "--data-dir", folder / "data", "--listen", "127.0.0.1:0",
+                                        "--stats-listen", "127.0.0.1:0"], stderr=subprocess.DEVNULL)
+            servers.wait_until((folder / "data" / "lock").exists, "the data directory is taken")
+            time.sleep(delay)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+
+
+def test_a_thousand_connections():
+    """A thousand clients at once, each answered, and the next thousand too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    with running() as server, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            clients = [stack.enter_context(Client(server.port, greet=False)) for _ in range(1000)]
+            for client in clients:
+                client.send(hello() + numbers(LOOKUP, [BASE]))
+            for client in clients:
+                assert client.receive().code == OK
+                assert client.receive().code == OK
+            assert server.stats()["connections_open"] >= 1000
+
+
+def test_connection_limit():
+    """Beyond the limit clients wait, and are served when others leave."""
+    with running("--connections-max", "2") as server:
+        first, second = Client(server.port), Client(server.port)
+        with Client(server.port, greet=False) as third:
+            third.send(hello())
+            third.socket.settimeout(0.5)
+            try:
+                third.receive()
+                raise AssertionError("the third was served")
+            except TimeoutError:
+                pass
+            first.socket.close()
+            third.socket.settimeout(10)
+            assert third.receive().code == OK
+        second.socket.close()
+
+
+def test_two_workers():
+    """Connections are dealt out to all workers; what one registers the others see."""
+    with running("--threads", "3") as server:
+        clients = [Client(server.port) for _ in range(6)]
+        for i, client in enumerate(clients):
+            assert client.register((BASE + i, i, 0)) == [ADDED]
+            for other in clients:
+                assert other.lookup([BASE + i]) == [REGISTERED]
+        stats = server.stats()
+        assert stats["workers"] == 3 and stats["directory"]["registered"] == 6
+        for client in clients:
+            client.socket.close()
+
+
+def test_orderly_stop():
+    """SIGTERM: what was asked is answered, each client gets GOING_AWAY and a close, the exit status is 0."""
+    with running() as server:
+        idle, busy, half = Client(server.port), Client(server.port), Client(server.port)
+        half.send(numbers(LOOKUP, [BASE])[:20])
+        busy.send(numbers(LOOKUP, [BASE], 7))
+        time.sleep(0.2)
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert busy.receive().request_id == 7
+        for client in (idle, busy, half):
+            reply = client.receive()
+            assert (reply.code, reply.request_id, reply.type) == (GOING_AWAY, 0, GOODBYE | 0x80)
+            assert client.is_closed()
+        assert server.process.wait(20) == 0
+
+
+def test_stop_does_not_wait_for_ever():
+    """A client that never reads does not keep the server from stopping."""
+    with running("--drain-seconds", "1") as server, Client(server.port) as client:
+        client.socket.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            client.send(numbers(LOOKUP_RECORDS, [BASE] * 1000) * 4000)
+        started = time.monotonic()
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert server.process.wait(30) == 0
+        assert time.monotonic() - started < 20
+
+
+def test_http():
+    """The stats port: each page, the numbers on it, and its refusals."""
+    import json
+    import subprocess
+    import urllib.error
+    with running() as server, Client(server.port) as client:
+        client.register((BASE, 1, 0))
+        client.lookup([BASE, BASE + 1, 5])
+        stats = server.stats()
+        assert stats["lookups"] == {"registered": 1, "not_registered": 1, "invalid": 1, "limited": 0}
+        assert stats["updates"]["added"] == 1
+        metrics = server.get("/metrics")
+        assert 'numberd_lookups_total{answer="registered"} 1\n' in metrics
+        check = subprocess.run(["promtool", "check", "metrics"], input=metrics, text=True, capture_output=True)
+        assert check.returncode == 0 and not check.stderr.strip(), check
+        assert server.get("/healthz") == "ok\n" and server.get("/readyz") == "ready\n"
+        assert "<td>1</td>" in server.get("/")
+        wire = json.loads(client.ask(frame(STATS)).body)
+        assert wire["lookups"] == stats["lookups"]
+        for path, method, status in (("/nothing", "GET", 404), ("/metrics", "POST", 501)):
+            try:
+                request = servers.urllib.request.Request(f"http://127.0.0.1:{server.stats_port}{path}", method=method)
+                servers.urllib.request.urlopen(request, timeout=5)
+                raise AssertionError(path)
+            except urllib.error.HTTPError as error:
+                assert error.code in (status, 405), (path, error.code)
+
+
+if __name__ == "__main__":
+    servers.run_tests(globals())

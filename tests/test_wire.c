@@ -1,0 +1,276 @@
+/* server/wire and server/session: every prefix of a frame is incomplete, what is malformed is named, and a
+ * conversation has the same replies however its bytes are split. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "ring/event.h"
+#include "ring/ring.h"
+#include "server/session.h"
+#include "server/wire.h"
+#include "unit.h"
+
+static enum wire_state decode(const uint8_t *bytes, size_t length, struct wire_request *request)
+{
+    /* In memory of exactly this size, so that a read beyond it is seen. */
+    uint8_t *exact = malloc(length + (length == 0));
+    memcpy(exact, bytes, length);
+    enum wire_state state = wire_decode_request(exact, length, request);
+    free(exact);
+    return state;
+}
+
+static void expect_prefixes_incomplete(const uint8_t *bytes, uint32_t length)
+{
+    struct wire_request request;
+    for (uint32_t cut = 0; cut < length; cut++)
+        assert_int_equal(decode(bytes, cut, &request), WIRE_INCOMPLETE);
+    assert_int_equal(wire_decode_request(bytes, length, &request), WIRE_DONE);
+    assert_int_equal(request.frame_bytes, length);
+}
+
+/* Each kind of request comes back as it was encoded, and no prefix of it is taken for whole. */
+static void test_requests_round_trip(void **state)
+{
+    (void)state;
+    uint8_t bytes[512];
+    struct wire_request request;
+    const uint64_t numbers[2] = {4915112345678, 1};
+    const struct wire_origin origin = {.requester = 77, .ip = {1, 2, 3}};
+
+    uint32_t length = wire_encode_hello(bytes, 9, "secret", 6);
+    expect_prefixes_incomplete(bytes, length);
+    assert_int_equal(wire_decode_request(bytes, length, &request), WIRE_DONE);
+    assert_int_equal(request.token_bytes, 6);
+    assert_memory_equal(request.token, "secret", 6);
+    assert_int_equal(request.request_id, 9);
+
+    length = wire_encode_numbers(bytes, WIRE_LOOKUP, 10, &origin, numbers, 2);
+    expect_prefixes_incomplete(bytes, length);
+    assert_int_equal(wire_decode_request(bytes, length, &request), WIRE_DONE);
+    assert_int_equal(request.origin.requester, 77);
+    assert_memory_equal(request.origin.ip, origin.ip, 16);
+    assert_int_equal(request.count, 2);
+    assert_int_equal(wire_get_u64(request.entries), numbers[0]);
+
+    length = wire_encode_header(bytes, WIRE_REGISTER, 0, 11, 1);
+    wire_put_register_entry(bytes + WIRE_REQUEST_HEADER_BYTES, numbers[0], UINT64_MAX, 255);
+    expect_prefixes_incomplete(bytes, length);
+    assert_int_equal(wire_decode_request(bytes, length, &request), WIRE_DONE);
+    assert_int_equal(request.entries[16], 255);
+
+    for (uint8_t type = WIRE_PING; type <= WIRE_GOODBYE; type++)
+        expect_prefixes_incomplete(bytes, wire_encode_plain(bytes, type, type));
+}
+
+/* Each breach of the header's rules is malformed as soon as the header is there. */
+static void test_malformed_headers(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t header[16];
+    } cases[] = {
+        {{15, 0, 0, 0, WIRE_PING}},                                /* smaller than the header */
+        {{0xff, 0xff, 0xff, 0xff, WIRE_LOOKUP, 0, 1}},             /* larger than any request */
+        {{16, 0, 0, 0, WIRE_LOOKUP, 0, 0}},                        /* count 0 */
+        {{24, 0, 0, 0, WIRE_LOOKUP, 0, 2}},                        /* too short for its count */
+        {{25, 0, 0, 0, WIRE_LOOKUP, 0, 1}},                        /* too long for its count */
+        {{24, 0, 0, 0, WIRE_LOOKUP, 2, 1}},                        /* an unknown flag */
+        {{24, 0, 0, 0, WIRE_DEREGISTER, 1, 1}},                    /* a flag of another type */
+        {{16, 0, 0, 0, WIRE_PING, 0, 1}},                          /* a count where there are no entries */
+        {{24, 0, 0, 0, WIRE_PING, 0, 0}},                          /* a body where there is none */
+        {{24, 0, 0, 0, WIRE_LOOKUP, 0, 1, 0, 0, 0, 0, 0, 1}},      /* reserved bytes */
+        {{27, 0, 0, 0, WIRE_HELLO}},                               /* shorter than a hello */
+        {{0, 2, 0, 0, WIRE_HELLO}},                                /* longer than any hello */
+    };
+    struct wire_request request;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(decode(cases[i].header, 16, &request), WIRE_MALFORMED);
+        assert_non_null(request.reason);
+    }
+}
+
+/* Replies come back as encoded; lengths that a client could not hold are malformed. */
+static void test_replies(void **state)
+{
+    (void)state;
+    uint8_t bytes[64] = {0};
+    struct wire_reply reply = {.type = WIRE_LOOKUP | WIRE_REPLY_BIT, .count = 3, .request_id = 5, .quota_left = 6,
+                               .retry_after_ms = 7, .cache_seconds = 8, .body_bytes = 3};
+    struct wire_reply got;
+    wire_encode_reply_header(bytes, &reply);
+    for (size_t cut = 0; cut < 27; cut++)
+        assert_int_equal(wire_decode_reply(bytes, cut, &got), WIRE_INCOMPLETE);
+    assert_int_equal(wire_decode_reply(bytes, 27, &got), WIRE_DONE);
+    assert_int_equal(got.request_id, 5);
+    assert_int_equal(got.quota_left, 6);
+    assert_int_equal(got.retry_after_ms, 7);
+    assert_int_equal(got.cache_seconds, 8);
+    assert_int_equal(got.body_bytes, 3);
+    wire_put_u32(bytes, 28); /* a body that does not fit the count */
+    assert_int_equal(wire_decode_reply(bytes, 28, &got), WIRE_MALFORMED);
+    wire_put_u32(bytes, UINT32_MAX);
+    assert_int_equal(wire_decode_reply(bytes, 27, &got), WIRE_MALFORMED);
+}
+
+/* --- sessions --- */
+
+struct world {
+    struct directory *directory;
+    struct registrations registrations;
+    struct ring *ring;
+    atomic_bool gate;
+    struct recorder recorder;
+    struct counters counters;
+    struct service service;
+};
+
+static char *no_stats(void *context)
+{
+    (void)context;
+    return strdup("{}");
+}
+
+static uint64_t no_snapshot(void *context)
+{
+    (void)context;
+    return 3;
+}
+
+static void world_init(struct world *world)
+{
+    static const struct service_hooks hooks = {no_stats, no_snapshot, NULL};
+    memset(world, 0, sizeof *world);
+    world->directory = directory_create(&(struct directory_options){.seed = 1, .accounts = true});
+    registrations_init(&world->registrations, world->directory, 0);
+    world->ring = ring_create(4 << 20);
+    world->recorder = (struct recorder){.ring = world->ring, .gate = &world->gate};
+    world->service = (struct service){.directory = world->directory,
+                                      .reader = directory_join(world->directory),
+                                      .registrations = &world->registrations,
+                                      .recorder = &world->recorder,
+                                      .counters = &world->counters,
+                                      .hooks = &hooks,
+                                      .scratch = calloc(1, sizeof *world->service.scratch),
+                                      .cache_seconds = 60};
+}
+
+static void world_deinit(struct world *world)
+{
+    directory_leave(world->directory, world->service.reader);
+    free(world->service.scratch);
+    ring_destroy(world->ring);
+    registrations_deinit(&world->registrations);
+    directory_destroy(world->directory);
+}
+
+/* A conversation of all types with a random number of random entries, ending with garbage or a goodbye. */
+static size_t make_conversation(uint8_t *bytes, uint64_t *random)
+{
+    size_t length = wire_encode_hello(bytes, 1, NULL, 0);
+    uint32_t requests = (uint32_t)(unit_random(random) % 20);
+    for (uint32_t id = 2; id < requests + 2; id++) {
+        uint8_t type = (uint8_t)(WIRE_LOOKUP + unit_random(random) % (WIRE_SNAPSHOT - WIRE_LOOKUP + 1));
+        uint16_t count = wire_entry_bytes(type) == 0 ? 0 : (uint16_t)(1 + unit_random(random) % 9);
+        uint32_t frame_bytes = wire_encode_header(bytes + length, type, 0, id, count);
+        for (uint32_t i = WIRE_REQUEST_HEADER_BYTES; i + 8 <= frame_bytes; i += 8)
+            wire_put_u64(bytes + length + i, UINT64_C(491510000000) + unit_random(random) % 12);
+        length += frame_bytes;
+    }
+    if (unit_random(random) % 2 == 0)
+        return length + wire_encode_plain(bytes + length, WIRE_GOODBYE, requests + 2);
+    for (size_t end = length + unit_random(random) % 40; length < end; length++)
+        bytes[length] = (uint8_t)unit_random(random);
+    return length;
+}
+
+/* Feeds the bytes in random pieces, as a worker would. */
+static void converse(const uint8_t *bytes, size_t length, size_t piece_max, uint64_t *random, struct buffer *out)
+{
+    struct world world;
+    struct session session;
+    world_init(&world);
+    session_init(&session, (const uint8_t[16]){0});
+    size_t taken = 0;
+    for (size_t fed = 0; fed < length && !session.closing;) {
+        fed += 1 + unit_random(random) % piece_max;
+        fed = fed < length ? fed : length;
+        uint8_t *exact = malloc(fed - taken);
+        memcpy(exact, bytes + taken, fed - taken);
+        taken += session_consume(&session, &world.service, exact, fed - taken, out);
+        free(exact);
+    }
+    world_deinit(&world);
+}
+
+/* Splitting never changes the answers. */
+static void test_splitting_changes_nothing(void **state)
+{
+    (void)state;
+    uint64_t random = 5;
+    static uint8_t bytes[1 << 16];
+    for (int round = 0; round < 200; round++) {
+        struct buffer whole = {0};
+        struct buffer split = {0};
+        size_t length = make_conversation(bytes, &random);
+        converse(bytes, length, SIZE_MAX / 4, &random, &whole);
+        converse(bytes, length, 1 + (size_t)round % 50, &random, &split);
+        assert_int_equal(whole.length, split.length);
+        assert_memory_equal(whole.bytes, split.bytes, whole.length);
+        buffer_deinit(&whole);
+        buffer_deinit(&split);
+    }
+}
+
+/* Every looked-up number leaves one event, in blocks; a full ring drops or refuses, and says so. */
+static void test_query_events(void **state)
+{
+    (void)state;
+    struct world world;
+    struct session session = {.greeted = true, .principal = 12};
+    struct buffer out = {0};
+    uint16_t count = 10000;
+    world_init(&world);
+    uint64_t *numbers = malloc(count * sizeof *numbers);
+    uint8_t *frame = malloc(wire_request_bytes(WIRE_LOOKUP, 0, count));
+    for (uint16_t i = 0; i < count; i++)
+        numbers[i] = UINT64_C(491510000000) + i;
+    uint32_t length = wire_encode_numbers(frame, WIRE_LOOKUP, 1, NULL, numbers, count);
+    assert_int_equal(session_consume(&session, &world.service, frame, length, &out), length);
+    size_t bytes;
+    uint32_t events = 0;
+    for (const struct query_block *block; (block = ring_next(world.ring, &bytes)) != NULL;) {
+        assert_int_equal(block->requester, 12);
+        for (uint32_t i = 0; i < block->count; i++, events++)
+            assert_int_equal(query_event_number(block->events[i]), numbers[events]);
+    }
+    assert_int_equal(events, count);
+    assert_int_equal(world.recorder.logged, count);
+
+    atomic_store(&world.gate, true);
+    out.length = 0;
+    session_consume(&session, &world.service, frame, length, &out);
+    assert_int_equal(world.recorder.lost, count);
+    assert_int_equal(out.bytes[5], WIRE_OK);
+    world.recorder.refuse_when_full = true;
+    out.length = 0;
+    session_consume(&session, &world.service, frame, length, &out);
+    assert_int_equal(world.recorder.lost, count);
+    assert_int_equal(out.bytes[5], WIRE_UNAVAILABLE);
+    assert_true(wire_get_u32(out.bytes + 16) > 0);
+    free(frame);
+    free(numbers);
+    buffer_deinit(&out);
+    world_deinit(&world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_requests_round_trip),
+        cmocka_unit_test(test_malformed_headers),
+        cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_splitting_changes_nothing),
+        cmocka_unit_test(test_query_events),
+    };
+    return cmocka_run_group_tests_name("wire", tests, NULL, NULL);
+}
