@@ -5,6 +5,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "hashing/phone.h"
 #include "hashing/table.h"
@@ -58,7 +59,8 @@ static struct table *own_table(struct shard *shard)
     return atomic_load_explicit(&shard->table, memory_order_relaxed);
 }
 
-/* Slots for one shard so that its share of the records, with the scatter of hashing, stays below the limit. */
+/* Slots for one shard so that its share of the records, with the scatter of hashing, stays below the limit.
+ */
 static size_t reserve_slots(const struct directory_options *options)
 {
     double mean = (double)options->expected_records / (double)(1u << options->shard_bits);
@@ -84,7 +86,7 @@ struct directory *directory_create(const struct directory_options *options)
     bool complete = true;
     for (unsigned i = 0; i < shards; i++) {
         struct shard *shard = &directory->shards[i];
-        *shard = (struct shard){0};
+        memset(shard, 0, sizeof *shard);
         pthread_mutex_init(&shard->writer, NULL);
         struct table *table = table_create(reserve_slots(options), options->accounts, options->seed);
         atomic_init(&shard->table, table);
@@ -131,8 +133,8 @@ struct query {
 };
 
 /* Checks the numbers, finds their tables and starts the reads of their home lines. */
-static void start_group(const struct directory *directory, const uint64_t *numbers, size_t count, uint8_t *answers,
-                        struct query *queries)
+static void start_group(const struct directory *directory, const uint64_t *numbers, size_t count,
+                        uint8_t *answers, struct query *queries)
 {
     for (size_t i = 0; i < count; i++) {
         queries[i].table = NULL;
@@ -154,7 +156,8 @@ static uint8_t answer_of(uint8_t flags)
     return flags & RECORD_FLAG_HIDDEN ? DIRECTORY_NOT_REGISTERED : DIRECTORY_REGISTERED;
 }
 
-static void lookup_group(const struct directory *directory, const uint64_t *numbers, size_t count, uint8_t *answers)
+static void lookup_group(const struct directory *directory, const uint64_t *numbers, size_t count,
+                         uint8_t *answers)
 {
     struct query queries[GROUP];
     uint8_t elsewhere[GROUP];
@@ -286,7 +289,8 @@ static bool remove_and_tidy(struct directory *directory, struct shard *shard, ui
     bool removed = table_remove(table, hash, number, NULL);
     publish_stats(shard, table);
     if (table_is_worn(table))
-        (void)rebuild(directory, shard, table_slots(table)); /* without memory it stays worn, which is only slow */
+        (void)rebuild(directory, shard,
+                      table_slots(table)); /* without memory it stays worn, which is only slow */
     return removed;
 }
 
@@ -367,7 +371,8 @@ static bool append_record(void *context, const struct record *record)
     return true;
 }
 
-size_t directory_copy_shard(struct directory *directory, unsigned index, struct record *records, size_t capacity)
+size_t directory_copy_shard(struct directory *directory, unsigned index, struct record *records,
+                            size_t capacity)
 {
     assert(index < shard_count(directory));
     struct shard *shard = &directory->shards[index];

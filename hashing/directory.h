@@ -1,5 +1,5 @@
-/* The directory of registered numbers: a fixed number of shards, each one table (table.h) that is replaced by a
- * larger one when it fills.
+/* The directory of registered numbers: a fixed number of shards, each one table (table.h) that is replaced by
+ * a larger one when it fills.
  *
  * Threads. Readers (lookup functions) take no lock and never wait, not even while a shard grows; each reading
  * thread joins once and passes its own reader. Writers (register, deregister, move, copy_shard) may be any
@@ -11,10 +11,9 @@
  * Memory: 8 bytes a slot, 16 with accounts, at a load between 0.74 and 0.92 while growing, plus one shard
  * while that shard is rebuilt.
  *
- *     struct directory *directory = directory_create(&(struct directory_options){.seed = s, .accounts = true});
- *     directory_register(directory, &record, NULL);
- *     struct epoch_reader *reader = directory_join(directory);
- *     directory_lookup(directory, reader, numbers, n, answers);
+ *     struct directory *directory = directory_create(&(struct directory_options){.seed = s, .accounts =
+ * true}); directory_register(directory, &record, NULL); struct epoch_reader *reader =
+ * directory_join(directory); directory_lookup(directory, reader, numbers, n, answers);
  *     directory_leave(directory, reader);
  */
 #ifndef NUMBERD_HASHING_DIRECTORY_H
@@ -75,7 +74,8 @@ void directory_lookup(const struct directory *directory, struct epoch_reader *re
 
 /* The same with the records of the registered ones; the others' record is {number, 0, 0}. */
 void directory_lookup_records(const struct directory *directory, struct epoch_reader *reader,
-                              const uint64_t *numbers, size_t count, uint8_t *answers, struct record *records);
+                              const uint64_t *numbers, size_t count, uint8_t *answers,
+                              struct record *records);
 
 /* ADDED, REPLACED, INVALID_NUMBER or NO_MEMORY. */
 enum directory_result directory_register(struct directory *directory, const struct record *record);
@@ -87,7 +87,8 @@ enum directory_result directory_move(struct directory *directory, uint64_t from,
 
 /* Copies all records of shard 0 .. shards-1, hidden ones too, under its writer lock. Returns their count; if
  * that is above `capacity` nothing was copied: come again with more room. */
-size_t directory_copy_shard(struct directory *directory, unsigned shard, struct record *records, size_t capacity);
+size_t directory_copy_shard(struct directory *directory, unsigned shard, struct record *records,
+                            size_t capacity);
 
 /* Sums over the shards; no lock, each value is of some recent moment. */
 void directory_stats(const struct directory *directory, struct directory_stats *stats);

@@ -17,9 +17,9 @@
  *
  * Concurrency: one writer, any readers, C11 atomics, no fences.
  *   A status hit needs no check: one atomic word says number and flags.
- *   A miss is checked by `sequence`. The only way to miss a number that is there is to read its new place before
- *   the writer copied it there and its old place after it was cleared. The writer copies (release), raises
- *   the sequence by 2, clears (release). Whoever has acquired the clearing reads the raised sequence
+ *   A miss is checked by `sequence`. The only way to miss a number that is there is to read its new place
+ * before the writer copied it there and its old place after it was cleared. The writer copies (release),
+ * raises the sequence by 2, clears (release). Whoever has acquired the clearing reads the raised sequence
  *   afterwards; whoever had read the raised sequence before would have seen the copy. So an unchanged
  *   sequence around the reads proves the miss. The same holds for a mark set before its number left home.
  *   A record (flags and account) is checked by the same sequence: a slot is cleared (release), the sequence
@@ -86,7 +86,8 @@ uint64_t table_hash(uint64_t number, uint64_t seed)
 
 /* --- where things are --- */
 
-/* Maps 32 random bits to 0 .. n-1 by multiplication (Lemire, "A fast alternative to the modulo reduction"). */
+/* Maps 32 random bits to 0 .. n-1 by multiplication (Lemire, "A fast alternative to the modulo reduction").
+ */
 static uint64_t reduce(uint64_t bits, uint64_t n)
 {
     return (bits & UINT32_MAX) * n >> 32;
@@ -132,8 +133,8 @@ static _Atomic uint64_t *word_at(const struct table *table, uint64_t slot)
     return &table->lines[slot / TABLE_SLOTS_PER_LINE].words[slot % TABLE_SLOTS_PER_LINE];
 }
 
-/* The word that holds `number` in this line, 0 if none does; `*slot` is set on a hit. Acquire, so that what was
- * stored before the word is visible to whoever found it and what is read later is read later. */
+/* The word that holds `number` in this line, 0 if none does; `*slot` is set on a hit. Acquire, so that what
+ * was stored before the word is visible to whoever found it and what is read later is read later. */
 static uint64_t search_line(const struct table *table, uint64_t line, uint64_t number, uint64_t *slot)
 {
     for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
@@ -149,8 +150,7 @@ static uint64_t search_line(const struct table *table, uint64_t line, uint64_t n
 static bool has_spilled(const struct table *table, uint64_t line, uint64_t hash)
 {
     unsigned bit = filter_bit(hash);
-    uint64_t word =
-        atomic_load_explicit(&table->lines[line].words[bit / MARK_BITS], memory_order_acquire);
+    uint64_t word = atomic_load_explicit(&table->lines[line].words[bit / MARK_BITS], memory_order_acquire);
     return word >> (bit % MARK_BITS) & 1;
 }
 
@@ -348,7 +348,8 @@ static void move_slot(struct table *table, uint64_t from, uint64_t to)
 }
 
 /* Appends the lines to which `node`'s numbers could move; returns the new node count. */
-static uint32_t expand_node(const struct table *table, struct search_node *nodes, uint32_t node, uint32_t count)
+static uint32_t expand_node(const struct table *table, struct search_node *nodes, uint32_t node,
+                            uint32_t count)
 {
     for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE && count < SEARCH_NODES; i++) {
         uint64_t slot = nodes[node].line * TABLE_SLOTS_PER_LINE + i;

@@ -41,7 +41,8 @@ void table_prefetch(const struct table *table, uint64_t hash);
 
 /* Looks into the home line only. TABLE_ELSEWHERE: the answer needs table_find; the other line's read has
  * been started. */
-enum table_probe_result table_probe(const struct table *table, uint64_t hash, uint64_t number, uint8_t *flags);
+enum table_probe_result table_probe(const struct table *table, uint64_t hash, uint64_t number,
+                                    uint8_t *flags);
 
 /* True and `*flags` when the number is there. */
 bool table_find(const struct table *table, uint64_t hash, uint64_t number, uint8_t *flags);

@@ -22,21 +22,22 @@ struct number_option {
 };
 
 static const struct number_option number_options[] = {
-    {"count", "registered numbers of the population (default 100000)", offsetof(struct load_options, count), 1,
-     POPULATION_MAX},
+    {"count", "registered numbers of the population (default 100000)", offsetof(struct load_options, count),
+     1, POPULATION_MAX},
     {"seed", "of the population (default 1)", offsetof(struct load_options, seed), 0, UINT64_MAX},
     {"connections", "run: connections (default 4)", offsetof(struct load_options, connections), 1, 60000},
     {"threads", "run: threads (default 1)", offsetof(struct load_options, threads), 1, 64},
     {"outstanding", "run: requests under way on each connection, closed loop (default 8)",
      offsetof(struct load_options, outstanding), 1, 4096},
-    {"rate", "run: open loop, numbers per second in all (default: closed loop)", offsetof(struct load_options, rate), 1,
-     UINT64_C(1000000000)},
-    {"batch", "run: numbers in a request (default 16)", offsetof(struct load_options, batch), 1, WIRE_COUNT_MAX},
+    {"rate", "run: open loop, numbers per second in all (default: closed loop)",
+     offsetof(struct load_options, rate), 1, UINT64_C(1000000000)},
+    {"batch", "run: numbers in a request (default 16)", offsetof(struct load_options, batch), 1,
+     WIRE_COUNT_MAX},
     {"seconds", "run: length (default 10)", offsetof(struct load_options, seconds), 1, 86400},
     {"numbers", "run: end after so many numbers instead", offsetof(struct load_options, numbers), 1,
      UINT64_C(1000000000000)},
-    {"warmup", "run: seconds before the counting begins (default 0)", offsetof(struct load_options, warmup_seconds), 0,
-     3600},
+    {"warmup", "run: seconds before the counting begins (default 0)",
+     offsetof(struct load_options, warmup_seconds), 0, 3600},
 };
 
 #define NUMBER_OPTION_COUNT (sizeof number_options / sizeof number_options[0])
@@ -60,9 +61,11 @@ static void print_help(void)
            WIRE_PORT_DEFAULT);
     for (size_t i = 0; i < NUMBER_OPTION_COUNT; i++)
         printf("  --%-18s %s\n", number_options[i].name, number_options[i].help);
-    printf("\nThe population is --count numbers over real numbering plans, the same for the same seed; each has an\n"
-           "unregistered neighbour. Every answer is checked; the status is 65 when one was wrong, 69 when the\n"
-           "server was lost. In the open loop a latency counts from when the request should have been sent.\n");
+    printf(
+        "\nThe population is --count numbers over real numbering plans, the same for the same seed; each has "
+        "an\n"
+        "unregistered neighbour. Every answer is checked; the status is 65 when one was wrong, 69 when the\n"
+        "server was lost. In the open loop a latency counts from when the request should have been sent.\n");
 }
 
 static bool parse_number(const struct number_option *option, const char *text, struct load_options *options)
@@ -70,7 +73,8 @@ static bool parse_number(const struct number_option *option, const char *text, s
     char *end;
     errno = 0;
     uint64_t value = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < option->min || value > option->max) {
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < option->min ||
+        value > option->max) {
         fprintf(stderr, "numberload: --%s must be an integer from %" PRIu64 " to %" PRIu64 "\n", option->name,
                 option->min, option->max);
         return false;

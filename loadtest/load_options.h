@@ -10,16 +10,16 @@ enum load_verb { LOAD_GENERATE, LOAD_VERIFY, LOAD_RUN };
 struct load_options {
     enum load_verb verb;
     const char *server;
-    char *token; /* NULL: none */
-    uint64_t count;        /* registered numbers of the population */
+    char *token;    /* NULL: none */
+    uint64_t count; /* registered numbers of the population */
     uint64_t seed;
     uint64_t connections;
     uint64_t threads;
-    uint64_t outstanding;  /* closed loop: requests under way on each connection */
-    uint64_t rate;         /* numbers per second; 0: closed loop */
-    uint64_t batch;        /* numbers in a request */
-    uint64_t seconds;      /* 0: until `numbers` are looked up */
-    uint64_t numbers;      /* 0: until `seconds` are over */
+    uint64_t outstanding; /* closed loop: requests under way on each connection */
+    uint64_t rate;        /* numbers per second; 0: closed loop */
+    uint64_t batch;       /* numbers in a request */
+    uint64_t seconds;     /* 0: until `numbers` are looked up */
+    uint64_t numbers;     /* 0: until `seconds` are over */
     uint64_t warmup_seconds;
     double hit_ratio;
     bool json;

@@ -85,7 +85,8 @@ static uint64_t next_random(uint64_t *state)
 
 /* --- the pool --- */
 
-static bool fill_pool(struct pool *pool, const struct load_options *options, const struct population *population)
+static bool fill_pool(struct pool *pool, const struct load_options *options,
+                      const struct population *population)
 {
     uint64_t random = options->seed + 1;
     pool->size = POOL_NUMBERS;
@@ -96,7 +97,8 @@ static bool fill_pool(struct pool *pool, const struct load_options *options, con
     for (uint64_t i = 0; i < POOL_NUMBERS + WIRE_COUNT_MAX; i++) {
         uint64_t index = next_random(&random) % options->count;
         bool hit = (double)(next_random(&random) >> 11) * 0x1p-53 < options->hit_ratio;
-        pool->numbers[i] = hit ? population_number(population, index) : population_neighbour(population, index);
+        pool->numbers[i] =
+            hit ? population_number(population, index) : population_neighbour(population, index);
         pool->expected[i] = hit ? WIRE_REGISTERED : WIRE_NOT_REGISTERED;
     }
     return true;
@@ -127,7 +129,8 @@ static void flush(struct loader *loader, struct connection *connection)
 {
     size_t done = 0;
     while (done < connection->out_bytes && !connection->is_broken) {
-        ssize_t sent = send(connection->fd, connection->out + done, connection->out_bytes - done, MSG_NOSIGNAL);
+        ssize_t sent =
+            send(connection->fd, connection->out + done, connection->out_bytes - done, MSG_NOSIGNAL);
         if (sent >= 0)
             done += (size_t)sent;
         else if (errno == EAGAIN)
@@ -166,8 +169,8 @@ static void ask(struct loader *loader, struct connection *connection, uint64_t d
     uint64_t offset = loader->next_offset;
     loader->next_offset = (offset + count) % loader->pool->size;
     connection->pending[connection->next_id % OUTSTANDING_MAX] = (struct pending){due_ns, offset};
-    connection->out_bytes +=
-        wire_encode_numbers(room, WIRE_LOOKUP, connection->next_id++, NULL, loader->pool->numbers + offset, count);
+    connection->out_bytes += wire_encode_numbers(room, WIRE_LOOKUP, connection->next_id++, NULL,
+                                                 loader->pool->numbers + offset, count);
     loader->unanswered++;
     if (loader->numbers_left != UINT64_MAX)
         loader->numbers_left -= count < loader->numbers_left ? count : loader->numbers_left;
@@ -180,7 +183,8 @@ static bool may_ask(const struct loader *loader, uint64_t now)
 
 /* --- receiving --- */
 
-static void check(struct loader *loader, const struct wire_reply *reply, const struct pending *pending, uint64_t now)
+static void check(struct loader *loader, const struct wire_reply *reply, const struct pending *pending,
+                  uint64_t now)
 {
     struct load_report *report = &loader->report;
     const uint8_t *expected = loader->pool->expected + pending->pool_offset;
@@ -204,14 +208,16 @@ static void check(struct loader *loader, const struct wire_reply *reply, const s
     histogram_add(&report->latency, now - pending->due_ns);
 }
 
-/* Takes the whole replies from the connection's input; in the closed loop each is followed by a new request. */
+/* Takes the whole replies from the connection's input; in the closed loop each is followed by a new request.
+ */
 static void take_replies(struct loader *loader, struct connection *connection)
 {
     size_t taken = 0;
     struct wire_reply reply;
     enum wire_state state;
     uint64_t now = now_ns();
-    while ((state = wire_decode_reply(connection->in + taken, connection->in_bytes - taken, &reply)) == WIRE_DONE) {
+    while ((state = wire_decode_reply(connection->in + taken, connection->in_bytes - taken, &reply)) ==
+           WIRE_DONE) {
         taken += reply.frame_bytes;
         if (reply.request_id != connection->awaited_id) {
             lose(loader, connection); /* the server's goodbye, or worse */
@@ -231,7 +237,8 @@ static void take_replies(struct loader *loader, struct connection *connection)
 
 static void read_some(struct loader *loader, struct connection *connection)
 {
-    ssize_t got = recv(connection->fd, connection->in + connection->in_bytes, READ_BYTES - connection->in_bytes, 0);
+    ssize_t got =
+        recv(connection->fd, connection->in + connection->in_bytes, READ_BYTES - connection->in_bytes, 0);
     if (got > 0) {
         connection->in_bytes += (size_t)got;
         take_replies(loader, connection);
@@ -319,16 +326,19 @@ static bool open_connection(struct loader *loader, struct connection *connection
            epoll_ctl(loader->epoll, EPOLL_CTL_ADD, connection->fd, &event) == 0;
 }
 
-static bool set_up(struct loader *loader, const struct load_options *options, const struct pool *pool, unsigned number)
+static bool set_up(struct loader *loader, const struct load_options *options, const struct pool *pool,
+                   unsigned number)
 {
-    unsigned share = (unsigned)(options->connections / options->threads + (number < options->connections % options->threads));
+    unsigned share = (unsigned)(options->connections / options->threads +
+                                (number < options->connections % options->threads));
     *loader = (struct loader){.options = options,
                               .pool = pool,
                               .epoll = epoll_create1(EPOLL_CLOEXEC),
                               .connections = calloc(share, sizeof *loader->connections),
                               .connection_count = share,
                               .next_offset = pool->size / options->threads * number,
-                              .numbers_left = options->numbers == 0 ? UINT64_MAX : options->numbers / options->threads};
+                              .numbers_left =
+                                  options->numbers == 0 ? UINT64_MAX : options->numbers / options->threads};
     if (number < options->numbers % options->threads)
         loader->numbers_left++;
     if (options->rate > 0)
@@ -365,8 +375,8 @@ static void start_clocks(struct loader *loaders, const struct load_options *opti
         struct loader *loader = &loaders[i];
         loader->start_ns = loader->next_due_ns = now;
         loader->count_from_ns = now + options->warmup_seconds * 1000000000u;
-        loader->end_ns = options->seconds == 0 ? UINT64_MAX / 2
-                                               : loader->count_from_ns + options->seconds * 1000000000u;
+        loader->end_ns =
+            options->seconds == 0 ? UINT64_MAX / 2 : loader->count_from_ns + options->seconds * 1000000000u;
     }
 }
 
@@ -395,7 +405,8 @@ static void raise_file_limit(void)
     }
 }
 
-bool load_run(const struct load_options *options, const struct population *population, struct load_report *report)
+bool load_run(const struct load_options *options, const struct population *population,
+              struct load_report *report)
 {
     struct pool pool = {0};
     struct loader *loaders = calloc(options->threads, sizeof *loaders);
@@ -408,7 +419,8 @@ bool load_run(const struct load_options *options, const struct population *popul
         good = set_up(&loaders[i], options, &pool, (unsigned)i);
     if (good) {
         start_clocks(loaders, options);
-        while (started < options->threads && pthread_create(&loaders[started].thread, NULL, run, &loaders[started]) == 0)
+        while (started < options->threads &&
+               pthread_create(&loaders[started].thread, NULL, run, &loaders[started]) == 0)
             started++;
         for (uint64_t i = 0; i < started; i++)
             pthread_join(loaders[i].thread, NULL);

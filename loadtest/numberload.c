@@ -105,8 +105,8 @@ static int verify(const struct load_options *options, const struct population *p
     char error[256];
     struct verification verification = {.options = options, .population = population};
     verification.client = client_connect(
-        &(struct client_options){.server = options->server, .token = options->token, .timeout_ms = 30000}, error,
-        sizeof error);
+        &(struct client_options){.server = options->server, .token = options->token, .timeout_ms = 30000},
+        error, sizeof error);
     if (verification.client == NULL)
         return fail(EX_UNAVAILABLE, error);
     if (!verify_all(&verification)) {
@@ -115,8 +115,9 @@ static int verify(const struct load_options *options, const struct population *p
         return status;
     }
     client_close(verification.client);
-    printf(options->json ? "{\"registered\":%" PRIu64 ",\"not_registered\":%" PRIu64 ",\"wrong\":%" PRIu64 "}\n"
-                         : "%" PRIu64 " registered, %" PRIu64 " neighbours not registered, %" PRIu64 " wrong\n",
+    printf(options->json
+               ? "{\"registered\":%" PRIu64 ",\"not_registered\":%" PRIu64 ",\"wrong\":%" PRIu64 "}\n"
+               : "%" PRIu64 " registered, %" PRIu64 " neighbours not registered, %" PRIu64 " wrong\n",
            verification.registered, verification.not_registered, verification.wrong);
     return verification.wrong == 0 ? EX_OK : EX_DATAERR;
 }
@@ -137,7 +138,8 @@ static void print_json(const struct load_report *report)
     for (size_t i = 0; i < PERCENT_COUNT; i++) {
         char name[16];
         snprintf(name, sizeof name, "p%g", percents[i]);
-        json_object_set_new(latency, name, json_integer((json_int_t)histogram_percentile(&report->latency, percents[i])));
+        json_object_set_new(latency, name,
+                            json_integer((json_int_t)histogram_percentile(&report->latency, percents[i])));
     }
     json_object_set_new(latency, "max", json_integer((json_int_t)report->latency.max_ns));
     json_t *object = json_pack(
@@ -154,15 +156,16 @@ static void print_json(const struct load_report *report)
 
 static void print_text(const struct load_report *report)
 {
-    printf("%" PRIu64 " numbers in %" PRIu64 " requests in %.2f s: %.0f numbers/s, %.0f requests/s\n", report->numbers,
-           report->requests, report->seconds, rate(report->numbers, report->seconds),
+    printf("%" PRIu64 " numbers in %" PRIu64 " requests in %.2f s: %.0f numbers/s, %.0f requests/s\n",
+           report->numbers, report->requests, report->seconds, rate(report->numbers, report->seconds),
            rate(report->requests, report->seconds));
     printf("latency of a request:");
     for (size_t i = 0; i < PERCENT_COUNT; i++)
-        printf(" p%g %.3f ms,", percents[i], (double)histogram_percentile(&report->latency, percents[i]) / 1e6);
+        printf(" p%g %.3f ms,", percents[i],
+               (double)histogram_percentile(&report->latency, percents[i]) / 1e6);
     printf(" max %.3f ms\n", (double)report->latency.max_ns / 1e6);
-    printf("%" PRIu64 " registered, %" PRIu64 " wrong, %" PRIu64 " limited; %" PRIu64 " requests unavailable, %" PRIu64
-           " connections broken\n",
+    printf("%" PRIu64 " registered, %" PRIu64 " wrong, %" PRIu64 " limited; %" PRIu64
+           " requests unavailable, %" PRIu64 " connections broken\n",
            report->registered, report->wrong, report->limited, report->unavailable, report->broken);
 }
 

@@ -4,36 +4,37 @@
 #include <assert.h>
 #include <stddef.h>
 
-/* Mobile ranges: prefix, subscriber digits that follow, and the plan's share per thousand. The shares follow the
- * countries' sizes roughly; each range is large enough for its share of POPULATION_MAX numbers. */
+/* Mobile ranges: prefix, subscriber digits that follow, and the plan's share per thousand. The shares follow
+ * the countries' sizes roughly; each range is large enough for its share of POPULATION_MAX numbers. */
 static const struct {
     uint64_t prefix;
     unsigned digits;
     unsigned share;
 } ranges[] = {
-    {917, 9, 60}, {918, 9, 60}, {919, 9, 60},              /* India */
-    {8613, 9, 60}, {8615, 9, 60}, {8618, 9, 60},           /* China */
-    {12, 9, 50}, {13, 9, 30}, {14, 9, 25}, {15, 9, 25}, {17, 9, 25}, {18, 9, 20}, {19, 9, 20}, /* North America */
-    {628, 10, 60},                                         /* Indonesia */
+    {917, 9, 60},   {918, 9, 60},   {919, 9, 60},  /* India */
+    {8613, 9, 60},  {8615, 9, 60},  {8618, 9, 60}, /* China */
+    {12, 9, 50},    {13, 9, 30},    {14, 9, 25},    {15, 9, 25},
+    {17, 9, 25},    {18, 9, 20},    {19, 9, 20},                   /* North America */
+    {628, 10, 60},                                                 /* Indonesia */
     {55119, 8, 10}, {55219, 8, 10}, {55319, 8, 10}, {55719, 8, 5}, /* Brazil */
-    {79, 9, 35},                                           /* Russia */
-    {8180, 8, 10}, {8190, 8, 10}, {8170, 8, 5},            /* Japan */
-    {4915, 9, 20}, {4916, 9, 10}, {4917, 9, 10},           /* Germany */
-    {447, 9, 25},                                          /* United Kingdom */
-    {336, 8, 10}, {337, 8, 8},                             /* France */
-    {393, 9, 18},                                          /* Italy */
-    {346, 8, 12},                                          /* Spain */
-    {905, 9, 20},                                          /* Türkiye */
-    {989, 9, 15},                                          /* Iran */
-    {923, 9, 25},                                          /* Pakistan */
-    {8801, 9, 20},                                         /* Bangladesh */
-    {2347, 9, 12}, {2348, 9, 12},                          /* Nigeria */
-    {201, 9, 18},                                          /* Egypt */
-    {639, 9, 18},                                          /* Philippines */
-    {849, 8, 12},                                          /* Viet Nam */
-    {521, 10, 15},                                         /* Mexico */
-    {276, 8, 5}, {278, 8, 5},                              /* South Africa */
-    {614, 8, 5},                                           /* Australia */
+    {79, 9, 35},                                                   /* Russia */
+    {8180, 8, 10},  {8190, 8, 10},  {8170, 8, 5},                  /* Japan */
+    {4915, 9, 20},  {4916, 9, 10},  {4917, 9, 10},                 /* Germany */
+    {447, 9, 25},                                                  /* United Kingdom */
+    {336, 8, 10},   {337, 8, 8},                                   /* France */
+    {393, 9, 18},                                                  /* Italy */
+    {346, 8, 12},                                                  /* Spain */
+    {905, 9, 20},                                                  /* Türkiye */
+    {989, 9, 15},                                                  /* Iran */
+    {923, 9, 25},                                                  /* Pakistan */
+    {8801, 9, 20},                                                 /* Bangladesh */
+    {2347, 9, 12},  {2348, 9, 12},                                 /* Nigeria */
+    {201, 9, 18},                                                  /* Egypt */
+    {639, 9, 18},                                                  /* Philippines */
+    {849, 8, 12},                                                  /* Viet Nam */
+    {521, 10, 15},                                                 /* Mexico */
+    {276, 8, 5},    {278, 8, 5},                                   /* South Africa */
+    {614, 8, 5},                                                   /* Australia */
 };
 
 /* For a product of two 33-bit numbers; ISO C has no such type. */
@@ -86,7 +87,8 @@ void population_init(struct population *population, uint64_t seed)
     }
     /* Each plan must have room for its share of all indices. */
     for (unsigned i = 0; i < RANGE_COUNT; i++)
-        assert((POPULATION_MAX / population->slots + 1) * population->plans[i].slots <= population->plans[i].pairs);
+        assert((POPULATION_MAX / population->slots + 1) * population->plans[i].slots <=
+               population->plans[i].pairs);
 }
 
 static const struct population_plan *plan_of(const struct population *population, uint64_t slot)
@@ -106,7 +108,8 @@ static const struct population_plan *plan_of(const struct population *population
 uint64_t population_number(const struct population *population, uint64_t index)
 {
     assert(index < POPULATION_MAX);
-    /* Round by round through the slots, in an order that mixes the plans; 619 is prime, and so prime to slots. */
+    /* Round by round through the slots, in an order that mixes the plans; 619 is prime, and so prime to
+     * slots. */
     uint64_t round = index / population->slots;
     uint64_t slot = index % population->slots * 619 % population->slots;
     const struct population_plan *plan = plan_of(population, slot);

@@ -29,9 +29,10 @@ static bool make_folder(const char *path, struct fault *fault)
 {
     if (mkdir(path, 0700) == 0 || errno == EEXIST)
         return true;
-    return fault_set(fault, EX_CANTCREAT,
-                     "cannot create the data directory %s: %s; name another with --data-dir or fix its permissions",
-                     path, strerror(errno));
+    return fault_set(
+        fault, EX_CANTCREAT,
+        "cannot create the data directory %s: %s; name another with --data-dir or fix its permissions", path,
+        strerror(errno));
 }
 
 static bool write_format(const char *path, struct fault *fault)
@@ -50,17 +51,19 @@ bool datadir_identify(const char *path, uint64_t *server_id, struct fault *fault
     FILE *file = name == NULL ? NULL : fopen(name, "re");
     free(name);
     if (file == NULL)
-        return fault_set(fault, EX_NOINPUT, "%s is no data directory of numberd (%s: %s); check --data-dir", path,
-                         FORMAT_NAME, strerror(errno));
+        return fault_set(fault, EX_NOINPUT, "%s is no data directory of numberd (%s: %s); check --data-dir",
+                         path, FORMAT_NAME, strerror(errno));
     unsigned version = 0;
     uint64_t id = 0;
-    int fields = fscanf(file, "numberd data directory, format %u, little-endian server %16" SCNx64, &version, &id);
+    int fields =
+        fscanf(file, "numberd data directory, format %u, little-endian server %16" SCNx64, &version, &id);
     fclose(file);
     if (fields >= 1 && version != DATADIR_FORMAT)
-        return fault_set(fault, EX_DATAERR,
-                         "the data directory %s has format %u, this numberd reads format %u; use the numberd that "
-                         "wrote it, or export there and import here",
-                         path, version, DATADIR_FORMAT);
+        return fault_set(
+            fault, EX_DATAERR,
+            "the data directory %s has format %u, this numberd reads format %u; use the numberd that "
+            "wrote it, or export there and import here",
+            path, version, DATADIR_FORMAT);
     if (fields != 2)
         return fault_set(fault, EX_DATAERR, "%s/%s is damaged; restore it from a backup", path, FORMAT_NAME);
     *server_id = id;
@@ -93,7 +96,8 @@ bool datadir_open(struct datadir *datadir, const char *path, struct fault *fault
     char *format = join(path, FORMAT_NAME);
     bool ready = format != NULL && make_folder(path, fault) && take_lock(datadir, fault) &&
                  (access(format, F_OK) == 0 || write_format(path, fault)) &&
-                 datadir_identify(path, &datadir->server_id, fault) && make_folder(datadir->querylog_path, fault);
+                 datadir_identify(path, &datadir->server_id, fault) &&
+                 make_folder(datadir->querylog_path, fault);
     free(format);
     if (!ready)
         datadir_close(datadir);

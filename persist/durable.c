@@ -13,7 +13,8 @@ static bool set_path(char path[PATH_MAX], const char *folder, const char *name, 
                      struct fault *fault)
 {
     if ((size_t)snprintf(path, PATH_MAX, "%s/%s%s", folder, name, suffix) >= PATH_MAX)
-        return fault_set(fault, EX_USAGE, "the path of %s is too long: choose a shorter data directory", name);
+        return fault_set(fault, EX_USAGE, "the path of %s is too long: choose a shorter data directory",
+                         name);
     return true;
 }
 
@@ -26,8 +27,9 @@ bool durable_begin(struct durable_file *file, const char *folder, const char *na
     int fd = open(file->aside_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     file->stream = fd < 0 ? NULL : fdopen(fd, "w");
     if (file->stream == NULL)
-        return fault_set(fault, EX_CANTCREAT, "cannot create %s: %s; check the folder's permissions and space",
-                         file->aside_path, strerror(errno));
+        return fault_set(fault, EX_CANTCREAT,
+                         "cannot create %s: %s; check the folder's permissions and space", file->aside_path,
+                         strerror(errno));
     setvbuf(file->stream, NULL, _IOFBF, STREAM_BUFFER_BYTES);
     return true;
 }
@@ -51,7 +53,8 @@ bool durable_commit(struct durable_file *file, struct fault *fault)
     if (!written || !closed || rename(file->aside_path, file->final_path) != 0) {
         error = written ? errno : error;
         unlink(file->aside_path);
-        return fault_set(fault, EX_IOERR, "cannot write %s: %s; free space or repair the disk, then try again",
+        return fault_set(fault, EX_IOERR,
+                         "cannot write %s: %s; free space or repair the disk, then try again",
                          file->final_path, strerror(error));
     }
     char folder[PATH_MAX];
@@ -67,7 +70,8 @@ void durable_abort(struct durable_file *file)
     unlink(file->aside_path);
 }
 
-bool durable_write(const char *folder, const char *name, const void *bytes, size_t length, struct fault *fault)
+bool durable_write(const char *folder, const char *name, const void *bytes, size_t length,
+                   struct fault *fault)
 {
     struct durable_file file;
     if (!durable_begin(&file, folder, name, fault))

@@ -1,6 +1,6 @@
-/* Files that are there whole or not at all, also after a power cut: written aside, synced, renamed, the folder
- * synced. One file at a time is open for writing in a `struct durable_file` of the caller; not thread-safe,
- * blocks on the disk. */
+/* Files that are there whole or not at all, also after a power cut: written aside, synced, renamed, the
+ * folder synced. One file at a time is open for writing in a `struct durable_file` of the caller; not
+ * thread-safe, blocks on the disk. */
 #ifndef NUMBERD_PERSIST_DURABLE_H
 #define NUMBERD_PERSIST_DURABLE_H
 
@@ -27,7 +27,8 @@ bool durable_commit(struct durable_file *file, struct fault *fault);
 void durable_abort(struct durable_file *file);
 
 /* All three for a short content. */
-bool durable_write(const char *folder, const char *name, const void *bytes, size_t length, struct fault *fault);
+bool durable_write(const char *folder, const char *name, const void *bytes, size_t length,
+                   struct fault *fault);
 
 /* Makes the folder's entries (creations, renames, removals) durable. */
 bool durable_sync_folder(const char *folder, struct fault *fault);

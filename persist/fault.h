@@ -12,6 +12,7 @@ struct fault {
 };
 
 /* Sets both and returns false, so that a failing function can end with `return fault_set(...)`. */
-bool fault_set(struct fault *fault, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+bool fault_set(struct fault *fault, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

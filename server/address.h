@@ -15,7 +15,8 @@ struct address {
     socklen_t length;
 };
 
-bool address_parse(const char *text, uint16_t default_port, struct address *address, char *error, size_t error_bytes);
+bool address_parse(const char *text, uint16_t default_port, struct address *address, char *error,
+                   size_t error_bytes);
 
 /* "IP:PORT" or "[IP]:PORT". */
 void address_format(const struct address *address, char text[static ADDRESS_TEXT_BYTES]);

@@ -173,7 +173,8 @@ bool client_send_numbers(struct client *client, enum wire_type type, const struc
     return true;
 }
 
-bool client_send_register(struct client *client, const struct client_registration *registrations, uint16_t count)
+bool client_send_register(struct client *client, const struct client_registration *registrations,
+                          uint16_t count)
 {
     uint8_t *room = reserve_out(client, wire_request_bytes(WIRE_REGISTER, 0, count));
     if (room == NULL)
@@ -181,7 +182,8 @@ bool client_send_register(struct client *client, const struct client_registratio
     wire_encode_header(room, WIRE_REGISTER, 0, client->next_id++, count);
     room += WIRE_REQUEST_HEADER_BYTES;
     for (size_t i = 0; i < count; i++, room += WIRE_REGISTER_BYTES)
-        wire_put_register_entry(room, registrations[i].number, registrations[i].account, registrations[i].flags);
+        wire_put_register_entry(room, registrations[i].number, registrations[i].account,
+                                registrations[i].flags);
     return true;
 }
 
@@ -248,8 +250,8 @@ static bool read_more(struct client *client)
 bool client_receive(struct client *client, struct wire_reply *reply)
 {
     enum wire_state state;
-    while ((state = wire_decode_reply(client->in + client->in_start, client->in_end - client->in_start, reply)) ==
-           WIRE_INCOMPLETE)
+    while ((state = wire_decode_reply(client->in + client->in_start, client->in_end - client->in_start,
+                                      reply)) == WIRE_INCOMPLETE)
         if (!read_more(client))
             return false;
     if (state == WIRE_MALFORMED)
@@ -268,8 +270,8 @@ bool client_finish(struct client *client, struct wire_reply *reply)
         return false;
     if (reply->code == WIRE_OK)
         return true;
-    snprintf(client->error, sizeof client->error, "%s (%.*s)", wire_code_text(reply->code), (int)reply->body_bytes,
-             (const char *)reply->body);
+    snprintf(client->error, sizeof client->error, "%s (%.*s)", wire_code_text(reply->code),
+             (int)reply->body_bytes, (const char *)reply->body);
     return false;
 }
 

@@ -5,9 +5,8 @@
  * that does not read its replies, so keep fewer than CLIENT_OUTSTANDING_BYTES_MAX unanswered.
  * A failing function returns false and client_error says why; the connection is then of no more use.
  *
- *     struct client *client = client_connect(&(struct client_options){.server = "127.0.0.1:4164"}, error, sizeof error);
- *     uint8_t statuses[2];
- *     if (client_lookup(client, numbers, 2, statuses)) ...
+ *     struct client *client = client_connect(&(struct client_options){.server = "127.0.0.1:4164"}, error,
+ * sizeof error); uint8_t statuses[2]; if (client_lookup(client, numbers, 2, statuses)) ...
  *     client_close(client);
  */
 #ifndef NUMBERD_SERVER_CLIENT_H
@@ -25,9 +24,9 @@
 struct client;
 
 struct client_options {
-    const char *server;   /* HOST:PORT, HOST, [IPv6]:PORT */
-    const char *token;    /* NULL: none */
-    unsigned timeout_ms;  /* for connecting and for each wait; 0: the default */
+    const char *server;  /* HOST:PORT, HOST, [IPv6]:PORT */
+    const char *token;   /* NULL: none */
+    unsigned timeout_ms; /* for connecting and for each wait; 0: the default */
 };
 
 struct client_registration {
@@ -52,7 +51,8 @@ const char *client_error(const struct client *client);
 /* Buffer one request; `origin` may be NULL. */
 bool client_send_numbers(struct client *client, enum wire_type type, const struct wire_origin *origin,
                          const uint64_t *numbers, uint16_t count);
-bool client_send_register(struct client *client, const struct client_registration *registrations, uint16_t count);
+bool client_send_register(struct client *client, const struct client_registration *registrations,
+                          uint16_t count);
 bool client_send_move(struct client *client, uint64_t from, uint64_t to);
 bool client_send_plain(struct client *client, enum wire_type type);
 bool client_flush(struct client *client);

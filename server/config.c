@@ -29,31 +29,111 @@ struct setting {
 };
 
 static const struct setting settings[] = {
-    {"data-dir", "DIR", "registrations and query log (default numberd-data)", KIND_TEXT,
-     offsetof(struct config, data_dir), 0, 0, {0}},
-    {"listen", "ADDRESS", "lookup port (default 127.0.0.1:4164)", KIND_TEXT, offsetof(struct config, listen), 0, 0, {0}},
-    {"stats-listen", "ADDRESS", "stats port, HTTP (default 127.0.0.1:4165)", KIND_TEXT,
-     offsetof(struct config, stats_listen), 0, 0, {0}},
-    {"threads", "N", "worker threads, 1 to 64 (default: processors less one, at least 1)", KIND_INTEGER,
-     offsetof(struct config, threads), 1, 64, {0}},
-    {"connections-max", "N", "connections at once (default 20000)", KIND_INTEGER,
-     offsetof(struct config, connections_max), 1, 1000000, {0}},
-    {"redis", "URL", "query log to Redis: redis://HOST:PORT/DB or unix:///PATH (default: segments in the data directory)",
-     KIND_TEXT, offsetof(struct config, redis), 0, 0, {0}},
-    {"query-log-full", "drop|refuse", "when the query log takes no more: drop the events and count them, or refuse "
-     "lookups (default drop)", KIND_CHOICE, offsetof(struct config, refuse_when_log_full), 0, 0, {"drop", "refuse"}},
-    {"query-log-bytes", "SIZE", "cap of the query log's segments on disk, K M G T allowed (default 16G)", KIND_BYTES,
-     offsetof(struct config, query_log_bytes), 1 << 20, UINT64_C(1) << 50, {0}},
-    {"retention-hours", "N", "life of a query event, 2 to 720 (default 720: 30 days)", KIND_INTEGER,
-     offsetof(struct config, retention_hours), QUERYLOG_RETENTION_HOURS_MIN, QUERYLOG_RETENTION_HOURS_MAX, {0}},
-    {"cache-seconds", "N", "how long clients may keep an answer (default 300)", KIND_INTEGER,
-     offsetof(struct config, cache_seconds), 0, 86400, {0}},
-    {"token-file", "FILE", "clients must show one of these tokens: PRINCIPAL TOKEN a line (default: none needed)",
-     KIND_TEXT, offsetof(struct config, token_file), 0, 0, {0}},
-    {"accounts", "yes|no", "keep account ids, 8 bytes a number (default yes)", KIND_CHOICE,
-     offsetof(struct config, accounts), 0, 0, {"no", "yes"}},
-    {"drain-seconds", "N", "patience with clients and Redis at the stop (default 5)", KIND_INTEGER,
-     offsetof(struct config, drain_seconds), 0, 600, {0}},
+    {"data-dir",
+     "DIR",
+     "registrations and query log (default numberd-data)",
+     KIND_TEXT,
+     offsetof(struct config, data_dir),
+     0,
+     0,
+     {0}},
+    {"listen",
+     "ADDRESS",
+     "lookup port (default 127.0.0.1:4164)",
+     KIND_TEXT,
+     offsetof(struct config, listen),
+     0,
+     0,
+     {0}},
+    {"stats-listen",
+     "ADDRESS",
+     "stats port, HTTP (default 127.0.0.1:4165)",
+     KIND_TEXT,
+     offsetof(struct config, stats_listen),
+     0,
+     0,
+     {0}},
+    {"threads",
+     "N",
+     "worker threads, 1 to 64 (default: processors less one, at least 1)",
+     KIND_INTEGER,
+     offsetof(struct config, threads),
+     1,
+     64,
+     {0}},
+    {"connections-max",
+     "N",
+     "connections at once (default 20000)",
+     KIND_INTEGER,
+     offsetof(struct config, connections_max),
+     1,
+     1000000,
+     {0}},
+    {"redis",
+     "URL",
+     "query log to Redis: redis://HOST:PORT/DB or unix:///PATH (default: segments in the data directory)",
+     KIND_TEXT,
+     offsetof(struct config, redis),
+     0,
+     0,
+     {0}},
+    {"query-log-full",
+     "drop|refuse",
+     "when the query log takes no more: drop the events and count them, or refuse "
+     "lookups (default drop)",
+     KIND_CHOICE,
+     offsetof(struct config, refuse_when_log_full),
+     0,
+     0,
+     {"drop", "refuse"}},
+    {"query-log-bytes",
+     "SIZE",
+     "cap of the query log's segments on disk, K M G T allowed (default 16G)",
+     KIND_BYTES,
+     offsetof(struct config, query_log_bytes),
+     1 << 20,
+     UINT64_C(1) << 50,
+     {0}},
+    {"retention-hours",
+     "N",
+     "life of a query event, 2 to 720 (default 720: 30 days)",
+     KIND_INTEGER,
+     offsetof(struct config, retention_hours),
+     QUERYLOG_RETENTION_HOURS_MIN,
+     QUERYLOG_RETENTION_HOURS_MAX,
+     {0}},
+    {"cache-seconds",
+     "N",
+     "how long clients may keep an answer (default 300)",
+     KIND_INTEGER,
+     offsetof(struct config, cache_seconds),
+     0,
+     86400,
+     {0}},
+    {"token-file",
+     "FILE",
+     "clients must show one of these tokens: PRINCIPAL TOKEN a line (default: none needed)",
+     KIND_TEXT,
+     offsetof(struct config, token_file),
+     0,
+     0,
+     {0}},
+    {"accounts",
+     "yes|no",
+     "keep account ids, 8 bytes a number (default yes)",
+     KIND_CHOICE,
+     offsetof(struct config, accounts),
+     0,
+     0,
+     {"no", "yes"}},
+    {"drain-seconds",
+     "N",
+     "patience with clients and Redis at the stop (default 5)",
+     KIND_INTEGER,
+     offsetof(struct config, drain_seconds),
+     0,
+     600,
+     {0}},
 };
 
 #define SETTING_COUNT (sizeof settings / sizeof settings[0])
@@ -109,11 +189,13 @@ static bool assign(struct config *config, const struct setting *setting, const c
     return false;
 }
 
-static bool refuse_value(const struct setting *setting, const char *where, const char *value, struct fault *fault)
+static bool refuse_value(const struct setting *setting, const char *where, const char *value,
+                         struct fault *fault)
 {
     if (setting->kind == KIND_INTEGER || setting->kind == KIND_BYTES)
         return fault_set(fault, EX_USAGE, "%s: %s is \"%s\", but must be an integer from %llu to %llu", where,
-                         setting->name, value, (unsigned long long)setting->min, (unsigned long long)setting->max);
+                         setting->name, value, (unsigned long long)setting->min,
+                         (unsigned long long)setting->max);
     return fault_set(fault, EX_USAGE, "%s: %s is \"%s\", but must be %s", where, setting->name, value,
                      setting->argument);
 }
@@ -132,7 +214,9 @@ static bool set_defaults(struct config *config, struct fault *fault)
     *config = (struct config){.data_dir = strdup("numberd-data"),
                               .listen = strdup("127.0.0.1:4164"),
                               .stats_listen = strdup("127.0.0.1:4165"),
-                              .threads = processors > 65 ? 64 : processors > 2 ? (uint64_t)processors - 1 : 1,
+                              .threads = processors > 65  ? 64
+                                         : processors > 2 ? (uint64_t)processors - 1
+                                                          : 1,
                               .connections_max = 20000,
                               .cache_seconds = 300,
                               .retention_hours = QUERYLOG_RETENTION_HOURS_MAX,
@@ -157,8 +241,8 @@ static int take_key(void *context, const char *section, const char *name, const 
     struct file_reader *reader = context;
     const struct setting *setting = section[0] == '\0' ? find_setting(name) : NULL;
     if (setting == NULL) {
-        fault_set(reader->fault, EX_CONFIG, "%s: unknown key \"%s\"; numberd --help lists the keys", reader->path,
-                  name);
+        fault_set(reader->fault, EX_CONFIG, "%s: unknown key \"%s\"; numberd --help lists the keys",
+                  reader->path, name);
         return 0;
     }
     if (assign(reader->config, setting, value))
@@ -191,7 +275,8 @@ static void print_help(void)
            "  --config FILE  lines NAME = VALUE with the names below; flags win over the file\n");
     for (size_t i = 0; i < SETTING_COUNT; i++)
         printf("  --%s %s\n        %s\n", settings[i].name, settings[i].argument, settings[i].help);
-    printf("  --help, --version\n\nSIGTERM and SIGINT stop it in order: clients are answered, the query log is written, "
+    printf("  --help, --version\n\nSIGTERM and SIGINT stop it in order: clients are answered, the query log "
+           "is written, "
            "the\nregistrations are saved. The protocol is described in server/PROTOCOL.md.\n");
 }
 

@@ -1,5 +1,5 @@
-/* numberctl disclose: the query log's records of one number or one requester, read from the disk or from Redis;
- * the server has no part in it. */
+/* numberctl disclose: the query log's records of one number or one requester, read from the disk or from
+ * Redis; the server has no part in it. */
 #include "server/numberctl.h"
 
 #include <inttypes.h>
@@ -46,10 +46,12 @@ static bool print_record(void *context, const struct disclose_record *record)
         phone_format(record->number, number);
     address_format_ip(record->ip, ip);
     const char *answer = wire_status_text(record->answer);
-    /* No field has anything to escape, in JSON or in CSV. Ids are text in JSON: readers lose integers above 2^53. */
-    printf(disclosure->common.json ? "{\"time\":\"%s\",\"number\":\"%s\",\"answer\":\"%s\",\"requester\":\"%" PRIu64
-                                     "\",\"ip\":\"%s\",\"server\":\"%016" PRIx64 "\"}\n"
-                                   : "%s,%s,%s,%" PRIu64 ",%s,%016" PRIx64 "\n",
+    /* No field has anything to escape, in JSON or in CSV. Ids are text in JSON: readers lose integers above
+     * 2^53. */
+    printf(disclosure->common.json
+               ? "{\"time\":\"%s\",\"number\":\"%s\",\"answer\":\"%s\",\"requester\":\"%" PRIu64
+                 "\",\"ip\":\"%s\",\"server\":\"%016" PRIx64 "\"}\n"
+               : "%s,%s,%s,%" PRIu64 ",%s,%016" PRIx64 "\n",
            when, number, answer, record->requester, ip, record->server_id);
     disclosure->records++;
     return true;
@@ -108,17 +110,20 @@ int ctl_disclose(int argc, char **argv)
         {"requester", "ID", "lookups by this requester", &disclosure.requester, NULL},
         {"from", "TIME", "from this moment on (UTC; default: the retention's begin)", &disclosure.from, NULL},
         {"until", "TIME", "before this moment (default: now)", &disclosure.until, NULL},
-        {"data-dir", "DIR", "read the segments there (default " CTL_DATA_DIR_DEFAULT ")", &disclosure.data_dir, NULL},
+        {"data-dir", "DIR", "read the segments there (default " CTL_DATA_DIR_DEFAULT ")",
+         &disclosure.data_dir, NULL},
         {"redis", "URL", "read Redis instead", &disclosure.redis, NULL},
     };
-    int status = ctl_parse(&disclosure.common, "disclose", "--number NUMBER | --requester ID [--data-dir DIR | --redis URL]",
-                           "Prints the query log's records, as CSV or JSON lines. Events reach the log within a tenth "
-                           "of a second.\nA lookup shows no communication: it only shows that somebody asked.",
-                           options, 6, &argc, &argv);
+    int status = ctl_parse(
+        &disclosure.common, "disclose", "--number NUMBER | --requester ID [--data-dir DIR | --redis URL]",
+        "Prints the query log's records, as CSV or JSON lines. Events reach the log within a tenth "
+        "of a second.\nA lookup shows no communication: it only shows that somebody asked.",
+        options, 6, &argc, &argv);
     if (status >= 0)
         return status;
     if (argc != 0)
-        return ctl_fail(EX_USAGE, "disclose: \"%s\" is not understood; see numberctl disclose --help", argv[0]);
+        return ctl_fail(EX_USAGE, "disclose: \"%s\" is not understood; see numberctl disclose --help",
+                        argv[0]);
     status = make_query(&disclosure, &query);
     if (status != EX_OK)
         return status;

@@ -15,7 +15,8 @@
 #include "persist/durable.h"
 #include "persist/registrations/snapshot.h"
 
-struct export {
+struct export
+{
     struct ctl_common common;
     const char *data_dir;
     const char *output;
@@ -30,8 +31,9 @@ static bool put_record(void *context, const struct record *record)
     char text[PHONE_TEXT_BYTES];
     phone_format(record->number, text);
     /* Both forms have nothing to escape. The account is text in JSON: readers lose integers above 2^53. */
-    fprintf(export->stream, export->common.json ? "{\"number\":\"%s\",\"account\":\"%" PRIu64 "\",\"flags\":%u}\n"
-                                                : "%s,%" PRIu64 ",%u\n",
+    fprintf(export->stream,
+            export->common.json ? "{\"number\":\"%s\",\"account\":\"%" PRIu64 "\",\"flags\":%u}\n"
+                                : "%s,%" PRIu64 ",%u\n",
             text, record->account, record->flags);
     export->records++;
     return true;
@@ -45,9 +47,11 @@ static int refresh(const struct export *export)
         return EX_OK;
     struct client *client = ctl_connect(&export->common, &status);
     if (client == NULL)
-        return ctl_fail(status, "%s is in use, and its server was not reached; name it with --server, or take the last "
-                                "snapshot with --last",
-                        export->data_dir);
+        return ctl_fail(
+            status,
+            "%s is in use, and its server was not reached; name it with --server, or take the last "
+            "snapshot with --last",
+            export->data_dir);
     status = ctl_take_snapshot(client);
     client_close(client);
     return status;
@@ -104,14 +108,16 @@ int ctl_export(int argc, char **argv)
     struct fault fault;
     uint64_t server_id;
     const struct ctl_option options[] = {
-        {"data-dir", "DIR", "the server's data directory (default " CTL_DATA_DIR_DEFAULT ")", &export.data_dir, NULL},
+        {"data-dir", "DIR", "the server's data directory (default " CTL_DATA_DIR_DEFAULT ")",
+         &export.data_dir, NULL},
         {"output", "FILE", "write to a file (default: standard output)", &export.output, NULL},
         {"last", NULL, "take the last snapshot as it is, do not ask the server", NULL, &export.last},
     };
-    int status = ctl_parse(&export.common, "export", "[--data-dir DIR] [--output FILE]",
-                           "Writes all registrations, hidden ones too, as CSV that import takes (or JSON lines).\n"
-                           "A server that has the directory open is first asked to write a snapshot.",
-                           options, 3, &argc, &argv);
+    int status =
+        ctl_parse(&export.common, "export", "[--data-dir DIR] [--output FILE]",
+                  "Writes all registrations, hidden ones too, as CSV that import takes (or JSON lines).\n"
+                  "A server that has the directory open is first asked to write a snapshot.",
+                  options, 3, &argc, &argv);
     if (status >= 0)
         return status;
     if (argc != 0)
@@ -127,8 +133,8 @@ int ctl_export(int argc, char **argv)
 int ctl_snapshot(int argc, char **argv)
 {
     struct ctl_common common;
-    int status = ctl_parse(&common, "snapshot", "", "Has the server write its registrations to the disk now.", NULL, 0,
-                           &argc, &argv);
+    int status = ctl_parse(&common, "snapshot", "", "Has the server write its registrations to the disk now.",
+                           NULL, 0, &argc, &argv);
     if (status >= 0)
         return status;
     struct client *client = ctl_connect(&common, &status);

@@ -75,7 +75,8 @@ static void send_batch(struct import *import)
         return;
     if (import->outstanding == WINDOW && !take_reply(import))
         return;
-    if (!client_send_register(import->client, import->batch, import->batch_count) || !client_flush(import->client)) {
+    if (!client_send_register(import->client, import->batch, import->batch_count) ||
+        !client_flush(import->client)) {
         import->status = ctl_fail_client(import->client);
         return;
     }
@@ -105,7 +106,8 @@ static void take_reject(void *context, uint64_t line, const char *reason, const 
     if (import->rejects == NULL && import->status == 0) {
         import->rejects = fopen(import->rejects_path, "we");
         if (import->rejects == NULL) {
-            import->status = ctl_fail(EX_CANTCREAT, "cannot create the file of rejects %s: %s; name another with --rejects",
+            import->status = ctl_fail(EX_CANTCREAT,
+                                      "cannot create the file of rejects %s: %s; name another with --rejects",
                                       import->rejects_path, strerror(errno));
             return;
         }
@@ -163,12 +165,12 @@ static void report(const struct import *import)
     double seconds = (double)(ctl_now_ms() - import->started_ms + 1) / 1000;
     if (import->common.json) {
         ctl_print_json(json_pack("{s:I, s:I, s:I, s:I, s:f}", "rows", (json_int_t)import->rows, "added",
-                                 (json_int_t)import->added, "replaced", (json_int_t)import->replaced, "rejected",
-                                 (json_int_t)import->rejected, "seconds", seconds));
+                                 (json_int_t)import->added, "replaced", (json_int_t)import->replaced,
+                                 "rejected", (json_int_t)import->rejected, "seconds", seconds));
         return;
     }
-    printf("%" PRIu64 " rows: %" PRIu64 " added, %" PRIu64 " replaced, %" PRIu64 " rejected, in %.1f s\n", import->rows,
-           import->added, import->replaced, import->rejected, seconds);
+    printf("%" PRIu64 " rows: %" PRIu64 " added, %" PRIu64 " replaced, %" PRIu64 " rejected, in %.1f s\n",
+           import->rows, import->added, import->replaced, import->rejected, seconds);
     if (import->rejected > 0)
         printf("rejects, with line and reason: %s\n", import->rejects_path);
 }
@@ -216,14 +218,16 @@ int ctl_import(int argc, char **argv)
     static struct import import;
     char default_path[4096];
     const struct ctl_option options[] = {
-        {"rejects", "FILE", "where bad rows go (default: FILE.rejects, import.rejects for -)", &import.rejects_path, NULL},
+        {"rejects", "FILE", "where bad rows go (default: FILE.rejects, import.rejects for -)",
+         &import.rejects_path, NULL},
     };
-    int status = ctl_parse(&import.common, "import", "FILE | -",
-                           "Registers the rows NUMBER,ACCOUNT,FLAGS of a CSV file; a header, quotes and CRLF are fine,\n"
-                           "account and flags may be missing. A number that is there already is replaced, so an "
-                           "interrupted\nimport is simply run again. Ends with 65 when rows were rejected; the good "
-                           "ones are registered.",
-                           options, 1, &argc, &argv);
+    int status = ctl_parse(
+        &import.common, "import", "FILE | -",
+        "Registers the rows NUMBER,ACCOUNT,FLAGS of a CSV file; a header, quotes and CRLF are fine,\n"
+        "account and flags may be missing. A number that is there already is replaced, so an "
+        "interrupted\nimport is simply run again. Ends with 65 when rows were rejected; the good "
+        "ones are registered.",
+        options, 1, &argc, &argv);
     if (status >= 0)
         return status;
     if (argc != 1)

@@ -118,10 +118,11 @@ int ctl_lookup(int argc, char **argv)
         {"requester", "ID", "ask on behalf of this requester", &lookup.requester, NULL},
         {"ip", "IP", "and from this address", &lookup.ip, NULL},
     };
-    int status = ctl_parse(&lookup.common, "lookup", "NUMBER... | -",
-                           "Prints for each number whether it is registered. - reads one number a line from standard "
-                           "input.\nEnds with 65 when a text was no number; the others are answered all the same.",
-                           options, 3, &argc, &argv);
+    int status =
+        ctl_parse(&lookup.common, "lookup", "NUMBER... | -",
+                  "Prints for each number whether it is registered. - reads one number a line from standard "
+                  "input.\nEnds with 65 when a text was no number; the others are answered all the same.",
+                  options, 3, &argc, &argv);
     if (status >= 0)
         return status;
     if (argc == 0)

@@ -42,8 +42,8 @@ static void print_options(const struct ctl_option *options, size_t count)
 static void make_getopt(const struct ctl_option *options, size_t count, struct option *out)
 {
     for (size_t i = 0; i < count; i++)
-        out[i] = (struct option){options[i].name, options[i].argument == NULL ? no_argument : required_argument, NULL,
-                                 (int)i};
+        out[i] = (struct option){options[i].name,
+                                 options[i].argument == NULL ? no_argument : required_argument, NULL, (int)i};
     out[count] = (struct option){"help", no_argument, NULL, OPTIONS_MAX};
     out[count + 1] = (struct option){0};
 }
@@ -56,10 +56,10 @@ int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis,
     struct option known[OPTIONS_MAX + 2];
     for (size_t i = 0; i < option_count; i++)
         all[i] = options[i];
-    all[option_count] = (struct ctl_option){"server", "ADDRESS", "the server (default " CTL_SERVER_DEFAULT ")",
-                                            &common->server, NULL};
-    all[option_count + 1] =
-        (struct ctl_option){"token-file", "FILE", "file whose first word is the token to show", &common->token_file, NULL};
+    all[option_count] = (struct ctl_option){
+        "server", "ADDRESS", "the server (default " CTL_SERVER_DEFAULT ")", &common->server, NULL};
+    all[option_count + 1] = (struct ctl_option){
+        "token-file", "FILE", "file whose first word is the token to show", &common->token_file, NULL};
     all[option_count + 2] = (struct ctl_option){"json", NULL, "one JSON object a line", NULL, &common->json};
     size_t count = option_count + COMMON_COUNT;
     make_getopt(all, count, known);
@@ -135,8 +135,9 @@ int ctl_take_snapshot(struct client *client)
         json_unpack(stats, "{s:{s:I, s:I}}", "snapshot", "number", &done, "failed_number", &failed);
         json_decref(stats);
         if (done >= number)
-            return failed == number ? ctl_fail(EX_IOERR, "the server could not write the snapshot; its log says why")
-                                    : EX_OK;
+            return failed == number
+                       ? ctl_fail(EX_IOERR, "the server could not write the snapshot; its log says why")
+                       : EX_OK;
         nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     }
 }

@@ -30,8 +30,7 @@ int ctl_stats(int argc, char **argv)
 {
     struct ctl_common common;
     struct wire_reply reply;
-    int status =
-        ctl_parse(&common, "stats", "", "Prints the server's statistics.", NULL, 0, &argc, &argv);
+    int status = ctl_parse(&common, "stats", "", "Prints the server's statistics.", NULL, 0, &argc, &argv);
     if (status >= 0)
         return status;
     struct client *client = ctl_connect(&common, &status);
@@ -61,7 +60,8 @@ int ctl_ping(int argc, char **argv)
     struct wire_reply reply;
     struct timespec before;
     struct timespec after;
-    int status = ctl_parse(&common, "ping", "", "Prints how long the server takes to answer.", NULL, 0, &argc, &argv);
+    int status =
+        ctl_parse(&common, "ping", "", "Prints how long the server takes to answer.", NULL, 0, &argc, &argv);
     if (status >= 0)
         return status;
     struct client *client = ctl_connect(&common, &status);
@@ -70,7 +70,8 @@ int ctl_ping(int argc, char **argv)
     clock_gettime(CLOCK_MONOTONIC, &before);
     if (client_send_plain(client, WIRE_PING) && client_finish(client, &reply)) {
         clock_gettime(CLOCK_MONOTONIC, &after);
-        double ms = (double)(after.tv_sec - before.tv_sec) * 1e3 + (double)(after.tv_nsec - before.tv_nsec) / 1e6;
+        double ms =
+            (double)(after.tv_sec - before.tv_sec) * 1e3 + (double)(after.tv_nsec - before.tv_nsec) / 1e6;
         status = EX_OK;
         if (common.json)
             ctl_print_json(json_pack("{s:f}", "milliseconds", ms));

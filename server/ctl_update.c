@@ -49,8 +49,9 @@ int ctl_register(int argc, char **argv)
         {"account", "ID", "the account's id, 0 to 2^64-1 (default 0)", &account, NULL},
         {"flags", "N", "0 to 255; 1 hides the account from lookups (default 0)", &flags, NULL},
     };
-    int status = ctl_parse(&common, "register", "NUMBER [--account ID] [--flags N]",
-                           "Registers the number, or replaces its account and flags.", options, 2, &argc, &argv);
+    int status =
+        ctl_parse(&common, "register", "NUMBER [--account ID] [--flags N]",
+                  "Registers the number, or replaces its account and flags.", options, 2, &argc, &argv);
     if (status >= 0)
         return status;
     if (argc != 1)
@@ -74,7 +75,8 @@ int ctl_deregister(int argc, char **argv)
 {
     struct ctl_common common;
     uint64_t number;
-    int status = ctl_parse(&common, "deregister", "NUMBER", "Removes the number's registration.", NULL, 0, &argc, &argv);
+    int status = ctl_parse(&common, "deregister", "NUMBER", "Removes the number's registration.", NULL, 0,
+                           &argc, &argv);
     if (status >= 0)
         return status;
     if (argc != 1)
@@ -85,7 +87,7 @@ int ctl_deregister(int argc, char **argv)
     if (client == NULL)
         return status;
     status = client_send_numbers(client, WIRE_DEREGISTER, NULL, &number, 1) ? finish(&common, client, &number)
-                                                                           : ctl_fail_client(client);
+                                                                            : ctl_fail_client(client);
     client_close(client);
     return status;
 }
@@ -114,7 +116,8 @@ int ctl_move(int argc, char **argv)
     uint64_t from;
     uint64_t to;
     int status = ctl_parse(&common, "move", "OLD NEW",
-                           "Moves account and flags to another number, at once for every lookup.", NULL, 0, &argc, &argv);
+                           "Moves account and flags to another number, at once for every lookup.", NULL, 0,
+                           &argc, &argv);
     if (status >= 0)
         return status;
     if (argc != 2)

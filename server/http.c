@@ -69,9 +69,10 @@ static void get_health(struct evhttp_request *request, void *context)
 static void get_readiness(struct evhttp_request *request, void *context)
 {
     struct stats_report report = collect(context);
-    const char *text = report.ready                  ? "ready\n"
-                       : report.query_log.accepting  ? "not ready: the server is stopping\n"
-                                                     : "not ready: the query log is full and its policy is refuse\n";
+    const char *text = report.ready ? "ready\n"
+                       : report.query_log.accepting
+                           ? "not ready: the server is stopping\n"
+                           : "not ready: the query log is full and its policy is refuse\n";
     evbuffer_add_printf(evhttp_request_get_output_buffer(request), "%s", text);
     evhttp_send_reply(request, report.ready ? HTTP_OK : HTTP_SERVUNAVAIL, NULL, NULL);
 }

@@ -32,8 +32,9 @@ static void print_help(FILE *out)
     fprintf(out, "usage: numberctl VERB [OPTION]... [ARGUMENT]...\n\n");
     for (size_t i = 0; i < VERB_COUNT; i++)
         fprintf(out, "  %-12s %s\n", verbs[i].name, verbs[i].about);
-    fprintf(out, "\nnumberctl VERB --help says more. Numbers are E.164, like +4915112345678.\n"
-                 "Exit status as in sysexits(3): 0 done, 64 usage, 65 bad data, 66 no input, 69 server away.\n");
+    fprintf(out,
+            "\nnumberctl VERB --help says more. Numbers are E.164, like +4915112345678.\n"
+            "Exit status as in sysexits(3): 0 done, 64 usage, 65 bad data, 66 no input, 69 server away.\n");
 }
 
 int main(int argc, char **argv)

@@ -139,16 +139,19 @@ static bool load_record(void *context, const struct record *record)
     struct loader *loader = context;
     enum directory_result result = directory_register(loader->app->directory, record);
     if (result == DIRECTORY_NO_MEMORY)
-        return fault_set(loader->fault, EX_OSERR, "out of memory for the registrations: %" PRIu64 " in the snapshot",
+        return fault_set(loader->fault, EX_OSERR,
+                         "out of memory for the registrations: %" PRIu64 " in the snapshot",
                          loader->app->loaded.records);
     if (result == DIRECTORY_INVALID_NUMBER)
-        return fault_set(loader->fault, EX_DATAERR, "the snapshot holds a number that is none; restore a backup");
+        return fault_set(loader->fault, EX_DATAERR,
+                         "the snapshot holds a number that is none; restore a backup");
     return true;
 }
 
 static bool load_registrations(struct app *app, struct fault *fault)
 {
-    struct directory_options options = {.shard_bits = DIRECTORY_SHARD_BITS_DEFAULT, .accounts = app->config.accounts};
+    struct directory_options options = {.shard_bits = DIRECTORY_SHARD_BITS_DEFAULT,
+                                        .accounts = app->config.accounts};
     bool found = snapshot_exists(app->datadir.path);
     if (found && !snapshot_read_info(app->datadir.path, &app->loaded, fault))
         return false;
@@ -157,7 +160,8 @@ static bool load_registrations(struct app *app, struct fault *fault)
         return fault_set(fault, EX_OSERR, "the system gave no random seed");
     app->directory = directory_create(&options);
     if (app->directory == NULL)
-        return fault_set(fault, EX_OSERR, "out of memory for the directory of %" PRIu64 " numbers", app->loaded.records);
+        return fault_set(fault, EX_OSERR, "out of memory for the directory of %" PRIu64 " numbers",
+                         app->loaded.records);
     if (found && !snapshot_read(app->datadir.path, load_record, &(struct loader){app, fault}, fault))
         return false;
     registrations_init(&app->registrations, app->directory, app->loaded.position);
@@ -310,11 +314,12 @@ static void stop_query_log(struct app *app)
 {
     if (app->querylog == NULL)
         return;
-    struct querylog_figures figures = querylog_stop(app->querylog, (unsigned)app->config.drain_seconds * 1000);
+    struct querylog_figures figures =
+        querylog_stop(app->querylog, (unsigned)app->config.drain_seconds * 1000);
     char line[160];
     snprintf(line, sizeof line,
-             "query log: %" PRIu64 " events stored, %" PRIu64 " left in the spool, %" PRIu64 " lost", figures.stored,
-             figures.spooled, figures.lost);
+             "query log: %" PRIu64 " events stored, %" PRIu64 " left in the spool, %" PRIu64 " lost",
+             figures.stored, figures.spooled, figures.lost);
     notice(line);
 }
 

@@ -7,7 +7,6 @@
 #include "ring/event.h"
 #include "server/counters.h"
 
-
 /* Bytes that `count` events can take in the ring at worst: blocks with their lengths, and one filler. */
 static uint64_t bytes_needed(uint32_t count)
 {
@@ -24,8 +23,9 @@ enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count)
     return recorder->refuse_when_full ? RECORDER_REFUSE : RECORDER_DROP;
 }
 
-void recorder_write(struct recorder *recorder, uint64_t time_ms, uint64_t requester, const uint8_t ip[static 16],
-                    const uint64_t *numbers, const uint8_t *answers, uint32_t count)
+void recorder_write(struct recorder *recorder, uint64_t time_ms, uint64_t requester,
+                    const uint8_t ip[static 16], const uint64_t *numbers, const uint8_t *answers,
+                    uint32_t count)
 {
     for (uint32_t done = 0; done < count;) {
         uint32_t size = count - done < QUERY_BLOCK_EVENTS_MAX ? count - done : QUERY_BLOCK_EVENTS_MAX;

@@ -28,8 +28,9 @@ enum recorder_verdict { RECORDER_LOG, RECORDER_DROP, RECORDER_REFUSE };
 enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count);
 
 /* After RECORDER_LOG for the same count: writes them, in blocks. `answers` are enum directory_answer. */
-void recorder_write(struct recorder *recorder, uint64_t time_ms, uint64_t requester, const uint8_t ip[static 16],
-                    const uint64_t *numbers, const uint8_t *answers, uint32_t count);
+void recorder_write(struct recorder *recorder, uint64_t time_ms, uint64_t requester,
+                    const uint8_t ip[static 16], const uint64_t *numbers, const uint8_t *answers,
+                    uint32_t count);
 
 /* After RECORDER_DROP: counts them. */
 void recorder_drop(struct recorder *recorder, uint32_t count);

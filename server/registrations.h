@@ -1,8 +1,8 @@
 /* The one door through which registrations change: each change that takes effect gets the next position.
  *
- * Threads: all functions from any thread. A move copies a number from shard to shard, so it must not run while
- * somebody copies the shards one by one; such a move is answered REGISTRATIONS_BUSY at once, never waits.
- * Registering and deregistering go on during a copy. */
+ * Threads: all functions from any thread. A move copies a number from shard to shard, so it must not run
+ * while somebody copies the shards one by one; such a move is answered REGISTRATIONS_BUSY at once, never
+ * waits. Registering and deregistering go on during a copy. */
 #ifndef NUMBERD_SERVER_REGISTRATIONS_H
 #define NUMBERD_SERVER_REGISTRATIONS_H
 
@@ -22,7 +22,8 @@ struct registrations {
 void registrations_init(struct registrations *registrations, struct directory *directory, uint64_t position);
 void registrations_deinit(struct registrations *registrations);
 
-enum directory_result registrations_register(struct registrations *registrations, const struct record *record);
+enum directory_result registrations_register(struct registrations *registrations,
+                                             const struct record *record);
 enum directory_result registrations_deregister(struct registrations *registrations, uint64_t number);
 
 /* False: a copy is under way, nothing was done. */

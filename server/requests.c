@@ -10,7 +10,8 @@
 #define RETRY_MS 100
 
 static_assert((int)WIRE_NOT_REGISTERED == (int)DIRECTORY_NOT_REGISTERED &&
-                  (int)WIRE_REGISTERED == (int)DIRECTORY_REGISTERED && (int)WIRE_INVALID == (int)DIRECTORY_INVALID,
+                  (int)WIRE_REGISTERED == (int)DIRECTORY_REGISTERED &&
+                  (int)WIRE_INVALID == (int)DIRECTORY_INVALID,
               "the directory's answers go onto the wire as they are");
 
 static struct wire_reply reply_to(const struct wire_request *request, enum wire_code code)
@@ -32,7 +33,8 @@ static uint8_t *begin_reply(const struct wire_reply *reply, struct buffer *out)
     return bytes + WIRE_REPLY_HEADER_BYTES;
 }
 
-bool requests_reply(const struct wire_request *request, enum wire_code code, const char *text, struct buffer *out)
+bool requests_reply(const struct wire_request *request, enum wire_code code, const char *text,
+                    struct buffer *out)
 {
     struct wire_reply reply = reply_to(request, code);
     reply.body_bytes = text == NULL ? 0 : (uint32_t)strlen(text);
@@ -59,8 +61,8 @@ static void record(const struct session *session, struct service *service, const
 {
     bool named = (request->flags & WIRE_FLAG_ORIGIN) != 0;
     recorder_write(service->recorder, wall_clock_ms(), named ? request->origin.requester : session->principal,
-                   named ? request->origin.ip : session->ip, service->scratch->numbers, service->scratch->answers,
-                   request->count);
+                   named ? request->origin.ip : session->ip, service->scratch->numbers,
+                   service->scratch->answers, request->count);
 }
 
 static void count_answers(const struct service *service, size_t count)
@@ -78,8 +80,8 @@ static void put_record(uint8_t *bytes, uint8_t answer, const struct record *reco
     wire_put_u64(bytes + 8, record->account);
 }
 
-bool requests_lookup(const struct session *session, struct service *service, const struct wire_request *request,
-                     struct buffer *out)
+bool requests_lookup(const struct session *session, struct service *service,
+                     const struct wire_request *request, struct buffer *out)
 {
     struct service_scratch *scratch = service->scratch;
     size_t count = request->count;
@@ -99,8 +101,8 @@ bool requests_lookup(const struct session *session, struct service *service, con
     for (size_t i = 0; i < count; i++)
         scratch->numbers[i] = wire_get_u64(request->entries + i * WIRE_NUMBER_BYTES);
     if (with_records) {
-        directory_lookup_records(service->directory, service->reader, scratch->numbers, count, scratch->answers,
-                                 scratch->records);
+        directory_lookup_records(service->directory, service->reader, scratch->numbers, count,
+                                 scratch->answers, scratch->records);
         for (size_t i = 0; i < count; i++)
             put_record(body + i * WIRE_RECORD_BYTES, scratch->answers[i], &scratch->records[i]);
     } else {

@@ -9,13 +9,14 @@
 
 #include "server/session.h"
 
-bool requests_lookup(const struct session *session, struct service *service, const struct wire_request *request,
-                     struct buffer *out);
+bool requests_lookup(const struct session *session, struct service *service,
+                     const struct wire_request *request, struct buffer *out);
 bool requests_update(struct service *service, const struct wire_request *request, struct buffer *out);
 bool requests_stats(const struct service *service, const struct wire_request *request, struct buffer *out);
 bool requests_snapshot(const struct service *service, const struct wire_request *request, struct buffer *out);
 
 /* A reply without entries: a code, and for people a text (NULL: none). */
-bool requests_reply(const struct wire_request *request, enum wire_code code, const char *text, struct buffer *out);
+bool requests_reply(const struct wire_request *request, enum wire_code code, const char *text,
+                    struct buffer *out);
 
 #endif

@@ -29,7 +29,8 @@ static bool write_snapshot(struct snapshots *snapshots, struct snapshot_info *in
 {
     struct registrations *registrations = snapshots->options.registrations;
     uint64_t position = registrations_begin_copy(registrations);
-    bool written = snapshot_write(snapshots->options.folder, registrations->directory, position, now_ms(), info, fault);
+    bool written =
+        snapshot_write(snapshots->options.folder, registrations->directory, position, now_ms(), info, fault);
     registrations_end_copy(registrations);
     return written;
 }

@@ -9,9 +9,10 @@
 
 /* Names by wire type, as labels. */
 static const char *const request_names[COUNTERS_REQUEST_TYPES] = {
-    "unknown", "hello", "lookup",   "lookup_records", "register", "deregister",
-    "move",    "ping",  "stats",    "snapshot",       "goodbye"};
-static const char *const answer_names[COUNTERS_ANSWERS] = {"not_registered", "registered", "invalid", "limited"};
+    "unknown", "hello", "lookup", "lookup_records", "register", "deregister",
+    "move",    "ping",  "stats",  "snapshot",       "goodbye"};
+static const char *const answer_names[COUNTERS_ANSWERS] = {"not_registered", "registered", "invalid",
+                                                           "limited"};
 static const char *const update_names[COUNTERS_UPDATES] = {"added",  "replaced", "removed", "moved",
                                                            "absent", "occupied", "refused"};
 
@@ -64,13 +65,14 @@ static json_t *directory_json(const struct stats_report *report)
 
 static json_t *query_log_json(const struct stats_query_log *log)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:o}", "looked_up", integer(log->looked_up),
-                     "stored", integer(log->stored), "in_flight", integer(log->in_flight), "lost", integer(log->lost),
-                     "spooled", integer(log->spooled), "bytes", integer(log->bytes), "segments",
-                     integer(log->segments), "accepting", (int)log->accepting, "redis",
-                     !log->redis_used        ? "not used"
-                     : log->redis_connected  ? "connected"
-                                             : "away",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:o}", "looked_up",
+                     integer(log->looked_up), "stored", integer(log->stored), "in_flight",
+                     integer(log->in_flight), "lost", integer(log->lost), "spooled", integer(log->spooled),
+                     "bytes", integer(log->bytes), "segments", integer(log->segments), "accepting",
+                     (int)log->accepting, "redis",
+                     !log->redis_used       ? "not used"
+                     : log->redis_connected ? "connected"
+                                            : "away",
                      "redis_failures", integer(log->redis_failures));
 }
 
@@ -86,14 +88,15 @@ char *stats_render_json(const struct stats_report *report)
     json_t *root = json_pack(
         "{s:s, s:b, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
         NUMBERD_VERSION, "ready", (int)report->ready, "uptime_seconds", integer(report->uptime_seconds),
-        "resident_bytes", integer(report->resident_bytes), "workers", (int)report->workers, "connections_open",
-        integer(report->connections_open), "connections_opened", integer(report->connections_opened), "bytes_in",
-        integer(report->bytes_in), "bytes_out", integer(report->bytes_out), "frames_malformed",
-        integer(report->frames_malformed), "requests_unavailable", integer(report->requests_unavailable), "lookups",
+        "resident_bytes", integer(report->resident_bytes), "workers", (int)report->workers,
+        "connections_open", integer(report->connections_open), "connections_opened",
+        integer(report->connections_opened), "bytes_in", integer(report->bytes_in), "bytes_out",
+        integer(report->bytes_out), "frames_malformed", integer(report->frames_malformed),
+        "requests_unavailable", integer(report->requests_unavailable), "lookups",
         by_name(answer_names, report->answers, COUNTERS_ANSWERS), "requests",
         by_name(request_names, report->requests, COUNTERS_REQUEST_TYPES), "updates",
-        by_name(update_names, report->updates, COUNTERS_UPDATES), "directory", directory_json(report), "query_log",
-        query_log_json(&report->query_log));
+        by_name(update_names, report->updates, COUNTERS_UPDATES), "directory", directory_json(report),
+        "query_log", query_log_json(&report->query_log));
     if (root == NULL || json_object_set_new(root, "snapshot", snapshot_json(&report->snapshot)) != 0) {
         json_decref(root);
         return NULL;
@@ -116,8 +119,8 @@ static void single(FILE *out, const char *name, const char *type, const char *he
     fprintf(out, "%s %" PRIu64 "\n", name, value);
 }
 
-static void labelled(FILE *out, const char *name, const char *help, const char *label, const char *const *labels,
-                     const uint64_t *values, unsigned count)
+static void labelled(FILE *out, const char *name, const char *help, const char *label,
+                     const char *const *labels, const uint64_t *values, unsigned count)
 {
     metric(out, name, "counter", help);
     for (unsigned i = 0; i < count; i++)
@@ -128,25 +131,27 @@ static void put_server(FILE *out, const struct stats_report *report)
 {
     metric(out, "numberd_build_info", "gauge", "Constant 1, labelled with the version that runs.");
     fprintf(out, "numberd_build_info{version=\"%s\"} 1\n", NUMBERD_VERSION);
-    single(out, "numberd_ready", "gauge", "1 while the server answers and can log what it answers.", report->ready);
+    single(out, "numberd_ready", "gauge", "1 while the server answers and can log what it answers.",
+           report->ready);
     single(out, "numberd_uptime_seconds", "gauge", "Seconds since the start.", report->uptime_seconds);
-    single(out, "numberd_resident_bytes", "gauge", "Memory of the process that is in RAM.", report->resident_bytes);
+    single(out, "numberd_resident_bytes", "gauge", "Memory of the process that is in RAM.",
+           report->resident_bytes);
     single(out, "numberd_workers", "gauge", "Worker threads.", report->workers);
     single(out, "numberd_connections_open", "gauge", "Connections open now.", report->connections_open);
     single(out, "numberd_connections_opened_total", "counter", "Connections taken since the start.",
            report->connections_opened);
     single(out, "numberd_received_bytes_total", "counter", "Bytes read from clients.", report->bytes_in);
     single(out, "numberd_sent_bytes_total", "counter", "Bytes written to clients.", report->bytes_out);
-    single(out, "numberd_frames_malformed_total", "counter", "Frames that broke the protocol; each closed its connection.",
-           report->frames_malformed);
+    single(out, "numberd_frames_malformed_total", "counter",
+           "Frames that broke the protocol; each closed its connection.", report->frames_malformed);
     single(out, "numberd_requests_unavailable_total", "counter", "Requests answered UNAVAILABLE.",
            report->requests_unavailable);
     labelled(out, "numberd_requests_total", "Requests by type.", "type", request_names, report->requests,
              COUNTERS_REQUEST_TYPES);
-    labelled(out, "numberd_lookups_total", "Numbers looked up, by answer.", "answer", answer_names, report->answers,
-             COUNTERS_ANSWERS);
-    labelled(out, "numberd_updates_total", "Registrations asked to change, by result.", "result", update_names,
-             report->updates, COUNTERS_UPDATES);
+    labelled(out, "numberd_lookups_total", "Numbers looked up, by answer.", "answer", answer_names,
+             report->answers, COUNTERS_ANSWERS);
+    labelled(out, "numberd_updates_total", "Registrations asked to change, by result.", "result",
+             update_names, report->updates, COUNTERS_UPDATES);
 }
 
 static void put_directory(FILE *out, const struct stats_report *report)
@@ -161,9 +166,10 @@ static void put_directory(FILE *out, const struct stats_report *report)
     fprintf(out, "numberd_directory_fill_ratio %.6f\n", fill(&report->directory));
     single(out, "numberd_directory_rebuilds_total", "counter", "Shards rebuilt, to grow or to clean up.",
            report->directory.rebuilds);
-    single(out, "numberd_snapshots_total", "counter", "Snapshots of the registrations asked for and finished.",
-           report->snapshot.number);
-    metric(out, "numberd_snapshot_timestamp_seconds", "gauge", "When the last good snapshot was written, 0 if never.");
+    single(out, "numberd_snapshots_total", "counter",
+           "Snapshots of the registrations asked for and finished.", report->snapshot.number);
+    metric(out, "numberd_snapshot_timestamp_seconds", "gauge",
+           "When the last good snapshot was written, 0 if never.");
     fprintf(out, "numberd_snapshot_timestamp_seconds %.3f\n", (double)report->snapshot.written_at_ms / 1000);
     single(out, "numberd_snapshot_failed", "gauge", "1 when the last snapshot failed.",
            report->snapshot.failed_number != 0 && report->snapshot.failed_number == report->snapshot.number);
@@ -173,18 +179,23 @@ static void put_query_log(FILE *out, const struct stats_query_log *log)
 {
     single(out, "numberd_query_log_looked_up_total", "counter",
            "Query events; always stored + in flight + lost.", log->looked_up);
-    single(out, "numberd_query_log_stored_total", "counter", "Query events in their final place.", log->stored);
+    single(out, "numberd_query_log_stored_total", "counter", "Query events in their final place.",
+           log->stored);
     single(out, "numberd_query_log_in_flight", "gauge", "Query events on their way.", log->in_flight);
     single(out, "numberd_query_log_lost_total", "counter", "Query events given up.", log->lost);
     single(out, "numberd_query_log_spooled", "gauge", "Query events on disk that Redis has not confirmed.",
            log->spooled);
-    single(out, "numberd_query_log_segment_bytes", "gauge", "Bytes of query log segments on disk.", log->bytes);
+    single(out, "numberd_query_log_segment_bytes", "gauge", "Bytes of query log segments on disk.",
+           log->bytes);
     single(out, "numberd_query_log_segments", "gauge", "Query log segments on disk.", log->segments);
-    single(out, "numberd_query_log_accepting", "gauge", "0 while the log can take nothing more.", log->accepting);
+    single(out, "numberd_query_log_accepting", "gauge", "0 while the log can take nothing more.",
+           log->accepting);
     if (!log->redis_used)
         return;
-    single(out, "numberd_redis_connected", "gauge", "1 while Redis takes the query log.", log->redis_connected);
-    single(out, "numberd_redis_failures_total", "counter", "Tries that Redis did not confirm.", log->redis_failures);
+    single(out, "numberd_redis_connected", "gauge", "1 while Redis takes the query log.",
+           log->redis_connected);
+    single(out, "numberd_redis_failures_total", "counter", "Tries that Redis did not confirm.",
+           log->redis_failures);
 }
 
 char *stats_render_prometheus(const struct stats_report *report)
@@ -218,14 +229,15 @@ static void section(FILE *out, const char *title)
 static void put_page(FILE *out, const struct stats_report *report)
 {
     const struct stats_query_log *log = &report->query_log;
-    fprintf(out,
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>numberd</title>\n"
-            "<meta name=\"viewport\" content=\"width=device-width\"><meta http-equiv=\"refresh\" content=\"5\">\n"
-            "<style>:root{color-scheme:light dark}body{font:16px/1.4 system-ui,sans-serif;max-width:40rem;"
-            "margin:2rem auto;padding:0 1rem}table{width:100%%;border-collapse:collapse}th{text-align:left;"
-            "font-weight:normal}td{text-align:right;font-variant-numeric:tabular-nums}"
-            "tr{border-bottom:1px solid #8884}</style></head>\n<body><h1>numberd %s: %s</h1>\n<table>\n",
-            NUMBERD_VERSION, report->ready ? "ready" : "not ready");
+    fprintf(
+        out,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>numberd</title>\n"
+        "<meta name=\"viewport\" content=\"width=device-width\"><meta http-equiv=\"refresh\" content=\"5\">\n"
+        "<style>:root{color-scheme:light dark}body{font:16px/1.4 system-ui,sans-serif;max-width:40rem;"
+        "margin:2rem auto;padding:0 1rem}table{width:100%%;border-collapse:collapse}th{text-align:left;"
+        "font-weight:normal}td{text-align:right;font-variant-numeric:tabular-nums}"
+        "tr{border-bottom:1px solid #8884}</style></head>\n<body><h1>numberd %s: %s</h1>\n<table>\n",
+        NUMBERD_VERSION, report->ready ? "ready" : "not ready");
     row(out, "registered numbers", report->directory.records);
     row(out, "connections open", report->connections_open);
     row(out, "uptime, seconds", report->uptime_seconds);

@@ -18,8 +18,8 @@ struct stats_query_log {
     uint64_t stored;
     uint64_t in_flight;
     uint64_t lost;
-    uint64_t spooled;   /* part of in_flight: on disk, not yet confirmed by Redis */
-    uint64_t bytes;     /* of segment files */
+    uint64_t spooled; /* part of in_flight: on disk, not yet confirmed by Redis */
+    uint64_t bytes;   /* of segment files */
     uint64_t segments;
     uint64_t redis_failures;
     bool accepting;

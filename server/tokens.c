@@ -27,11 +27,13 @@ static bool parse_line(const char *line, struct token *token)
     char *end;
     errno = 0;
     token->principal = strtoull(line, &end, 10);
-    if (line[0] < '0' || line[0] > '9' || errno != 0 || token->principal == 0 || (*end != ' ' && *end != '\t'))
+    if (line[0] < '0' || line[0] > '9' || errno != 0 || token->principal == 0 ||
+        (*end != ' ' && *end != '\t'))
         return false;
     end += strspn(end, " \t");
     token->length = strcspn(end, " \t\r\n");
-    if (token->length < TOKEN_MIN || token->length > TOKEN_MAX || end[token->length + strspn(end + token->length, " \t\r\n")] != '\0')
+    if (token->length < TOKEN_MIN || token->length > TOKEN_MAX ||
+        end[token->length + strspn(end + token->length, " \t\r\n")] != '\0')
         return false;
     memcpy(token->bytes, end, token->length);
     return true;
@@ -56,8 +58,8 @@ static bool read_lines(FILE *file, const char *path, struct tokens *tokens, char
         if (line[blank] == '\0' || line[blank] == '#')
             continue;
         if (!parse_line(line, &token)) {
-            snprintf(error, error_bytes, "%s line %u: write PRINCIPAL TOKEN (an id above 0, 16 to 255 characters)",
-                     path, number);
+            snprintf(error, error_bytes,
+                     "%s line %u: write PRINCIPAL TOKEN (an id above 0, 16 to 255 characters)", path, number);
             return false;
         }
         if (!append(tokens, &token)) {

@@ -175,8 +175,8 @@ uint32_t wire_encode_plain(uint8_t *bytes, uint8_t type, uint32_t request_id)
     return wire_encode_header(bytes, type, 0, request_id, 0);
 }
 
-uint32_t wire_encode_numbers(uint8_t *bytes, uint8_t type, uint32_t request_id, const struct wire_origin *origin,
-                             const uint64_t *numbers, uint16_t count)
+uint32_t wire_encode_numbers(uint8_t *bytes, uint8_t type, uint32_t request_id,
+                             const struct wire_origin *origin, const uint64_t *numbers, uint16_t count)
 {
     uint8_t flags = origin == NULL ? 0 : WIRE_FLAG_ORIGIN;
     uint32_t frame_bytes = wire_encode_header(bytes, type, flags, request_id, count);

@@ -100,7 +100,7 @@ struct wire_origin {
 
 struct wire_request {
     uint32_t frame_bytes;
-    uint8_t type;  /* may be one that enum wire_type does not have: then only the header was looked at */
+    uint8_t type; /* may be one that enum wire_type does not have: then only the header was looked at */
     uint8_t flags;
     uint16_t count;
     uint32_t request_id;
@@ -185,8 +185,8 @@ uint32_t wire_encode_hello(uint8_t *bytes, uint32_t request_id, const char *toke
 /* A request without entries: ping, stats, snapshot, goodbye. */
 uint32_t wire_encode_plain(uint8_t *bytes, uint8_t type, uint32_t request_id);
 /* Lookup, lookup with records, deregister. `origin` may be NULL; only lookups take one. */
-uint32_t wire_encode_numbers(uint8_t *bytes, uint8_t type, uint32_t request_id, const struct wire_origin *origin,
-                             const uint64_t *numbers, uint16_t count);
+uint32_t wire_encode_numbers(uint8_t *bytes, uint8_t type, uint32_t request_id,
+                             const struct wire_origin *origin, const uint64_t *numbers, uint16_t count);
 /* The header of a register or move; the caller then puts the entries. */
 uint32_t wire_encode_header(uint8_t *bytes, uint8_t type, uint8_t flags, uint32_t request_id, uint16_t count);
 void wire_put_register_entry(uint8_t *bytes, uint64_t number, uint64_t account, uint8_t flags);

@@ -15,12 +15,13 @@
 
 #include "server/address.h"
 
-/* One read takes at most this much, so one connection's turn is bounded: 32,000 numbers, about a millisecond. */
+/* One read takes at most this much, so one connection's turn is bounded: 32,000 numbers, about a millisecond.
+ */
 #define READ_BYTES (256u << 10)
 /* Below this much unsent output a connection that was held back is served again. */
 #define RESUME_BYTES (SESSION_OUTPUT_CAP / 2)
-/* How long a connection that is done waits for the client to read and close. Closing a socket with unread input
- * resets it, and the reset may overtake the last replies. */
+/* How long a connection that is done waits for the client to read and close. Closing a socket with unread
+ * input resets it, and the reset may overtake the last replies. */
 #define LINGER_SECONDS 2
 
 struct connection {
@@ -34,7 +35,8 @@ struct connection {
     bool is_ended;     /* the client has sent all it will send */
     bool is_lingering; /* all is sent; what still comes is discarded */
     struct session session;
-    struct buffer in;  /* the beginning of a frame whose rest has not come, or what the output cap holds back */
+    struct buffer
+        in; /* the beginning of a frame whose rest has not come, or what the output cap holds back */
     struct buffer out; /* what the socket did not take */
 };
 
@@ -115,7 +117,8 @@ static bool has_work(const struct connection *connection)
 static void set_interest(struct connection *connection)
 {
     bool write = connection->out.length > 0;
-    bool read = !connection->session.closing && !connection->is_ended && connection->out.length < SESSION_OUTPUT_CAP;
+    bool read =
+        !connection->session.closing && !connection->is_ended && connection->out.length < SESSION_OUTPUT_CAP;
     if (write != connection->is_writing)
         write ? event_add(&connection->writable, NULL) : event_del(&connection->writable);
     if (read != connection->is_reading)
@@ -219,7 +222,8 @@ static void on_readable(evutil_socket_t fd, short events, void *context)
 {
     (void)fd;
     struct connection *connection = context;
-    bool good = connection->is_lingering ? !(events & EV_TIMEOUT) && discard(connection) : read_and_serve(connection);
+    bool good =
+        connection->is_lingering ? !(events & EV_TIMEOUT) && discard(connection) : read_and_serve(connection);
     if (!good)
         close_connection(connection);
 }
@@ -267,7 +271,8 @@ static void on_deadline(evutil_socket_t fd, short events, void *context)
 
 static void begin_drain(struct worker *worker, unsigned patience_ms)
 {
-    struct timeval patience = {.tv_sec = patience_ms / 1000, .tv_usec = (suseconds_t)(patience_ms % 1000) * 1000};
+    struct timeval patience = {.tv_sec = patience_ms / 1000,
+                               .tv_usec = (suseconds_t)(patience_ms % 1000) * 1000};
     struct connection *connection;
     struct connection *next;
     for (connection = LIST_FIRST(&worker->connections); connection != NULL; connection = next) {

@@ -18,7 +18,8 @@ static struct directory *new_directory(unsigned shard_bits)
     return directory;
 }
 
-static enum directory_result add(struct directory *directory, uint64_t number, uint64_t account, uint8_t flags)
+static enum directory_result add(struct directory *directory, uint64_t number, uint64_t account,
+                                 uint8_t flags)
 {
     return directory_register(directory, &(struct record){number, account, flags});
 }
@@ -156,7 +157,8 @@ struct stress {
 };
 
 /* Stable numbers have account = number ^ version << 56 for some version: a mixture of two would show. */
-static void check_batch(const uint64_t *numbers, const uint8_t *answers, const struct record *records, size_t count)
+static void check_batch(const uint64_t *numbers, const uint8_t *answers, const struct record *records,
+                        size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         uint64_t offset = numbers[i] - BASE;

@@ -1,4 +1,5 @@
-/* persist/querylog: frames, segments, spool and drain; what went in comes out once, and nothing outlives its time. */
+/* persist/querylog: frames, segments, spool and drain; what went in comes out once, and nothing outlives its
+ * time. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -85,7 +86,8 @@ static struct spool *open_spool(uint64_t bytes_max, bool is_queue)
     return spool;
 }
 
-static bool append(struct spool *spool, uint64_t time_ms, uint64_t requester, uint32_t events, struct fault *fault)
+static bool append(struct spool *spool, uint64_t time_ms, uint64_t requester, uint32_t events,
+                   struct fault *fault)
 {
     struct frame *frame = make_frame(time_ms, requester, events);
     bool good = spool_append(spool, frame, fault);
@@ -100,7 +102,8 @@ static uint64_t events_of(struct spool *spool)
     return figures.events;
 }
 
-/* Segments rotate by size and by hour, sequences never repeat over a reopening, and the events left are counted. */
+/* Segments rotate by size and by hour, sequences never repeat over a reopening, and the events left are
+ * counted. */
 static void test_spool_rotation_and_recovery(void **state)
 {
     (void)state;
@@ -127,7 +130,8 @@ static void test_spool_rotation_and_recovery(void **state)
     spool_close(spool);
 
     spool = open_spool(1 << 30, true);
-    assert_int_equal(events_of(spool), 1010); /* what was confirmed is not remembered, only removed segments are */
+    assert_int_equal(events_of(spool),
+                     1010); /* what was confirmed is not remembered, only removed segments are */
     uint64_t unconfirmed = 0;
     for (uint64_t sequence = 1; sequence <= last; sequence++)
         unconfirmed += spool_remove(spool, sequence);
@@ -219,7 +223,8 @@ static struct found disclose(struct disclose_query query)
     query.retention_ms = RETENTION_MS;
     query.until_ms = query.until_ms == 0 ? UINT64_MAX : query.until_ms;
     query.now_ms = query.now_ms == 0 ? now_ms() : query.now_ms;
-    assert_true(disclose_segments(folder, &query, &(struct disclose_target){take_record, take_warning, &found}, &fault));
+    assert_true(disclose_segments(folder, &query,
+                                  &(struct disclose_target){take_record, take_warning, &found}, &fault));
     return found;
 }
 
@@ -246,7 +251,8 @@ static void test_disclosure(void **state)
     assert_int_equal(found.last.server_id, 0xabc);
     assert_int_equal(disclose((struct disclose_query){.requester = 2, .until_ms = now - 1000}).records, 10);
     /* One millisecond before 30 days it is there, at 30 days it is not. */
-    struct disclose_query late = {.by_number = true, .number = NUMBER, .now_ms = now - 5000 + RETENTION_MS - 1};
+    struct disclose_query late = {
+        .by_number = true, .number = NUMBER, .now_ms = now - 5000 + RETENTION_MS - 1};
     assert_int_equal(disclose(late).records, 3);
     late.now_ms++;
     assert_int_equal(disclose(late).records, 2);
@@ -284,7 +290,8 @@ static void push_block(struct ring *ring, uint64_t requester, uint64_t sequence,
     struct query_block *block;
     while ((block = ring_reserve(ring, query_block_bytes(events))) == NULL)
         nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
-    *block = (struct query_block){.time_ms = now_ms(), .requester = requester, .sequence = sequence, .count = events};
+    *block = (struct query_block){
+        .time_ms = now_ms(), .requester = requester, .sequence = sequence, .count = events};
     for (uint32_t i = 0; i < events; i++)
         block->events[i] = query_event(NUMBER, 0);
     ring_commit(ring);
@@ -305,7 +312,8 @@ static void test_drain(void **state)
     struct ring *rings[2] = {ring_create(1 << 16), ring_create(1 << 16)};
     struct spool *spool = open_spool(1 << 30, false);
     struct drain *drain = drain_start(
-        &(struct drain_options){.rings = rings, .ring_count = 2, .spool = spool, .notice = ignore_notice}, &fault);
+        &(struct drain_options){.rings = rings, .ring_count = 2, .spool = spool, .notice = ignore_notice},
+        &fault);
     assert_non_null(drain);
     pthread_t threads[2];
     for (int i = 0; i < 2; i++)
@@ -319,7 +327,8 @@ static void test_drain(void **state)
     assert_int_equal(figures.appended, expected);
     assert_int_equal(figures.lost, 0);
     spool_close(spool);
-    assert_int_equal(disclose((struct disclose_query){.by_number = true, .number = NUMBER}).records, expected);
+    assert_int_equal(disclose((struct disclose_query){.by_number = true, .number = NUMBER}).records,
+                     expected);
     for (int i = 0; i < 2; i++)
         ring_destroy(rings[i]);
 }
@@ -332,7 +341,8 @@ static void test_drain_at_the_cap(void **state)
     struct ring *ring = ring_create(1 << 20);
     struct spool *spool = open_spool(60000, false);
     struct drain *drain = drain_start(
-        &(struct drain_options){.rings = &ring, .ring_count = 1, .spool = spool, .notice = ignore_notice}, &fault);
+        &(struct drain_options){.rings = &ring, .ring_count = 1, .spool = spool, .notice = ignore_notice},
+        &fault);
     for (uint64_t sequence = 1; sequence <= 300; sequence++)
         push_block(ring, sequence, sequence, 40);
     for (int i = 0; i < 1000 && !atomic_load(drain_gate(drain)); i++)
@@ -341,7 +351,8 @@ static void test_drain_at_the_cap(void **state)
     uint64_t seen = 0;
     struct segment segment;
     bool open;
-    for (uint64_t after = 0; seen < 12000 && after < 1000; nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL)) {
+    for (uint64_t after = 0; seen < 12000 && after < 1000;
+         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL)) {
         while (spool_next(spool, after, &segment, &open) && !open) {
             spool_remove(spool, segment.sequence);
             after = segment.sequence;
@@ -374,8 +385,16 @@ static void test_redis_url(void **state)
     assert_string_equal(target.host, "/run/redis.sock");
     assert_int_equal(target.port, 0);
     assert_int_equal(target.database, 2);
-    static const char *const bad[] = {"", "redis:", "redis://", "redis://:99999", "redis://h:0", "redis://h:x",
-                                      "redis://h/y", "http://h", "unix://run", "redis://password@h"};
+    static const char *const bad[] = {"",
+                                      "redis:",
+                                      "redis://",
+                                      "redis://:99999",
+                                      "redis://h:0",
+                                      "redis://h:x",
+                                      "redis://h/y",
+                                      "http://h",
+                                      "unix://run",
+                                      "redis://password@h"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_false(redis_target_parse(bad[i], &target, &fault));
         assert_int_equal(fault.status, EX_USAGE);

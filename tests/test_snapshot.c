@@ -10,9 +10,9 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "folder.h"
 #include "persist/datadir.h"
 #include "persist/registrations/csv_rows.h"
-#include "folder.h"
 #include "unit.h"
 
 #define BASE UINT64_C(491510000000)
@@ -94,7 +94,8 @@ static void store_file(const char *path, const unsigned char *bytes, size_t leng
     close(fd);
 }
 
-/* Each single flipped bit of a small snapshot, and each cut, is a fault with a reason; none is read as good. */
+/* Each single flipped bit of a small snapshot, and each cut, is a fault with a reason; none is read as good.
+ */
 static void test_damage_is_seen(void **state)
 {
     (void)state;
@@ -178,7 +179,8 @@ static void take_reject(void *context, uint64_t line, const char *reason, const 
     snprintf(rows->reject_reasons[rows->reject_count++], 80, "%s", reason);
 }
 
-/* Header, byte order mark, quotes, CRLF, missing fields and every kind of bad row; in pieces of every size. */
+/* Header, byte order mark, quotes, CRLF, missing fields and every kind of bad row; in pieces of every size.
+ */
 static void test_csv_rows(void **state)
 {
     (void)state;

@@ -53,7 +53,8 @@ static void random_step(struct table *table, struct model *model, uint64_t *rand
         *expected = (struct record){0};
         return;
     }
-    struct record record = {.number = BASE + i, .account = unit_random(random), .flags = (uint8_t)unit_random(random)};
+    struct record record = {
+        .number = BASE + i, .account = unit_random(random), .flags = (uint8_t)unit_random(random)};
     enum table_insert_result result = table_insert(table, hash, &record, &old);
     if (result == TABLE_FULL) {
         assert_int_equal(expected->number, 0);
@@ -84,7 +85,8 @@ static void test_model(void **state)
     }
 }
 
-/* Consecutive numbers, numbers of one prefix and random ones all fill the table above 0.95 before it is full. */
+/* Consecutive numbers, numbers of one prefix and random ones all fill the table above 0.95 before it is full.
+ */
 static void test_fill_of_patterns(void **state)
 {
     (void)state;
@@ -139,7 +141,8 @@ static void test_wear(void **state)
     for (int round = 0; round < 100 && !table_is_worn(table); round++) {
         for (int i = 0; i < 7500; i++) {
             struct record record = {.number = next + (uint64_t)i};
-            assert_int_not_equal(table_insert(table, table_hash(record.number, SEED), &record, NULL), TABLE_FULL);
+            assert_int_not_equal(table_insert(table, table_hash(record.number, SEED), &record, NULL),
+                                 TABLE_FULL);
         }
         for (int i = 0; i < 7500; i++, next++)
             assert_true(table_remove(table, table_hash(next, SEED), next, NULL));

@@ -69,18 +69,18 @@ static void test_malformed_headers(void **state)
     static const struct {
         uint8_t header[16];
     } cases[] = {
-        {{15, 0, 0, 0, WIRE_PING}},                                /* smaller than the header */
-        {{0xff, 0xff, 0xff, 0xff, WIRE_LOOKUP, 0, 1}},             /* larger than any request */
-        {{16, 0, 0, 0, WIRE_LOOKUP, 0, 0}},                        /* count 0 */
-        {{24, 0, 0, 0, WIRE_LOOKUP, 0, 2}},                        /* too short for its count */
-        {{25, 0, 0, 0, WIRE_LOOKUP, 0, 1}},                        /* too long for its count */
-        {{24, 0, 0, 0, WIRE_LOOKUP, 2, 1}},                        /* an unknown flag */
-        {{24, 0, 0, 0, WIRE_DEREGISTER, 1, 1}},                    /* a flag of another type */
-        {{16, 0, 0, 0, WIRE_PING, 0, 1}},                          /* a count where there are no entries */
-        {{24, 0, 0, 0, WIRE_PING, 0, 0}},                          /* a body where there is none */
-        {{24, 0, 0, 0, WIRE_LOOKUP, 0, 1, 0, 0, 0, 0, 0, 1}},      /* reserved bytes */
-        {{27, 0, 0, 0, WIRE_HELLO}},                               /* shorter than a hello */
-        {{0, 2, 0, 0, WIRE_HELLO}},                                /* longer than any hello */
+        {{15, 0, 0, 0, WIRE_PING}},                           /* smaller than the header */
+        {{0xff, 0xff, 0xff, 0xff, WIRE_LOOKUP, 0, 1}},        /* larger than any request */
+        {{16, 0, 0, 0, WIRE_LOOKUP, 0, 0}},                   /* count 0 */
+        {{24, 0, 0, 0, WIRE_LOOKUP, 0, 2}},                   /* too short for its count */
+        {{25, 0, 0, 0, WIRE_LOOKUP, 0, 1}},                   /* too long for its count */
+        {{24, 0, 0, 0, WIRE_LOOKUP, 2, 1}},                   /* an unknown flag */
+        {{24, 0, 0, 0, WIRE_DEREGISTER, 1, 1}},               /* a flag of another type */
+        {{16, 0, 0, 0, WIRE_PING, 0, 1}},                     /* a count where there are no entries */
+        {{24, 0, 0, 0, WIRE_PING, 0, 0}},                     /* a body where there is none */
+        {{24, 0, 0, 0, WIRE_LOOKUP, 0, 1, 0, 0, 0, 0, 0, 1}}, /* reserved bytes */
+        {{27, 0, 0, 0, WIRE_HELLO}},                          /* shorter than a hello */
+        {{0, 2, 0, 0, WIRE_HELLO}},                           /* longer than any hello */
     };
     struct wire_request request;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -94,8 +94,13 @@ static void test_replies(void **state)
 {
     (void)state;
     uint8_t bytes[64] = {0};
-    struct wire_reply reply = {.type = WIRE_LOOKUP | WIRE_REPLY_BIT, .count = 3, .request_id = 5, .quota_left = 6,
-                               .retry_after_ms = 7, .cache_seconds = 8, .body_bytes = 3};
+    struct wire_reply reply = {.type = WIRE_LOOKUP | WIRE_REPLY_BIT,
+                               .count = 3,
+                               .request_id = 5,
+                               .quota_left = 6,
+                               .retry_after_ms = 7,
+                               .cache_seconds = 8,
+                               .body_bytes = 3};
     struct wire_reply got;
     wire_encode_reply_header(bytes, &reply);
     for (size_t cut = 0; cut < 27; cut++)
@@ -184,7 +189,8 @@ static size_t make_conversation(uint8_t *bytes, uint64_t *random)
 }
 
 /* Feeds the bytes in random pieces, as a worker would. */
-static void converse(const uint8_t *bytes, size_t length, size_t piece_max, uint64_t *random, struct buffer *out)
+static void converse(const uint8_t *bytes, size_t length, size_t piece_max, uint64_t *random,
+                     struct buffer *out)
 {
     struct world world;
     struct session session;

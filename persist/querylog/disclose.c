@@ -32,8 +32,8 @@ static bool overlaps_hour(const struct disclose_query *query, uint64_t hour_ms)
     return hour_ms < query->until_ms && hour_ms + FRAME_HOUR_MS > query->from_ms;
 }
 
-static bool pass_block(const struct disclose_query *query, const struct query_block *block, uint64_t server_id,
-                       const struct disclose_target *target)
+static bool pass_block(const struct disclose_query *query, const struct query_block *block,
+                       uint64_t server_id, const struct disclose_target *target)
 {
     if (block->time_ms < query->from_ms || block->time_ms >= query->until_ms)
         return true;
@@ -71,8 +71,8 @@ static bool pass_frame(const struct disclose_query *query, const struct frame *f
 
 /* --- segments --- */
 
-static bool pass_segment(const struct disclose_query *query, const char *folder, const struct segment *segment,
-                         void *chunk, const struct disclose_target *target)
+static bool pass_segment(const struct disclose_query *query, const char *folder,
+                         const struct segment *segment, void *chunk, const struct disclose_target *target)
 {
     struct fault fault;
     uint64_t server_id;
@@ -94,15 +94,16 @@ static bool pass_segment(const struct disclose_query *query, const char *folder,
     close(fd);
     if (more && offset < segment->bytes) {
         char line[160];
-        snprintf(line, sizeof line, "segment %" PRIu64 ": the last %" PRIu64 " bytes are cut short or damaged",
+        snprintf(line, sizeof line,
+                 "segment %" PRIu64 ": the last %" PRIu64 " bytes are cut short or damaged",
                  segment->sequence, segment->bytes - offset);
         target->warning(target->context, line);
     }
     return more;
 }
 
-bool disclose_segments(const char *folder, const struct disclose_query *query, const struct disclose_target *target,
-                       struct fault *fault)
+bool disclose_segments(const char *folder, const struct disclose_query *query,
+                       const struct disclose_target *target, struct fault *fault)
 {
     struct disclose_query cut = readable(query);
     struct segment *segments;
@@ -153,8 +154,9 @@ static void pass_value(struct redis_walk *walk, const redisReply *value, uint64_
 /* One entry: its id and a field-value pair. */
 static void pass_entry(struct redis_walk *walk, const redisReply *entry, uint64_t server_id, char next[64])
 {
-    if (entry->type != REDIS_REPLY_ARRAY || entry->elements != 2 || entry->element[0]->type != REDIS_REPLY_STRING ||
-        entry->element[1]->type != REDIS_REPLY_ARRAY || entry->element[1]->elements != 2) {
+    if (entry->type != REDIS_REPLY_ARRAY || entry->elements != 2 ||
+        entry->element[0]->type != REDIS_REPLY_STRING || entry->element[1]->type != REDIS_REPLY_ARRAY ||
+        entry->element[1]->elements != 2) {
         walk->target->warning(walk->target->context, "an entry in Redis has an unknown form");
         return;
     }
@@ -170,8 +172,8 @@ static bool walk_stream(struct redis_walk *walk, uint64_t server_id, uint64_t ho
     redis_sink_key(server_id, hour_ms, bucket, key);
     while (entries > 0 && !walk->stopped) {
         redisReply *reply = redis_link_command(
-            walk->link, &walk->where, 6, (const char *[]){"XRANGE", key, next, "+", "COUNT", ENTRIES_PER_CALL},
-            walk->fault);
+            walk->link, &walk->where, 6,
+            (const char *[]){"XRANGE", key, next, "+", "COUNT", ENTRIES_PER_CALL}, walk->fault);
         if (reply == NULL)
             return false;
         entries = reply->type == REDIS_REPLY_ARRAY ? reply->elements : 0;
@@ -184,7 +186,8 @@ static bool walk_stream(struct redis_walk *walk, uint64_t server_id, uint64_t ho
 
 static bool walk_server(struct redis_walk *walk, uint64_t server_id)
 {
-    for (uint64_t hour = frame_hour_of(walk->query.from_ms); hour < walk->query.until_ms; hour += FRAME_HOUR_MS) {
+    for (uint64_t hour = frame_hour_of(walk->query.from_ms); hour < walk->query.until_ms;
+         hour += FRAME_HOUR_MS) {
         for (uint32_t bucket = 0; bucket < FRAME_BUCKETS; bucket++) {
             if (!walk->query.by_number && bucket != frame_bucket_of(walk->query.requester))
                 continue;

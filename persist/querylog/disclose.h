@@ -1,9 +1,9 @@
 /* Reading the query log back: the records of one queried number or of one requester in a time window.
  *
- * From the segments of a data directory, or from Redis; each source alone. A record is passed on only when its
- * lookup is less than the retention ago at `now_ms`, to the millisecond, whatever is still stored. Order: by
- * segment or stream, within one worker by time. The caller prints; nothing here does.
- * Memory: one chunk of frames. Redis is asked for named keys only, never SCAN or KEYS. */
+ * From the segments of a data directory, or from Redis; each source alone. A record is passed on only when
+ * its lookup is less than the retention ago at `now_ms`, to the millisecond, whatever is still stored. Order:
+ * by segment or stream, within one worker by time. The caller prints; nothing here does. Memory: one chunk of
+ * frames. Redis is asked for named keys only, never SCAN or KEYS. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_DISCLOSE_H
 #define NUMBERD_PERSIST_QUERYLOG_DISCLOSE_H
 
@@ -14,11 +14,11 @@
 #include "ring/event.h"
 
 struct disclose_query {
-    bool by_number;     /* else by requester */
-    uint64_t number;    /* a phone key */
+    bool by_number;  /* else by requester */
+    uint64_t number; /* a phone key */
     uint64_t requester;
-    uint64_t from_ms;   /* first moment */
-    uint64_t until_ms;  /* first moment after */
+    uint64_t from_ms;  /* first moment */
+    uint64_t until_ms; /* first moment after */
     uint64_t now_ms;
     uint64_t retention_ms;
 };
@@ -40,8 +40,8 @@ struct disclose_target {
     void *context;
 };
 
-bool disclose_segments(const char *folder, const struct disclose_query *query, const struct disclose_target *target,
-                       struct fault *fault);
+bool disclose_segments(const char *folder, const struct disclose_query *query,
+                       const struct disclose_target *target, struct fault *fault);
 
 bool disclose_redis(const char *url, const struct disclose_query *query, const struct disclose_target *target,
                     struct fault *fault);

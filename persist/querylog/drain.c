@@ -184,7 +184,8 @@ struct drain_figures drain_stop(struct drain *drain)
 
 struct drain_figures drain_figures(const struct drain *drain)
 {
-    return (struct drain_figures){.appended = atomic_load(&drain->appended), .lost = atomic_load(&drain->lost)};
+    return (struct drain_figures){.appended = atomic_load(&drain->appended),
+                                  .lost = atomic_load(&drain->lost)};
 }
 
 const atomic_bool *drain_gate(const struct drain *drain)

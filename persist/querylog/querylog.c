@@ -46,9 +46,8 @@ struct querylog *querylog_start(const struct querylog_options *options, struct f
                                   .bytes_max = options->bytes_max,
                                   .is_queue = redis,
                                   .segment_bytes = redis ? SEGMENT_BYTES_QUEUE : SEGMENT_BYTES_LOG};
-    struct drain_options drain = {.rings = options->rings,
-                                  .ring_count = options->ring_count,
-                                  .notice = options->notice};
+    struct drain_options drain = {
+        .rings = options->rings, .ring_count = options->ring_count, .notice = options->notice};
     querylog->spool = spool_open(&spool, fault);
     if (querylog->spool == NULL) {
         free(querylog);

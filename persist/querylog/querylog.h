@@ -1,6 +1,7 @@
 /* The query log as the server's main sees it: rings in, spool, drain, and the sink to Redis if there is one.
  *
- * start takes over the consumer side of the rings; stop wants their producers gone. Figures from any thread. */
+ * start takes over the consumer side of the rings; stop wants their producers gone. Figures from any thread.
+ */
 #ifndef NUMBERD_PERSIST_QUERYLOG_QUERYLOG_H
 #define NUMBERD_PERSIST_QUERYLOG_QUERYLOG_H
 
@@ -28,12 +29,12 @@ struct querylog_options {
 };
 
 struct querylog_figures {
-    uint64_t recovered;   /* events found in the spool at the start, still to be shipped */
-    uint64_t appended;    /* events written to segments since the start */
-    uint64_t stored;      /* events in their final place: in segments, or confirmed by Redis */
-    uint64_t spooled;     /* events in segments that Redis has not confirmed; 0 without Redis */
-    uint64_t lost;        /* events given up */
-    uint64_t bytes;       /* of all segments */
+    uint64_t recovered; /* events found in the spool at the start, still to be shipped */
+    uint64_t appended;  /* events written to segments since the start */
+    uint64_t stored;    /* events in their final place: in segments, or confirmed by Redis */
+    uint64_t spooled;   /* events in segments that Redis has not confirmed; 0 without Redis */
+    uint64_t lost;      /* events given up */
+    uint64_t bytes;     /* of all segments */
     uint64_t segments;
     uint64_t redis_failures;
     uint64_t oldest_hour_ms; /* 0: no segment */

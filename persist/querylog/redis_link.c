@@ -36,8 +36,7 @@ static bool parse_credentials(const char **rest, struct redis_target *target)
     if (at == NULL)
         return true;
     const char *colon = memchr(*rest, ':', (size_t)(at - *rest));
-    if (colon == NULL ||
-        !copy_part(target->user, sizeof target->user, *rest, (size_t)(colon - *rest)) ||
+    if (colon == NULL || !copy_part(target->user, sizeof target->user, *rest, (size_t)(colon - *rest)) ||
         !copy_part(target->password, sizeof target->password, colon + 1, (size_t)(at - colon - 1)))
         return false;
     *rest = at + 1;
@@ -93,8 +92,8 @@ static bool lost(const redisContext *link, const struct redis_target *target, st
                      target->host, target->port, link == NULL ? "out of memory" : link->errstr);
 }
 
-redisReply *redis_link_command(redisContext *link, const struct redis_target *target, int argc, const char **argv,
-                               struct fault *fault)
+redisReply *redis_link_command(redisContext *link, const struct redis_target *target, int argc,
+                               const char **argv, struct fault *fault)
 {
     redisReply *reply = redisCommandArgv(link, argc, argv, NULL);
     if (reply == NULL) {
@@ -102,8 +101,8 @@ redisReply *redis_link_command(redisContext *link, const struct redis_target *ta
         return NULL;
     }
     if (reply->type == REDIS_REPLY_ERROR) {
-        fault_set(fault, EX_UNAVAILABLE, "Redis at %s port %d refuses %s: %s", target->host, target->port, argv[0],
-                  reply->str);
+        fault_set(fault, EX_UNAVAILABLE, "Redis at %s port %d refuses %s: %s", target->host, target->port,
+                  argv[0], reply->str);
         freeReplyObject(reply);
         return NULL;
     }
@@ -124,8 +123,8 @@ static bool log_in(redisContext *link, const struct redis_target *target, struct
     snprintf(database, sizeof database, "%d", target->database);
     const char *auth[3] = {"AUTH", target->user, target->password};
     const char *auth_default[2] = {"AUTH", target->password};
-    if (target->password[0] != '\0' &&
-        !(target->user[0] != '\0' ? run(link, target, 3, auth, fault) : run(link, target, 2, auth_default, fault)))
+    if (target->password[0] != '\0' && !(target->user[0] != '\0' ? run(link, target, 3, auth, fault)
+                                                                 : run(link, target, 2, auth_default, fault)))
         return false;
     return run(link, target, 2, (const char *[]){"SELECT", database}, fault);
 }
@@ -134,8 +133,9 @@ redisContext *redis_link_connect(const struct redis_target *target, struct fault
 {
     struct timeval connect_timeout = {.tv_sec = CONNECT_SECONDS};
     struct timeval command_timeout = {.tv_sec = COMMAND_SECONDS};
-    redisContext *link = target->port == 0 ? redisConnectUnixWithTimeout(target->host, connect_timeout)
-                                           : redisConnectWithTimeout(target->host, target->port, connect_timeout);
+    redisContext *link = target->port == 0
+                             ? redisConnectUnixWithTimeout(target->host, connect_timeout)
+                             : redisConnectWithTimeout(target->host, target->port, connect_timeout);
     if (link == NULL || link->err != 0 || redisSetTimeout(link, command_timeout) != REDIS_OK) {
         lost(link, target, fault);
         redisFree(link);

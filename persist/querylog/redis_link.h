@@ -29,7 +29,7 @@ redisContext *redis_link_connect(const struct redis_target *target, struct fault
 
 /* Runs one command given as arguments; the reply, or NULL and the fault for a lost connection or an error
  * reply. Free with freeReplyObject. */
-redisReply *redis_link_command(redisContext *link, const struct redis_target *target, int argc, const char **argv,
-                               struct fault *fault);
+redisReply *redis_link_command(redisContext *link, const struct redis_target *target, int argc,
+                               const char **argv, struct fault *fault);
 
 #endif

@@ -27,9 +27,9 @@ struct redis_sink {
     int fd;
     struct segment segment;
     uint64_t offset;
-    uint64_t done_sequence;   /* all segments up to this one are finished */
-    uint64_t announced_hour;  /* the hour for which this server was last announced on this connection */
-    unsigned backoff_ms;      /* 0: the last try succeeded */
+    uint64_t done_sequence;  /* all segments up to this one are finished */
+    uint64_t announced_hour; /* the hour for which this server was last announced on this connection */
+    unsigned backoff_ms;     /* 0: the last try succeeded */
     pthread_t thread;
     atomic_bool stop;
     _Atomic uint64_t deadline_ms; /* after the stop: monotonic end of patience */
@@ -41,7 +41,8 @@ struct redis_sink {
 
 enum ship_result { SHIP_MORE, SHIP_IDLE, SHIP_FAILED };
 
-void redis_sink_key(uint64_t server_id, uint64_t hour_ms, uint32_t bucket, char key[static REDIS_SINK_KEY_BYTES])
+void redis_sink_key(uint64_t server_id, uint64_t hour_ms, uint32_t bucket,
+                    char key[static REDIS_SINK_KEY_BYTES])
 {
     char hour[16];
     struct tm utc;
@@ -258,7 +259,8 @@ static void report_failure(struct redis_sink *sink, const struct fault *fault)
     atomic_fetch_add(&sink->failures, 1);
     if (sink->backoff_ms == 0) {
         char line[sizeof fault->text + 80];
-        snprintf(line, sizeof line, "%s; the query log goes to the spool until Redis takes it again", fault->text);
+        snprintf(line, sizeof line, "%s; the query log goes to the spool until Redis takes it again",
+                 fault->text);
         sink->options.notice(line);
     }
     sink->backoff_ms = sink->backoff_ms == 0 ? BACKOFF_FIRST_MS : sink->backoff_ms * 2;
@@ -305,7 +307,8 @@ static void *run(void *context)
 {
     struct redis_sink *sink = context;
     for (;;) {
-        /* Looked at before the turn: the spool is sealed before the stop, so an idle turn after it is the end. */
+        /* Looked at before the turn: the spool is sealed before the stop, so an idle turn after it is the
+         * end. */
         bool stopping = atomic_load(&sink->stop);
         enum ship_result result = take_turn(sink);
         if (stopping && (result != SHIP_MORE || monotonic_ms() >= atomic_load(&sink->deadline_ms)))

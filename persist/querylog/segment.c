@@ -57,8 +57,8 @@ int segment_create(const char *folder, const struct segment *segment, uint64_t s
     int fd = open_in(folder, segment, O_RDWR | O_CREAT | O_EXCL);
     if (fd >= 0 && write(fd, &header, sizeof header) == (ssize_t)sizeof header)
         return fd;
-    fault_set(fault, EX_IOERR, "cannot create a query log segment in %s: %s; free space or repair the disk", folder,
-              strerror(errno));
+    fault_set(fault, EX_IOERR, "cannot create a query log segment in %s: %s; free space or repair the disk",
+              folder, strerror(errno));
     if (fd >= 0) {
         close(fd);
         segment_remove(folder, segment);

@@ -1,8 +1,7 @@
 /* Segment files: the frames of one hour, in the order in which they were written.
  *
- * DIR/querylog/SEQUENCE-HOUR.segment (16 hex digits of the sequence number, the hour's first second as Unix time).
- *   header, 64 bytes
- *     0  8  magic "NBRDSEGM"     8  4  version (1)    12  4  byte order mark 0x01020304
+ * DIR/querylog/SEQUENCE-HOUR.segment (16 hex digits of the sequence number, the hour's first second as Unix
+ * time). header, 64 bytes 0  8  magic "NBRDSEGM"     8  4  version (1)    12  4  byte order mark 0x01020304
  *    16  8  sequence            24  8  hour, ms       32  8  server id    40 24  zero
  *   frames (frame.h) until the end
  * Sequence numbers grow for ever, over restarts too: (sequence, frame index) names a frame once and for all.
@@ -30,7 +29,8 @@ struct segment {
 void segment_name(uint64_t sequence, uint64_t hour_ms, char name[static SEGMENT_NAME_BYTES]);
 
 /* Creates the file with its header; its descriptor, or -1 and the fault. */
-int segment_create(const char *folder, const struct segment *segment, uint64_t server_id, struct fault *fault);
+int segment_create(const char *folder, const struct segment *segment, uint64_t server_id,
+                   struct fault *fault);
 
 /* Opens for reading and checks the header; `*server_id` may be NULL. -1 and the fault on failure. */
 int segment_open(const char *folder, const struct segment *segment, uint64_t *server_id, struct fault *fault);

@@ -151,7 +151,8 @@ static bool reserve_entry(struct spool *spool)
 
 static bool begin_segment(struct spool *spool, uint64_t hour_ms, struct fault *fault)
 {
-    struct segment segment = {.sequence = spool->next_sequence, .hour_ms = hour_ms, .bytes = SEGMENT_HEADER_BYTES};
+    struct segment segment = {
+        .sequence = spool->next_sequence, .hour_ms = hour_ms, .bytes = SEGMENT_HEADER_BYTES};
     if (!write_sequence(spool->folder, segment.sequence, fault))
         return false;
     int fd = segment_create(spool->folder, &segment, spool->options.server_id, fault);
@@ -176,7 +177,8 @@ static bool begin_segment(struct spool *spool, uint64_t hour_ms, struct fault *f
 }
 
 /* Appends all bytes or none: what a failed write left is cut off again. */
-static bool write_whole(struct spool *spool, const void *bytes, size_t length, uint64_t offset, struct fault *fault)
+static bool write_whole(struct spool *spool, const void *bytes, size_t length, uint64_t offset,
+                        struct fault *fault)
 {
     size_t done = 0;
     while (done < length) {
@@ -187,7 +189,8 @@ static bool write_whole(struct spool *spool, const void *bytes, size_t length, u
             int error = errno;
             if (ftruncate(spool->fd, (off_t)offset) != 0)
                 error = errno;
-            return fault_set(fault, EX_IOERR, "cannot write the query log in %s: %s; free space or repair the disk",
+            return fault_set(fault, EX_IOERR,
+                             "cannot write the query log in %s: %s; free space or repair the disk",
                              spool->folder, strerror(error));
         }
         done += (size_t)wrote;

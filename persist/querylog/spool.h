@@ -31,7 +31,7 @@ struct spool_options {
 struct spool_figures {
     uint64_t segments;
     uint64_t bytes;
-    uint64_t events; /* of a queue: not yet confirmed; else 0 */
+    uint64_t events;         /* of a queue: not yet confirmed; else 0 */
     uint64_t oldest_hour_ms; /* 0 when there is none */
 };
 

@@ -48,7 +48,8 @@ struct block {
 
 static_assert(sizeof(struct header) == 64, "the header has no padding");
 static_assert(offsetof(struct block, entries) == 16, "the block's header has no padding");
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the file is in the host's order, and little-endian");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+              "the file is in the host's order, and little-endian");
 
 /* Sequence: count and block number, then the entries; the checksum field between them is left out. */
 static uint64_t block_checksum(const struct block *block)
@@ -72,7 +73,8 @@ static void flush_block(struct block_writer *writer)
         return;
     block->checksum = block_checksum(block);
     /* An error stays in the stream until the commit looks at it. */
-    fwrite(block, offsetof(struct block, entries) + block->count * sizeof block->entries[0], 1, writer->stream);
+    fwrite(block, offsetof(struct block, entries) + block->count * sizeof block->entries[0], 1,
+           writer->stream);
     writer->records += block->count;
     block->count = 0;
     block->number++;
@@ -160,7 +162,8 @@ bool snapshot_write(const char *folder, struct directory *directory, uint64_t po
 
 static bool damaged(struct fault *fault, const char *folder, const char *what)
 {
-    return fault_set(fault, EX_DATAERR, "%s/%s is damaged (%s); restore it from a backup, or move it away to start empty",
+    return fault_set(fault, EX_DATAERR,
+                     "%s/%s is damaged (%s); restore it from a backup, or move it away to start empty",
                      folder, NAME, what);
 }
 
@@ -175,13 +178,15 @@ static FILE *open_snapshot(const char *folder)
 bool snapshot_exists(const char *folder)
 {
     char path[PATH_MAX];
-    return (size_t)snprintf(path, sizeof path, "%s/%s", folder, NAME) < sizeof path && access(path, F_OK) == 0;
+    return (size_t)snprintf(path, sizeof path, "%s/%s", folder, NAME) < sizeof path &&
+           access(path, F_OK) == 0;
 }
 
 static bool read_header(FILE *stream, const char *folder, struct snapshot_info *info, struct fault *fault)
 {
     struct header header;
-    if (fread(&header, sizeof header, 1, stream) != 1 || memcmp(header.magic, MAGIC, sizeof header.magic) != 0)
+    if (fread(&header, sizeof header, 1, stream) != 1 ||
+        memcmp(header.magic, MAGIC, sizeof header.magic) != 0)
         return damaged(fault, folder, "no header");
     if (header.byte_order != BYTE_ORDER_MARK || header.version != VERSION)
         return fault_set(fault, EX_DATAERR,
@@ -233,8 +238,8 @@ static bool visit_block(const struct block *block, bool (*visit)(void *context, 
     return true;
 }
 
-bool snapshot_read(const char *folder, bool (*visit)(void *context, const struct record *record), void *context,
-                   struct fault *fault)
+bool snapshot_read(const char *folder, bool (*visit)(void *context, const struct record *record),
+                   void *context, struct fault *fault)
 {
     struct snapshot_info info = {0};
     FILE *stream = open_snapshot(folder);

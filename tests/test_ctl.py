@@ -1,0 +1,155 @@
+"""numberctl and numberload as a person uses them, against a running server."""
+import json
+import os
+import pty
+import subprocess
+
+import servers
+
+A, B, C = "+4915112345678", "+447700900123", "+12025550123"
+
+
+def test_lookup_register_move():
+    """Each verb's text and JSON, and the exit status that says whether it did what was asked."""
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server:
+        assert server.ctl("lookup", A) == f"{A}\tnot registered\n"
+        assert server.ctl("register", A, "--account", 2**64 - 1, "--flags", 4) == f"{A}\tadded\n"
+        assert server.ctl("register", A, "--account", 9, "--flags", 4) == f"{A}\treplaced\n"
+        assert server.ctl("lookup", "--records", A, B) == f"{A}\tregistered\taccount 9\tflags 4\n{B}\tnot registered\n"
+        lines = [json.loads(line) for line in server.ctl("lookup", "--records", "--json", A, B).splitlines()]
+        assert lines == [{"number": A, "status": "registered", "account": "9", "flags": 4},
+                         {"number": B, "status": "not registered"}]
+        assert server.ctl("move", A, B) == f"{B}\tmoved\n"
+        assert "absent" in server.ctl("move", A, C, status=65)
+        assert json.loads(server.ctl("deregister", B, "--json")) == {"number": B, "result": "removed"}
+        assert "absent" in server.ctl("deregister", B, status=65)
+        many = "".join(f"+4479{i:08}\n" for i in range(3000))
+        assert server.ctl("lookup", "-", text=many).count("not registered") == 3000
+        mixed = server.ctl("lookup", "-", text=f"{A}\nnonsense\n\n{B}\n", status=65)
+        assert mixed.count("not registered") == 2 and "line 2" in mixed
+        assert "answered in" in server.ctl("ping") and json.loads(server.ctl("ping", "--json"))["milliseconds"] > 0
+        assert "directory.registered" in server.ctl("stats")
+        assert json.loads(server.ctl("stats", "--json"))["ready"] is True
+
+
+def test_import_and_export():
+    """CSV in, from a file and from standard input; rejects with line and reason; the same CSV out, to a file or not."""
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server:
+        source = folder / "rows.csv"
+        source.write_text(f"number,account,flags\r\n{A},1,0\r\n\"{B}\",2,255\nbad,3,0\n{C}\n+4915112345678,7\n+999123456,1,1\n")
+        report = json.loads(server.ctl("import", "--json", source, status=65))
+        assert {k: report[k] for k in ("rows", "added", "replaced", "rejected")} == \
+            {"rows": 6, "added": 3, "replaced": 1, "rejected": 2}
+        rejects = (folder / "rows.csv.rejects").read_text().splitlines()
+        assert [line.split("\t")[0] for line in rejects] == ["line", "4", "7"]
+        assert "letter" in rejects[1] and "country code" in rejects[2]
+        rows = server.ctl("export", "--data-dir", server.data_dir)
+        assert sorted(rows.splitlines()) == sorted(["number,account,flags", f"{A},7,0", f"{B},2,255", f"{C},0,0"])
+        target = folder / "out.csv"
+        server.ctl("export", "--data-dir", server.data_dir, "--output", target)
+        assert target.read_text() == rows
+        lines = [json.loads(x) for x in server.ctl("export", "--data-dir", server.data_dir, "--json").splitlines()]
+        assert {"number": B, "account": "2", "flags": 255} in lines and len(lines) == 3
+        with servers.Numberd(folder / "other") as other:
+            assert "3 rows: 3 added" in other.ctl("import", "-", text=rows)
+            assert sorted(other.ctl("export", "--data-dir", other.data_dir).splitlines()) == sorted(rows.splitlines())
+            # Again: nothing changes.
+            assert "3 rows: 0 added, 3 replaced" in other.ctl("import", "-", text=rows)
+
+
+def test_export_sees_the_newest():
+    """A running server is asked for a snapshot first; --last takes what is there; a stopped one needs none."""
+    with servers.temporary_folder() as folder:
+        with servers.Numberd(folder / "data") as server:
+            server.ctl("register", A)
+            assert server.ctl("export", "--data-dir", server.data_dir, "--last").count("\n") == 1
+            assert server.ctl("export", "--data-dir", server.data_dir).count("\n") == 2
+            dead = f"127.0.0.1:{servers.free_port()}"
+            assert "--last" in servers.ctl("export", "--data-dir", server.data_dir, "--server", dead, status=69)
+            server.ctl("register", B)
+        assert servers.ctl("export", "--data-dir", folder / "data").count("\n") == 3
+
+
+def test_disclosure():
+    """The trace of lookups by number, by requester and by window, IPv4 and IPv6, from the data directory."""
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server:
+        server.ctl("register", A)
+        server.ctl("lookup", A, B)
+        server.ctl("lookup", "--requester", "42", "--ip", "2001:db8::7", A)
+        server.ctl("lookup", "--requester", "43", "--ip", "203.0.113.9", B)
+        servers.wait_until(lambda: server.stats()["query_log"]["stored"] == 4, "four events stored")
+
+        def disclose(*selector):
+            rows = servers.ctl("disclose", "--data-dir", server.data_dir, *selector).splitlines()
+            assert rows[0] == "time,number,answer,requester,ip,server"
+            return sorted(row.split(",")[1:5] for row in rows[1:])
+
+        assert disclose("--number", A) == [[A, "registered", "0", "127.0.0.1"], [A, "registered", "42", "2001:db8::7"]]
+        assert disclose("--number", B) == [[B, "not registered", "0", "127.0.0.1"], [B, "not registered", "43", "203.0.113.9"]]
+        assert disclose("--requester", 42) == [[A, "registered", "42", "2001:db8::7"]]
+        assert disclose("--requester", 44) == []
+        assert disclose("--number", A, "--until", "2026-01-01") == []
+        assert len(disclose("--number", A, "--from", "2026-01-01T00:00:00Z")) == 2
+        record = json.loads(servers.ctl("disclose", "--data-dir", server.data_dir, "--requester", 43, "--json"))
+        assert record["ip"] == "203.0.113.9" and record["number"] == B and record["time"].endswith("Z")
+
+
+def test_progress_on_a_terminal():
+    """On a terminal the import shows a line that it redraws; the report follows."""
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server:
+        source = folder / "rows.csv"
+        source.write_text("".join(f"+4479{i:08},{i},0\n" for i in range(50000)))
+        controller, terminal = pty.openpty()
+        result = subprocess.run([servers.BIN / "numberctl", "import", "--server", server.address, source], stderr=terminal,
+                                stdout=subprocess.PIPE, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        shown = os.read(controller, 65536).decode()
+        os.close(controller)
+        os.close(terminal)
+        assert result.returncode == 0 and result.stdout.startswith("50000 rows: 50000 added"), result
+        assert "\r" in shown and "rows/s" in shown, shown
+
+
+def numberload(*arguments, status=0):
+    result = subprocess.run([servers.BIN / "numberload", *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    assert result.returncode == status, (arguments, result)
+    return result.stdout
+
+
+def test_population():
+    """200,000 generated registrations: imported, restarted, every one and every neighbour answered right."""
+    with servers.temporary_folder() as folder:
+        rows = folder / "rows.csv"
+        rows.write_text(numberload("generate", "--count", 200000, "--seed", 5))
+        assert rows.read_text() == numberload("generate", "--count", 200000, "--seed", 5)
+        with servers.Numberd(folder / "data") as server:
+            assert "200000 rows: 200000 added" in server.ctl("import", rows)
+        with servers.Numberd(folder / "data") as server:
+            found = json.loads(numberload("verify", "--server", server.address, "--count", 200000, "--seed", 5, "--json"))
+            assert found == {"registered": 200000, "not_registered": 200000, "wrong": 0}
+            # Another population is not there, and that is noticed.
+            numberload("verify", "--server", server.address, "--count", 1000, "--seed", 6, status=65)
+
+
+def test_load():
+    """Closed and open loop: rates and percentiles that make sense, every answer checked, all of it in the log."""
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server:
+        server.ctl("import", "-", text=numberload("generate", "--count", 20000))
+        common = ("--server", server.address, "--count", 20000, "--json")
+        closed = json.loads(numberload("run", *common, "--numbers", 200000, "--batch", 100, "--connections", 8,
+                                       "--outstanding", 4, "--threads", 2))
+        assert closed["numbers"] == 200000 and closed["requests"] == 2000
+        assert closed["wrong"] == closed["broken"] == closed["unavailable"] == closed["limited"] == 0
+        assert 90000 < closed["registered"] < 110000
+        latency = closed["latency_ns"]
+        assert 0 < latency["p50"] <= latency["p99"] <= latency["p99.99"] <= latency["max"]
+        opened = json.loads(numberload("run", *common, "--rate", 20000, "--batch", 10, "--seconds", 2, "--hit-ratio", 1))
+        assert 36000 <= opened["numbers"] <= 40010 and opened["registered"] == opened["numbers"], opened
+        servers.wait_until(lambda: server.stats()["query_log"]["in_flight"] == 0, "the log is written")
+        log = server.stats()["query_log"]
+        assert log["stored"] == log["looked_up"] == closed["numbers"] + opened["numbers"], log
+        # Wrong answers are noticed: this population is not the one that is registered.
+        numberload("run", "--server", server.address, "--count", 20000, "--seed", 2, "--seconds", 1, status=65)
+
+
+if __name__ == "__main__":
+    servers.run_tests(globals())

@@ -1,0 +1,190 @@
+"""Bad input: each mistake gets one clear line with the cause and the remedy, a sysexits status, and nothing is lost."""
+import socket
+import subprocess
+
+import servers
+from client import *  # noqa: F403 -- the protocol's names
+
+USAGE, DATAERR, NOINPUT, UNAVAILABLE_STATUS, CANTCREAT, TEMPFAIL, NOPERM, CONFIG = 64, 65, 66, 69, 73, 75, 77, 78
+
+
+def run(program, *arguments, text=None):
+    return subprocess.run([servers.BIN / program, *map(str, arguments)], capture_output=True, text=True, timeout=60,
+                          input=text, stdin=None if text is not None else subprocess.DEVNULL)
+
+
+def fails(program, status, words, *arguments, text=None):
+    """The program ends with the status and one line that has all the words."""
+    result = run(program, *arguments, text=text)
+    assert result.returncode == status, (arguments, result.returncode, result.stderr)
+    assert result.stderr.count("\n") == 1, (arguments, result.stderr)
+    for word in words:
+        assert word in result.stderr, (arguments, word, result.stderr)
+
+
+def numberd_fails(folder, status, words, *flags):
+    fails("numberd", status, words, "--data-dir", folder / "data", "--listen", "127.0.0.1:0", "--stats-listen",
+          "127.0.0.1:0", *flags)
+
+
+def test_flags_of_numberd():
+    """Unknown flags, missing and impossible values; nothing is created."""
+    with servers.temporary_folder() as folder:
+        for words, *flags in [(("--frobnicate", "--help"), "--frobnicate"), (("--listen", "missing"), "--listen"),
+                              (("threads", "1 to 64"), "--threads", "0"), (("threads", "many"), "--threads", "many"),
+                              (("query-log-full", "drop|refuse"), "--query-log-full", "wait"),
+                              (("retention-hours", "720"), "--retention-hours", "721"),
+                              (("query-log-bytes",), "--query-log-bytes", "12X"), (("extra", "--help"), "extra")]:
+            fails("numberd", USAGE, words, "--data-dir", folder / "data", *flags)
+        assert not (folder / "data").exists()
+        assert run("numberd", "--help").returncode == 0 and "--query-log-full" in run("numberd", "--help").stdout
+        assert run("numberd", "--version").stdout.startswith("numberd ")
+
+
+def test_config_file():
+    """Keys of the file are the flags; flags win; unknown keys, bad values and bad lines are named."""
+    with servers.temporary_folder() as folder:
+        config = folder / "numberd.conf"
+        for text, words in [("listne = 127.0.0.1:1\n", ("numberd.conf", "listne")), ("threads = 0\n", ("threads", "1 to 64")),
+                            ("threads = 2\nnonsense\n", ("numberd.conf line 2",)), ("[section]\nthreads = 2\n", ("threads",))]:
+            config.write_text(text)
+            numberd_fails(folder, CONFIG, words, "--config", config)
+        numberd_fails(folder, NOINPUT, ("missing.conf", "No such file"), "--config", folder / "missing.conf")
+        config.write_text("; a comment\nthreads = 3\ncache-seconds = 77\n")
+        with servers.Numberd(folder / "data", "--config", config, "--threads", "2") as server, Client(server.port) as client:
+            assert server.stats()["workers"] == 2
+            assert client.ask(numbers(LOOKUP, [4915112345678])).cache_seconds == 77
+
+
+def test_ports():
+    """A taken port, an address of another machine, an address that is none."""
+    with servers.temporary_folder() as folder, socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        numberd_fails(folder, UNAVAILABLE_STATUS, (str(port), "in use", "another port"), "--listen", f"127.0.0.1:{port}")
+        numberd_fails(folder, UNAVAILABLE_STATUS, (str(port), "in use"), "--stats-listen", f"127.0.0.1:{port}")
+        numberd_fails(folder, UNAVAILABLE_STATUS, ("192.0.2.1", "of this machine"), "--listen", "192.0.2.1:4164")
+        numberd_fails(folder, UNAVAILABLE_STATUS, ("HOST:PORT",), "--listen", ":4164")
+        numberd_fails(folder, UNAVAILABLE_STATUS, ("HOST:PORT",), "--listen", "127.0.0.1:99999")
+
+
+def test_data_directory():
+    """In use by another process, of another version, damaged, a file, not to be created."""
+    with servers.temporary_folder() as folder:
+        with servers.Numberd(folder / "data") as server, Client(server.port) as client:
+            client.register((4915112345678, 1, 0))
+            numberd_fails(folder, TEMPFAIL, ("in use", "--data-dir"))
+        mark = folder / "data" / "numberd.format"
+        good = mark.read_text()
+        mark.write_text(good.replace("format 1", "format 2"))
+        numberd_fails(folder, DATAERR, ("format 2", "format 1", "export"))
+        fails("numberctl", DATAERR, ("format 2",), "export", "--data-dir", folder / "data")
+        mark.write_text("what is this\n")
+        numberd_fails(folder, DATAERR, ("numberd.format", "damaged"))
+        mark.write_text(good)
+        (folder / "file").write_text("")
+        fails("numberd", NOPERM, ("lock", "file"), "--data-dir", folder / "file")
+        fails("numberd", CANTCREAT, ("cannot create the data directory", "--data-dir"), "--data-dir", folder / "no" / "way")
+        assert run("numberctl", "export", "--data-dir", folder / "data").stdout.endswith("+4915112345678,1,0\n")
+
+
+def test_snapshot_of_another_version():
+    """The version is named, and the file is left alone."""
+    with servers.temporary_folder() as folder:
+        with servers.Numberd(folder / "data"):
+            pass
+        path = folder / "data" / "registrations.snapshot"
+        other = path.read_bytes()[:8] + b"\2" + path.read_bytes()[9:]
+        path.write_bytes(other)
+        numberd_fails(folder, DATAERR, ("version 2", "version 1"))
+        assert path.read_bytes() == other
+
+
+def test_token_file():
+    """Missing, readable by others, malformed: named by file and line, and no token is shown."""
+    with servers.temporary_folder() as folder:
+        tokens = folder / "tokens"
+        numberd_fails(folder, CONFIG, ("tokens", "No such file"), "--token-file", tokens)
+        tokens.write_text("1 0123456789abcdef\n")
+        tokens.chmod(0o644)
+        numberd_fails(folder, CONFIG, ("chmod 600",), "--token-file", tokens)
+        tokens.chmod(0o600)
+        for line in ("0 0123456789abcdef", "1 short", "one 0123456789abcdef", "1 0123456789abcdef more", "1"):
+            tokens.write_text(f"# tokens\n{line}\n")
+            numberd_fails(folder, CONFIG, ("line 2", "PRINCIPAL TOKEN"), "--token-file", tokens)
+
+
+def test_dead_redis():
+    """A dead Redis is no reason not to start: it is said once, the events wait in the spool."""
+    with servers.temporary_folder() as folder:
+        numberd_fails(folder, USAGE, ("redis://",), "--redis", "localhost:6379")
+        url = f"redis://127.0.0.1:{servers.free_port()}"
+        with servers.Numberd(folder / "data", "--redis", url, "--drain-seconds", "1") as server, Client(server.port) as client:
+            client.lookup([4915112345678])
+            servers.wait_until(lambda: server.stats()["query_log"]["redis_failures"] > 2, "several tries")
+            assert server.read_log().count("spool until Redis takes it again") == 1
+        fails("numberctl", UNAVAILABLE_STATUS, ("Connection refused", "check that it runs"), "disclose", "--number",
+              "+4915112345678", "--redis", url)
+
+
+def test_numberctl_usage():
+    """Unknown verbs and options, missing arguments, numbers that are none: what to write instead."""
+    fails("numberctl", USAGE, ("frobnicate", "--help"), "frobnicate")
+    fails("numberctl", USAGE, ("--frob", "lookup --help"), "lookup", "--frob")
+    fails("numberctl", USAGE, ("name a number",), "lookup")
+    fails("numberctl", USAGE, ("missing",), "lookup", "--server")
+    fails("numberctl", DATAERR, ("letter",), "register", "+49abc")
+    fails("numberctl", USAGE, ("--flags", "255"), "register", "+4915112345678", "--flags", "256")
+    fails("numberctl", USAGE, ("old number",), "move", "+4915112345678")
+    fails("numberctl", USAGE, ("--number or --requester",), "disclose")
+    fails("numberctl", USAGE, ("either --data-dir or --redis",), "disclose", "--number", "+4915112345678", "--redis",
+          "redis://h", "--data-dir", "d")
+    fails("numberctl", USAGE, ("2026-11-24",), "disclose", "--number", "+4915112345678", "--from", "yesterday")
+    fails("numberctl", USAGE, ("before --until",), "disclose", "--number", "+4915112345678", "--from", "2026-01-02",
+          "--until", "2026-01-01")
+    fails("numberctl", NOINPUT, ("no data directory", "--data-dir"), "disclose", "--number", "+4915112345678",
+          "--data-dir", "/nonexistent")
+    fails("numberctl", UNAVAILABLE_STATUS, ("is numberd running",), "ping", "--server", f"127.0.0.1:{servers.free_port()}")
+    fails("numberctl", UNAVAILABLE_STATUS, ("HOST:PORT",), "ping", "--server", "[::1")
+    help_text = run("numberctl", "--help").stdout
+    for verb in "lookup register deregister move import export snapshot stats ping disclose".split():
+        assert verb in help_text
+        assert run("numberctl", verb, "--help").stdout.startswith(f"usage: numberctl {verb} ")
+
+
+def test_numberload_usage():
+    """The load tester's mistakes."""
+    fails("numberload", USAGE, ("--batch", "65535"), "run", "--batch", "0")
+    fails("numberload", USAGE, ("hit-ratio",), "run", "--hit-ratio", "2")
+    fails("numberload", USAGE, ("no such verb",), "walk")
+    fails("numberload", UNAVAILABLE_STATUS, ("is numberd running",), "verify", "--server", f"127.0.0.1:{servers.free_port()}")
+
+
+def test_import_files():
+    """Missing and unreadable files, folders, a server that is not there; rejects that cannot be written."""
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server:
+        fails("numberctl", NOINPUT, ("missing.csv", "No such file"), "import", "--server", server.address,
+              folder / "missing.csv")
+        fails("numberctl", NOINPUT, ("directory",), "import", "--server", server.address, folder)
+        good, bad = folder / "good.csv", folder / "bad.csv"
+        good.write_text("+4915112345678,1,0\n")
+        bad.write_text("+49,1,0\n")
+        fails("numberctl", UNAVAILABLE_STATUS, ("is numberd running",), "import", "--server",
+              f"127.0.0.1:{servers.free_port()}", good)
+        result = run("numberctl", "import", "--server", server.address, "--rejects", folder / "no" / "way", bad)
+        assert result.returncode == CANTCREAT and "--rejects" in result.stderr
+
+
+def test_numbers_stay_private():
+    """No number and no IP in what the programs say of mistakes."""
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server, Client(server.port) as client:
+        client.register((4915112345678, 1, 0))
+        client.lookup([4915112345678, 4915112345679])
+        client.send(numbers(LOOKUP, [4915112345678])[:20] + b"junk" * 10)
+        texts = [run("numberctl", "lookup", "--server", server.address, "+49151abc12345").stderr, server.get("/metrics"),
+                 server.get("/stats.json"), server.get("/"), server.read_log()]
+        for text in texts:
+            assert "4915" not in text and "49151" not in text, text
+
+
+if __name__ == "__main__":
+    servers.run_tests(globals())

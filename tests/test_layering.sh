@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# The direction of the folders (CMakeLists.txt): no folder includes what it must not know. The build's include paths
+# forbid most of it; this also covers the libraries, whose headers every compiler finds.
+set -u
+cd "$1" || exit 2
+failed=0
+
+# forbid FOLDER PATTERN: no #include in FOLDER matches the pattern.
+forbid() {
+    local found
+    found=$(grep -rnE "^ *# *include *[<\"]($2)" "$1" --include='*.c' --include='*.h')
+    [ -z "$found" ] && return
+    printf '%s\n' "$found"
+    failed=$((failed + 1))
+}
+
+libraries='event2|hiredis|sodium|openssl|zstd|jansson|ini\.h|csv\.h|jemalloc'
+forbid hashing "$libraries|ring/|persist/|server/|loadtest/|tests/"
+forbid ring "$libraries|xxhash|hashing/|persist/|server/|loadtest/|tests/"
+forbid persist 'event2|jemalloc|server/|loadtest/|tests/'
+forbid persist/registrations 'hiredis|ring/|persist/querylog/'
+forbid persist/querylog 'hashing/|persist/registrations/'
+forbid loadtest 'event2|hiredis|ring/|persist/|hashing/(table|directory|epoch)|server/(session|worker|acceptor|requests|recorder)|tests/'
+# In server/ only the programs' own files may know persist.
+for file in server/*.[ch]; do
+    case $file in server/numberd.c | server/config.[ch] | server/snapshots.[ch] | server/ctl_*.c) continue ;; esac
+    if grep -nHE '^ *# *include *"(persist|loadtest|tests)/' "$file"; then
+        failed=$((failed + 1))
+    fi
+done
+[ "$failed" -eq 0 ] && echo '1 passed, 0 failed' || echo "0 passed, $failed failed"
+[ "$failed" -eq 0 ]
