@@ -10,95 +10,47 @@
 /* Assigned country codes, by their first two digits; bit d says that a number may go on with digit d. Codes
  * of one or two digits allow every next digit. Source: ITU-T, List of Recommendation E.164 assigned country
  * codes; the test compares it with the metadata of python3-phonenumbers. */
+/* clang-format off */
 static const uint16_t country_codes[100] = {
-    [10] = ALL,
-    [11] = ALL,
-    [12] = ALL,
-    [13] = ALL,
-    [14] = ALL, /* 1: North America */
-    [15] = ALL,
-    [16] = ALL,
-    [17] = ALL,
-    [18] = ALL,
-    [19] = ALL,
+    [10] = ALL, [11] = ALL, [12] = ALL, [13] = ALL, [14] = ALL, /* 1: North America */
+    [15] = ALL, [16] = ALL, [17] = ALL, [18] = ALL, [19] = ALL,
     [20] = ALL, /* Egypt */
     [21] = D(1) | D(2) | D(3) | D(6) | D(8),
-    [22] = ALL,
-    [23] = ALL,
-    [24] = ALL,
+    [22] = ALL, [23] = ALL, [24] = ALL,
     [25] = ALL & ~D(9),
     [26] = ALL,
     [27] = ALL, /* South Africa */
     [29] = D(0) | D(1) | D(7) | D(8) | D(9),
-    [30] = ALL,
-    [31] = ALL,
-    [32] = ALL,
-    [33] = ALL,
-    [34] = ALL, /* Greece to Spain */
+    [30] = ALL, [31] = ALL, [32] = ALL, [33] = ALL, [34] = ALL, /* Greece to Spain */
     [35] = ALL,
     [36] = ALL, /* Hungary */
     [37] = ALL & ~D(9),
     [38] = ALL & ~(D(4) | D(8)),
-    [39] = ALL,
-    [40] = ALL,
-    [41] = ALL, /* Italy, Romania, Switzerland */
+    [39] = ALL, [40] = ALL, [41] = ALL, /* Italy, Romania, Switzerland */
     [42] = D(0) | D(1) | D(3),
-    [43] = ALL,
-    [44] = ALL,
-    [45] = ALL,
-    [46] = ALL,
-    [47] = ALL,
-    [48] = ALL,
-    [49] = ALL, /* Austria to Germany */
+    [43] = ALL, [44] = ALL, [45] = ALL, [46] = ALL, [47] = ALL, [48] = ALL, [49] = ALL, /* Austria to Germany */
     [50] = ALL,
-    [51] = ALL,
-    [52] = ALL,
-    [53] = ALL,
-    [54] = ALL,
-    [55] = ALL,
-    [56] = ALL,
-    [57] = ALL,
-    [58] = ALL, /* Peru to Venezuela */
+    [51] = ALL, [52] = ALL, [53] = ALL, [54] = ALL, [55] = ALL, [56] = ALL, [57] = ALL, [58] = ALL, /* Peru to Venezuela */
     [59] = ALL,
-    [60] = ALL,
-    [61] = ALL,
-    [62] = ALL,
-    [63] = ALL,
-    [64] = ALL,
-    [65] = ALL,
-    [66] = ALL, /* Malaysia to Thailand */
+    [60] = ALL, [61] = ALL, [62] = ALL, [63] = ALL, [64] = ALL, [65] = ALL, [66] = ALL, /* Malaysia to Thailand */
     [67] = ALL & ~D(1),
     [68] = ALL & ~D(4),
     [69] = D(0) | D(1) | D(2),
-    [70] = ALL,
-    [71] = ALL,
-    [72] = ALL,
-    [73] = ALL,
-    [74] = ALL, /* 7: Russia, Kazakhstan */
-    [75] = ALL,
-    [76] = ALL,
-    [77] = ALL,
-    [78] = ALL,
-    [79] = ALL,
+    [70] = ALL, [71] = ALL, [72] = ALL, [73] = ALL, [74] = ALL, /* 7: Russia, Kazakhstan */
+    [75] = ALL, [76] = ALL, [77] = ALL, [78] = ALL, [79] = ALL,
     [80] = D(0) | D(8),
-    [81] = ALL,
-    [82] = ALL,
-    [84] = ALL, /* Japan, Korea, Viet Nam */
+    [81] = ALL, [82] = ALL, [84] = ALL, /* Japan, Korea, Viet Nam */
     [85] = D(0) | D(2) | D(3) | D(5) | D(6),
     [86] = ALL, /* China */
     [87] = D(0) | D(8),
     [88] = D(0) | D(1) | D(2) | D(3) | D(6) | D(8),
-    [90] = ALL,
-    [91] = ALL,
-    [92] = ALL,
-    [93] = ALL,
-    [94] = ALL,
-    [95] = ALL, /* Türkiye to Myanmar */
+    [90] = ALL, [91] = ALL, [92] = ALL, [93] = ALL, [94] = ALL, [95] = ALL, /* Türkiye to Myanmar */
     [96] = ALL & ~D(9),
     [97] = ALL & ~(D(8)),
     [98] = ALL, /* Iran */
     [99] = D(2) | D(3) | D(4) | D(5) | D(6) | D(8),
 };
+/* clang-format on */
 
 static const uint64_t powers_of_ten[] = {
     UINT64_C(1),

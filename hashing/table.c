@@ -44,7 +44,7 @@
 #define FLAG_BITS 8
 #define NUMBER_SHIFT (MARK_BITS + FLAG_BITS)
 #define MARK_MASK ((UINT64_C(1) << MARK_BITS) - 1)
-#define FILTER_BITS (MARK_BITS * TABLE_SLOTS_PER_LINE)
+#define FILTER_BITS UINT64_C(48)
 #define LINES_PER_BLOCK_MAX (UINT64_C(1) << 15)
 /* Enough for loads beyond 0.95; a search that long costs about 10 microseconds. */
 #define SEARCH_NODES 256
@@ -55,6 +55,7 @@ struct line {
 };
 
 static_assert(PHONE_KEY_BITS + FLAG_BITS + MARK_BITS == 64, "a word is full");
+static_assert(FILTER_BITS / MARK_BITS == TABLE_SLOTS_PER_LINE, "the marks of a line are the filter");
 static_assert(sizeof(struct line) == 64, "a line is one cache line");
 static_assert(LINES_PER_BLOCK_MAX * sizeof(struct line) == 2u << 20, "a block is one huge page");
 

@@ -11,6 +11,7 @@
 #include <sysexits.h>
 
 #include "population.h"
+#include "server/client.h"
 #include "server/wire.h"
 
 struct number_option {
@@ -86,11 +87,7 @@ static bool parse_number(const struct number_option *option, const char *text, s
 static char *read_token(const char *path)
 {
     char token[WIRE_TOKEN_BYTES_MAX + 1];
-    FILE *file = fopen(path, "re");
-    bool good = file != NULL && fscanf(file, "%255s", token) == 1;
-    if (file != NULL)
-        fclose(file);
-    return good ? strdup(token) : NULL;
+    return client_read_token(path, token) ? strdup(token) : NULL;
 }
 
 /* Takes one option; -1 to go on. */

@@ -16,7 +16,7 @@
 #include "server/client.h"
 
 #define VERIFY_BATCH 4096
-#define VERIFY_WINDOW 8
+#define VERIFY_WINDOW UINT64_C(8)
 
 static int fail(int status, const char *text)
 {

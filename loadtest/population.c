@@ -72,11 +72,12 @@ static uint64_t power_of_ten(unsigned digits)
 void population_init(struct population *population, uint64_t seed)
 {
     *population = (struct population){.plan_count = RANGE_COUNT, .seed = seed};
-    for (unsigned i = 0; i < RANGE_COUNT; i++) {
+    for (uint64_t i = 0; i < RANGE_COUNT; i++) {
         struct population_plan *plan = &population->plans[i];
         uint64_t size = power_of_ten(ranges[i].digits);
         plan->first = ranges[i].prefix * size;
         plan->pairs = size / 2;
+        assert(plan->pairs > 0);
         plan->multiplier = mix(seed + 2 * i) % plan->pairs | 1;
         while (greatest_common_divisor(plan->multiplier, plan->pairs) != 1)
             plan->multiplier += 2;

@@ -58,7 +58,7 @@ bool durable_commit(struct durable_file *file, struct fault *fault)
                          file->final_path, strerror(error));
     }
     char folder[PATH_MAX];
-    strcpy(folder, file->final_path);
+    snprintf(folder, sizeof folder, "%s", file->final_path);
     *strrchr(folder, '/') = '\0';
     return durable_sync_folder(folder, fault);
 }

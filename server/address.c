@@ -34,7 +34,7 @@ static bool split(const char *text, char host[256], char port[8])
     memcpy(host, text, host_length);
     host[host_length] = '\0';
     if (colon != NULL)
-        strcpy(port, colon + 1);
+        snprintf(port, 8, "%s", colon + 1);
     return true;
 }
 

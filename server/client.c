@@ -1,6 +1,7 @@
 /* A blocking client of numberd; see client.h. */
 #include "server/client.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -134,6 +135,16 @@ struct client *client_connect(const struct client_options *options, char *error,
         return NULL;
     }
     return client;
+}
+
+bool client_read_token(const char *path, char token[static WIRE_TOKEN_BYTES_MAX + 1])
+{
+    static_assert(WIRE_TOKEN_BYTES_MAX == 255, "the width below");
+    FILE *file = fopen(path, "re");
+    bool good = file != NULL && fscanf(file, "%255s", token) == 1;
+    if (file != NULL)
+        fclose(file);
+    return good;
 }
 
 void client_close(struct client *client)

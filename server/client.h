@@ -38,6 +38,9 @@ struct client_registration {
 /* Connects and says hello. NULL and the error on failure. */
 struct client *client_connect(const struct client_options *options, char *error, size_t error_bytes);
 
+/* Reads a token, the first word of a file. False when there is none. */
+bool client_read_token(const char *path, char token[static WIRE_TOKEN_BYTES_MAX + 1]);
+
 /* Closes at once; client_goodbye first is the orderly way. Frees. */
 void client_close(struct client *client);
 

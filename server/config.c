@@ -28,112 +28,56 @@ struct setting {
     const char *choices[2]; /* KIND_CHOICE: what sets the bool to false, and to true */
 };
 
+#define TEXT(name, field, argument, help)                                                                    \
+    {                                                                                                        \
+        name, argument, help, KIND_TEXT, offsetof(struct config, field), 0, 0,                               \
+        {                                                                                                    \
+            0                                                                                                \
+        }                                                                                                    \
+    }
+#define INTEGER(name, field, min, max, help)                                                                 \
+    {                                                                                                        \
+        name, "N", help, KIND_INTEGER, offsetof(struct config, field), min, max,                             \
+        {                                                                                                    \
+            0                                                                                                \
+        }                                                                                                    \
+    }
+#define CHOICE(name, field, no, yes, help)                                                                   \
+    {                                                                                                        \
+        name, no "|" yes, help, KIND_CHOICE, offsetof(struct config, field), 0, 0,                           \
+        {                                                                                                    \
+            no, yes                                                                                          \
+        }                                                                                                    \
+    }
+
 static const struct setting settings[] = {
-    {"data-dir",
-     "DIR",
-     "registrations and query log (default numberd-data)",
-     KIND_TEXT,
-     offsetof(struct config, data_dir),
-     0,
-     0,
-     {0}},
-    {"listen",
-     "ADDRESS",
-     "lookup port (default 127.0.0.1:4164)",
-     KIND_TEXT,
-     offsetof(struct config, listen),
-     0,
-     0,
-     {0}},
-    {"stats-listen",
-     "ADDRESS",
-     "stats port, HTTP (default 127.0.0.1:4165)",
-     KIND_TEXT,
-     offsetof(struct config, stats_listen),
-     0,
-     0,
-     {0}},
-    {"threads",
-     "N",
-     "worker threads, 1 to 64 (default: processors less one, at least 1)",
-     KIND_INTEGER,
-     offsetof(struct config, threads),
-     1,
-     64,
-     {0}},
-    {"connections-max",
-     "N",
-     "connections at once (default 20000)",
-     KIND_INTEGER,
-     offsetof(struct config, connections_max),
-     1,
-     1000000,
-     {0}},
-    {"redis",
-     "URL",
-     "query log to Redis: redis://HOST:PORT/DB or unix:///PATH (default: segments in the data directory)",
-     KIND_TEXT,
-     offsetof(struct config, redis),
-     0,
-     0,
-     {0}},
-    {"query-log-full",
-     "drop|refuse",
-     "when the query log takes no more: drop the events and count them, or refuse "
-     "lookups (default drop)",
-     KIND_CHOICE,
-     offsetof(struct config, refuse_when_log_full),
-     0,
-     0,
-     {"drop", "refuse"}},
+    TEXT("data-dir", data_dir, "DIR", "registrations and query log (default numberd-data)"),
+    TEXT("listen", listen, "ADDRESS", "lookup port (default 127.0.0.1:4164)"),
+    TEXT("stats-listen", stats_listen, "ADDRESS", "stats port, HTTP (default 127.0.0.1:4165)"),
+    INTEGER("threads", threads, 1, 64, "worker threads, 1 to 64 (default: processors less one, at least 1)"),
+    INTEGER("connections-max", connections_max, 1, 1000000, "connections at once (default 20000)"),
+    TEXT(
+        "redis", redis, "URL",
+        "query log to Redis: redis://HOST:PORT/DB or unix:///PATH (default: segments in the data directory)"),
+    CHOICE(
+        "query-log-full", refuse_when_log_full, "drop", "refuse",
+        "when the query log takes no more: drop the events and count them, or refuse lookups (default drop)"),
     {"query-log-bytes",
      "SIZE",
      "cap of the query log's segments on disk, K M G T allowed (default 16G)",
      KIND_BYTES,
      offsetof(struct config, query_log_bytes),
-     1 << 20,
+     UINT64_C(1) << 20,
      UINT64_C(1) << 50,
      {0}},
-    {"retention-hours",
-     "N",
-     "life of a query event, 2 to 720 (default 720: 30 days)",
-     KIND_INTEGER,
-     offsetof(struct config, retention_hours),
-     QUERYLOG_RETENTION_HOURS_MIN,
-     QUERYLOG_RETENTION_HOURS_MAX,
-     {0}},
-    {"cache-seconds",
-     "N",
-     "how long clients may keep an answer (default 300)",
-     KIND_INTEGER,
-     offsetof(struct config, cache_seconds),
-     0,
-     86400,
-     {0}},
-    {"token-file",
-     "FILE",
-     "clients must show one of these tokens: PRINCIPAL TOKEN a line (default: none needed)",
-     KIND_TEXT,
-     offsetof(struct config, token_file),
-     0,
-     0,
-     {0}},
-    {"accounts",
-     "yes|no",
-     "keep account ids, 8 bytes a number (default yes)",
-     KIND_CHOICE,
-     offsetof(struct config, accounts),
-     0,
-     0,
-     {"no", "yes"}},
-    {"drain-seconds",
-     "N",
-     "patience with clients and Redis at the stop (default 5)",
-     KIND_INTEGER,
-     offsetof(struct config, drain_seconds),
-     0,
-     600,
-     {0}},
+    INTEGER("retention-hours", retention_hours, QUERYLOG_RETENTION_HOURS_MIN, QUERYLOG_RETENTION_HOURS_MAX,
+            "life of a query event, 2 to 720 (default 720: 30 days)"),
+    INTEGER("cache-seconds", cache_seconds, 0, 86400, "how long clients may keep an answer (default 300)"),
+    TEXT("token-file", token_file, "FILE",
+         "clients must show one of these tokens: PRINCIPAL TOKEN a line (default: none needed)"),
+    CHOICE("accounts", accounts, "no", "yes", "keep account ids, 8 bytes a number (default yes)"),
+    INTEGER("drain-seconds", drain_seconds, 0, 600,
+            "patience with clients and Redis at the stop (default 5)"),
 };
 
 #define SETTING_COUNT (sizeof settings / sizeof settings[0])
@@ -239,6 +183,8 @@ struct file_reader {
 static int take_key(void *context, const char *section, const char *name, const char *value)
 {
     struct file_reader *reader = context;
+    if (value == NULL)
+        value = "";
     const struct setting *setting = section[0] == '\0' ? find_setting(name) : NULL;
     if (setting == NULL) {
         fault_set(reader->fault, EX_CONFIG, "%s: unknown key \"%s\"; numberd --help lists the keys",
@@ -309,14 +255,15 @@ static enum config_result walk_flags(struct config *config, int argc, char **arg
             puts("numberd " NUMBERD_VERSION);
             return CONFIG_EXIT;
         }
+        const char *value = optarg == NULL ? "" : optarg; /* the settings and --config all have one */
         if (option == OPTION_CONFIG) {
-            *file = optarg;
+            *file = value;
         } else if (option == '?' || option == ':') {
             fault_set(fault, EX_USAGE, "%s: %s; numberd --help lists the flags", argv[optind - 1],
                       option == ':' ? "the value is missing" : "unknown or ambiguous flag");
             return CONFIG_FAULT;
-        } else if (settings_too && !assign(config, &settings[option], optarg)) {
-            refuse_value(&settings[option], "command line", optarg, fault);
+        } else if (settings_too && !assign(config, &settings[option], value)) {
+            refuse_value(&settings[option], "command line", value, fault);
             return CONFIG_FAULT;
         }
     }

@@ -70,7 +70,7 @@ static int make_query(const struct disclosure *disclosure, struct disclose_query
     *query = (struct disclose_query){.by_number = disclosure->number != NULL,
                                      .until_ms = UINT64_MAX,
                                      .now_ms = ctl_now_ms(),
-                                     .retention_ms = UINT64_C(3600000) * QUERYLOG_RETENTION_HOURS_MAX};
+                                     .retention_ms = 3600000 * QUERYLOG_RETENTION_HOURS_MAX};
     if ((disclosure->number != NULL) == (disclosure->requester != NULL))
         return ctl_fail(EX_USAGE, "disclose: name either --number or --requester");
     if (disclosure->data_dir != NULL && disclosure->redis != NULL)

@@ -85,8 +85,8 @@ static int export_to_file(struct export *export)
     char name[PATH_MAX];
     if (strlen(export->output) >= PATH_MAX)
         return ctl_fail(EX_USAGE, "the path of --output is too long");
-    strcpy(folder, export->output);
-    strcpy(name, export->output);
+    snprintf(folder, sizeof folder, "%s", export->output);
+    snprintf(name, sizeof name, "%s", export->output);
     if (!durable_begin(&file, dirname(folder), basename(name), &fault))
         return ctl_fail(fault.status, "%s", fault.text);
     export->stream = file.stream;

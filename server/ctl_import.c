@@ -215,7 +215,7 @@ static int import_file(struct import *import, const char *name)
 
 int ctl_import(int argc, char **argv)
 {
-    static struct import import;
+    struct import import = {0};
     char default_path[4096];
     const struct ctl_option options[] = {
         {"rejects", "FILE", "where bad rows go (default: FILE.rejects, import.rejects for -)",

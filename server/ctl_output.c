@@ -86,22 +86,13 @@ int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis,
 
 /* --- the server --- */
 
-static bool read_token(const char *path, char token[WIRE_TOKEN_BYTES_MAX + 1])
-{
-    FILE *file = fopen(path, "re");
-    bool good = file != NULL && fscanf(file, "%255s", token) == 1;
-    if (file != NULL)
-        fclose(file);
-    return good;
-}
-
 struct client *ctl_connect(const struct ctl_common *common, int *status)
 {
     char error[512];
     char token[WIRE_TOKEN_BYTES_MAX + 1];
     struct client_options options = {.server = common->server};
     if (common->token_file != NULL) {
-        if (!read_token(common->token_file, token)) {
+        if (!client_read_token(common->token_file, token)) {
             *status = ctl_fail(EX_NOINPUT, "cannot read a token from %s", common->token_file);
             return NULL;
         }

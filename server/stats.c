@@ -198,20 +198,11 @@ static void put_query_log(FILE *out, const struct stats_query_log *log)
            log->redis_failures);
 }
 
-char *stats_render_prometheus(const struct stats_report *report)
+static void put_metrics(FILE *out, const struct stats_report *report)
 {
-    char *text = NULL;
-    size_t length;
-    FILE *out = open_memstream(&text, &length);
-    if (out == NULL)
-        return NULL;
     put_server(out, report);
     put_directory(out, report);
     put_query_log(out, &report->query_log);
-    if (fclose(out) == 0)
-        return text;
-    free(text);
-    return NULL;
 }
 
 /* --- the page --- */
@@ -258,16 +249,29 @@ static void put_page(FILE *out, const struct stats_report *report)
                                    : "away, events wait in the spool");
 }
 
-char *stats_render_page(const struct stats_report *report)
+/* --- both texts --- */
+
+static char *render(const struct stats_report *report,
+                    void (*put)(FILE *out, const struct stats_report *report))
 {
     char *text = NULL;
     size_t length;
     FILE *out = open_memstream(&text, &length);
     if (out == NULL)
         return NULL;
-    put_page(out, report);
+    put(out, report);
     if (fclose(out) == 0)
         return text;
     free(text);
     return NULL;
+}
+
+char *stats_render_prometheus(const struct stats_report *report)
+{
+    return render(report, put_metrics);
+}
+
+char *stats_render_page(const struct stats_report *report)
+{
+    return render(report, put_page);
 }

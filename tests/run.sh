@@ -16,6 +16,10 @@ bash server/install-dependencies.sh test
 step "format"
 git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
 
+step "clang-tidy"
+cmake --preset debug >/dev/null
+git ls-files '*.c' | grep -v '^tests/' | xargs -P "$(nproc)" -n 4 clang-tidy -p build/debug --quiet 2>/dev/null
+
 for preset in "${presets[@]}"; do
     step "build $preset"
     cmake --preset "$preset" >/dev/null

@@ -12,8 +12,8 @@
 #include "persist/fault.h"
 #include "ring/ring.h"
 
-#define QUERYLOG_RETENTION_HOURS_MAX (30 * 24)
-#define QUERYLOG_RETENTION_HOURS_MIN 2
+#define QUERYLOG_RETENTION_HOURS_MAX UINT64_C(720) /* 30 days */
+#define QUERYLOG_RETENTION_HOURS_MIN UINT64_C(2)
 
 struct querylog;
 
