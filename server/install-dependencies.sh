@@ -8,7 +8,7 @@ packages=(gcc cmake ninja-build pkg-config curl libc6-dev libevent-dev libjemall
     libjansson-dev libinih-dev libcsv-dev libcmocka-dev)
 case "${1:-build}" in
 build) ;;
-test) packages+=(python3 python3-phonenumbers redis-server redis-tools prometheus clang clang-format clang-tidy llvm
+test) packages+=(git python3 python3-phonenumbers redis-server redis-tools prometheus clang clang-format clang-tidy llvm
     libclang-rt-14-dev util-linux) ;;
 *)
     echo "usage: $0 build|test" >&2

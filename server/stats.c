@@ -7,6 +7,8 @@
 
 #include <jansson.h>
 
+#include "server/wire.h"
+
 /* Names by wire type, as labels. */
 static const char *const request_names[COUNTERS_REQUEST_TYPES] = {
     "unknown", "hello", "lookup", "lookup_records", "register", "deregister",
@@ -235,7 +237,7 @@ static void put_page(FILE *out, const struct stats_report *report)
     row(out, "resident memory, bytes", report->resident_bytes);
     section(out, "Lookups");
     for (unsigned i = 0; i < COUNTERS_ANSWERS; i++)
-        row(out, answer_names[i], report->answers[i]);
+        row(out, wire_status_text((uint8_t)i), report->answers[i]);
     section(out, "Query log: looked up = stored + in flight + lost");
     row(out, "looked up", log->looked_up);
     row(out, "stored", log->stored);
