@@ -1,6 +1,8 @@
 /* The query log, put together; see querylog.h. */
 #include "persist/querylog/querylog.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
 
@@ -56,6 +58,14 @@ struct querylog *querylog_start(const struct querylog_options *options, struct f
     struct spool_figures found;
     spool_figures(querylog->spool, &found);
     querylog->recovered = found.events;
+    if (found.damaged_bytes > 0) {
+        char line[160];
+        snprintf(line, sizeof line,
+                 "query log: %" PRIu64
+                 " bytes at the ends of segments are cut short or damaged and are left out",
+                 found.damaged_bytes);
+        options->notice(line);
+    }
     drain.spool = querylog->spool;
     querylog->drain = drain_start(&drain, fault);
     if (querylog->drain == NULL || (redis && !start_sink(querylog, options, fault))) {

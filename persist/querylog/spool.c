@@ -27,6 +27,7 @@ struct spool {
     struct segment *segments;
     size_t count;
     size_t capacity;
+    uint64_t damaged_bytes;
     bool last_is_open;
 };
 
@@ -56,8 +57,8 @@ static bool write_sequence(const char *folder, uint64_t sequence, struct fault *
 
 /* --- opening --- */
 
-/* Reads a segment found at the start: its good length and, in it, its events. */
-static void examine_segment(const char *folder, struct segment *segment, void *buffer, size_t room)
+/* Reads a segment found at the start: its good length and, in it, its events. Returns the bytes behind it. */
+static uint64_t examine_segment(const char *folder, struct segment *segment, void *buffer, size_t room)
 {
     struct fault ignored; /* a file that cannot be read counts as empty and goes when it expires */
     int fd = segment_open(folder, segment, NULL, &ignored);
@@ -70,9 +71,11 @@ static void examine_segment(const char *folder, struct segment *segment, void *b
             at += sizeof *frame + frame->payload_bytes;
         }
     }
+    uint64_t damaged = segment->bytes > offset ? segment->bytes - offset : 0;
     segment->bytes = offset;
     if (fd >= 0)
         close(fd);
+    return damaged;
 }
 
 static bool examine_segments(struct spool *spool, struct fault *fault)
@@ -82,7 +85,7 @@ static bool examine_segments(struct spool *spool, struct fault *fault)
     if (buffer == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for reading the query log");
     for (size_t i = 0; i < spool->count; i++)
-        examine_segment(spool->folder, &spool->segments[i], buffer, room);
+        spool->damaged_bytes += examine_segment(spool->folder, &spool->segments[i], buffer, room);
     free(buffer);
     return true;
 }
@@ -322,6 +325,7 @@ void spool_figures(struct spool *spool, struct spool_figures *figures)
     *figures = (struct spool_figures){0};
     pthread_mutex_lock(&spool->mutex);
     figures->segments = spool->count;
+    figures->damaged_bytes = spool->damaged_bytes;
     for (size_t i = 0; i < spool->count; i++) {
         const struct segment *segment = &spool->segments[i];
         figures->bytes += segment->bytes;

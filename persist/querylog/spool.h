@@ -33,6 +33,7 @@ struct spool_figures {
     uint64_t bytes;
     uint64_t events;         /* of a queue: not yet confirmed; else 0 */
     uint64_t oldest_hour_ms; /* 0 when there is none */
+    uint64_t damaged_bytes;  /* of a queue: behind the last whole frame of segments found at the start */
 };
 
 /* Reads the folder; of a queue also the segments found in it, so that their events are known. */
