@@ -7,32 +7,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hashing/hash.h"
+#include "hashing/lookup.h"
 #include "hashing/phone.h"
 #include "hashing/table.h"
 
-/* A rebuilt shard gets a quarter more slots, so each record is copied about four times in its life and the
- * load stays between 0.74 and 0.92. */
-#define LOAD_MAX_PERCENT 92
-#define RESERVE_LOAD 0.90
+/* A full shard is rebuilt with 14 % more slots, so its load stays between 0.83 and 0.95 and each record is
+ * copied about seven times in its life. The shards' sizes are staggered: shard i of S takes its sizes from
+ * the row SLOTS_MIN * 1.14^(k + i/S), so at any moment the average load is near 0.89 and never all shards
+ * grow at once. */
+#define LOAD_MAX 0.95
+#define GROWTH 1.14
+#define RESERVE_LOAD 0.92
 #define SLOTS_MIN 64
-/* Lookups whose memory reads are under way together. Measured best between 64 and 128 here. */
-#define GROUP 64
-
-struct shard {
-    _Alignas(64) _Atomic(struct table *) table;
-    /* Kept for directory_stats; written under the lock. */
-    _Atomic uint64_t records;
-    _Atomic uint64_t slots;
-    _Atomic uint64_t bytes;
-    _Atomic uint64_t rebuilds;
-    _Alignas(64) pthread_mutex_t writer;
-};
-
 struct directory {
     struct shard *shards;
     unsigned shard_bits;
-    uint64_t seed;
     bool accounts;
+    struct lookup_view view; /* holds the seed */
+    lookup_group_function *lookup_group;
+    _Atomic uint64_t bytes_peak;
     struct epoch epoch;
 };
 
@@ -43,7 +37,7 @@ static unsigned shard_count(const struct directory *directory)
 
 static unsigned shard_of(const struct directory *directory, uint64_t hash)
 {
-    return directory->shard_bits == 0 ? 0 : (unsigned)(hash >> (64 - directory->shard_bits));
+    return (unsigned)(hash >> directory->view.shard_shift & directory->view.shard_mask);
 }
 
 static void publish_stats(struct shard *shard, const struct table *table)
@@ -53,8 +47,25 @@ static void publish_stats(struct shard *shard, const struct table *table)
     atomic_store_explicit(&shard->bytes, table_bytes(table), memory_order_relaxed);
 }
 
+static uint64_t sum_bytes(const struct directory *directory)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < shard_count(directory); i++)
+        bytes += atomic_load_explicit(&directory->shards[i].bytes, memory_order_relaxed);
+    return bytes;
+}
+
+/* Notes that so much is in use, `extra` of it beside the shards. */
+static void note_peak(struct directory *directory, uint64_t extra)
+{
+    uint64_t bytes = sum_bytes(directory) + extra;
+    uint64_t peak = atomic_load_explicit(&directory->bytes_peak, memory_order_relaxed);
+    while (bytes > peak && !atomic_compare_exchange_weak(&directory->bytes_peak, &peak, bytes))
+        ;
+}
+
 /* The writer's view of its own shard; the lock is held. */
-static struct table *own_table(struct shard *shard)
+static struct table *own_table(const struct shard *shard)
 {
     return atomic_load_explicit(&shard->table, memory_order_relaxed);
 }
@@ -74,8 +85,9 @@ struct directory *directory_create(const struct directory_options *options)
     struct directory *directory = aligned_alloc(64, (sizeof *directory + 63) & ~(size_t)63);
     if (directory == NULL)
         return NULL;
-    *directory = (struct directory){
-        .shard_bits = options->shard_bits, .seed = options->seed, .accounts = options->accounts};
+    *directory = (struct directory){.shard_bits = options->shard_bits,
+                                    .accounts = options->accounts,
+                                    .lookup_group = lookup_choose(NULL)};
     epoch_init(&directory->epoch);
     unsigned shards = shard_count(directory);
     directory->shards = aligned_alloc(64, shards * sizeof *directory->shards);
@@ -83,6 +95,11 @@ struct directory *directory_create(const struct directory_options *options)
         free(directory);
         return NULL;
     }
+    directory->view =
+        (struct lookup_view){.shards = directory->shards,
+                             .shard_shift = options->shard_bits == 0 ? 63 : 64 - options->shard_bits,
+                             .shard_mask = shards - 1,
+                             .seed = options->seed};
     bool complete = true;
     for (unsigned i = 0; i < shards; i++) {
         struct shard *shard = &directory->shards[i];
@@ -98,6 +115,7 @@ struct directory *directory_create(const struct directory_options *options)
         directory_destroy(directory);
         return NULL;
     }
+    note_peak(directory, 0);
     return directory;
 }
 
@@ -126,77 +144,29 @@ void directory_leave(struct directory *directory, struct epoch_reader *reader)
 
 /* --- lookups --- */
 
-/* One number on its way through a group. */
-struct query {
-    const struct table *table;
-    uint64_t hash;
-};
-
-/* Checks the numbers, finds their tables and starts the reads of their home lines. */
-static void start_group(const struct directory *directory, const uint64_t *numbers, size_t count,
-                        uint8_t *answers, struct query *queries)
-{
-    for (size_t i = 0; i < count; i++) {
-        queries[i].table = NULL;
-        if (phone_check(numbers[i]) != PHONE_OK) {
-            answers[i] = DIRECTORY_INVALID;
-            continue;
-        }
-        answers[i] = DIRECTORY_NOT_REGISTERED;
-        uint64_t hash = table_hash(numbers[i], directory->seed);
-        /* Sequentially consistent: see epoch.h. */
-        queries[i].table = atomic_load(&directory->shards[shard_of(directory, hash)].table);
-        queries[i].hash = hash;
-        table_prefetch(queries[i].table, hash);
-    }
-}
-
 static uint8_t answer_of(uint8_t flags)
 {
     return flags & RECORD_FLAG_HIDDEN ? DIRECTORY_NOT_REGISTERED : DIRECTORY_REGISTERED;
 }
 
-static void lookup_group(const struct directory *directory, const uint64_t *numbers, size_t count,
-                         uint8_t *answers)
-{
-    struct query queries[GROUP];
-    uint8_t elsewhere[GROUP];
-    size_t elsewhere_count = 0;
-    uint8_t flags = 0;
-    start_group(directory, numbers, count, answers, queries);
-    for (size_t i = 0; i < count; i++) {
-        if (queries[i].table == NULL)
-            continue;
-        switch (table_probe(queries[i].table, queries[i].hash, numbers[i], &flags)) {
-        case TABLE_FOUND:
-            answers[i] = answer_of(flags);
-            break;
-        case TABLE_ELSEWHERE:
-            elsewhere[elsewhere_count++] = (uint8_t)i;
-            break;
-        case TABLE_MISSING:
-            break;
-        }
-    }
-    for (size_t j = 0; j < elsewhere_count; j++) {
-        size_t i = elsewhere[j];
-        if (table_find(queries[i].table, queries[i].hash, numbers[i], &flags))
-            answers[i] = answer_of(flags);
-    }
-}
-
+/* Numbers first by the batch lookup, which brings their lines near; then the records of those that are there.
+ * A number that goes in between is then not there. */
 static void lookup_group_records(const struct directory *directory, const uint64_t *numbers, size_t count,
                                  uint8_t *answers, struct record *records)
 {
-    struct query queries[GROUP];
-    start_group(directory, numbers, count, answers, queries);
+    directory->lookup_group(&directory->view, numbers, count, answers);
     for (size_t i = 0; i < count; i++) {
-        struct record none = {.number = numbers[i]};
-        if (queries[i].table != NULL &&
-            table_find_record(queries[i].table, queries[i].hash, numbers[i], &records[i]))
-            answers[i] = answer_of(records[i].flags);
+        records[i] = (struct record){.number = numbers[i]};
         if (answers[i] != DIRECTORY_REGISTERED)
-            records[i] = none;
+            continue;
+        uint64_t hash = hash_number(numbers[i], directory->view.seed);
+        struct record found;
+        const struct table *table = atomic_load(&directory->shards[shard_of(directory, hash)].table);
+        if (table_find_record(table, hash, numbers[i], &found) &&
+            answer_of(found.flags) == DIRECTORY_REGISTERED)
+            records[i] = found;
+        else
+            answers[i] = DIRECTORY_NOT_REGISTERED;
     }
 }
 
@@ -204,9 +174,9 @@ void directory_lookup(const struct directory *directory, struct epoch_reader *re
                       size_t count, uint8_t *answers)
 {
     epoch_enter(&directory->epoch, reader);
-    for (size_t start = 0; start < count; start += GROUP) {
-        size_t size = count - start < GROUP ? count - start : GROUP;
-        lookup_group(directory, numbers + start, size, answers + start);
+    for (size_t start = 0; start < count; start += LOOKUP_GROUP) {
+        size_t size = count - start < LOOKUP_GROUP ? count - start : LOOKUP_GROUP;
+        directory->lookup_group(&directory->view, numbers + start, size, answers + start);
     }
     epoch_leave(reader);
 }
@@ -215,25 +185,14 @@ void directory_lookup_records(const struct directory *directory, struct epoch_re
                               const uint64_t *numbers, size_t count, uint8_t *answers, struct record *records)
 {
     epoch_enter(&directory->epoch, reader);
-    for (size_t start = 0; start < count; start += GROUP) {
-        size_t size = count - start < GROUP ? count - start : GROUP;
+    for (size_t start = 0; start < count; start += LOOKUP_GROUP) {
+        size_t size = count - start < LOOKUP_GROUP ? count - start : LOOKUP_GROUP;
         lookup_group_records(directory, numbers + start, size, answers + start, records + start);
     }
     epoch_leave(reader);
 }
 
 /* --- updates; all below is called with the shard's lock held, except the public functions --- */
-
-struct refill {
-    struct table *table;
-    uint64_t seed;
-};
-
-static bool insert_into(void *context, const struct record *record)
-{
-    struct refill *refill = context;
-    return table_insert(refill->table, table_hash(record->number, refill->seed), record, NULL) != TABLE_FULL;
-}
 
 /* Replaces the shard's table by one of at least `slots` slots with the same content. False when memory is
  * short; the old table then stays. A new table that cannot take everything (never seen, but hashing gives no
@@ -243,13 +202,14 @@ static bool rebuild(struct directory *directory, struct shard *shard, size_t slo
     struct table *old = own_table(shard);
     struct table *fresh;
     for (;; slots += slots / 4) {
-        fresh = table_create(slots, directory->accounts, directory->seed);
+        fresh = table_create(slots, directory->accounts, directory->view.seed);
         if (fresh == NULL)
             return false;
-        if (table_visit(old, insert_into, &(struct refill){fresh, directory->seed}))
+        if (table_copy(old, fresh))
             break;
         table_destroy(fresh);
     }
+    note_peak(directory, table_bytes(fresh));
     atomic_store(&shard->table, fresh); /* sequentially consistent: see epoch.h */
     atomic_fetch_add_explicit(&shard->rebuilds, 1, memory_order_relaxed);
     publish_stats(shard, fresh);
@@ -258,9 +218,13 @@ static bool rebuild(struct directory *directory, struct shard *shard, size_t slo
     return true;
 }
 
-static size_t grown_slots(const struct table *table)
+/* The shard's next size: the first of its row that is above the present one by at least half a step. */
+static size_t grown_slots(const struct directory *directory, const struct shard *shard)
 {
-    return table_slots(table) + table_slots(table) / 4 + TABLE_SLOTS_PER_LINE;
+    double least = (double)table_slots(own_table(shard)) * sqrt(GROWTH);
+    double stagger = (double)(shard - directory->shards) / (double)shard_count(directory);
+    double step = ceil(log(least / SLOTS_MIN) / log(GROWTH) - stagger);
+    return (size_t)ceil(SLOTS_MIN * pow(GROWTH, step + stagger));
 }
 
 static enum directory_result insert_or_grow(struct directory *directory, struct shard *shard, uint64_t hash,
@@ -268,9 +232,9 @@ static enum directory_result insert_or_grow(struct directory *directory, struct 
 {
     for (;;) {
         struct table *table = own_table(shard);
-        bool crowded = table_count(table) * 100 >= table_slots(table) * LOAD_MAX_PERCENT;
+        bool crowded = (double)table_count(table) >= (double)table_slots(table) * LOAD_MAX;
         /* When memory is short, a crowded table may still have a place; only a full one has to give up. */
-        if (crowded && rebuild(directory, shard, grown_slots(table)))
+        if (crowded && rebuild(directory, shard, grown_slots(directory, shard)))
             table = own_table(shard);
         enum table_insert_result result = table_insert(table, hash, record, NULL);
         publish_stats(shard, table);
@@ -278,7 +242,7 @@ static enum directory_result insert_or_grow(struct directory *directory, struct 
             return DIRECTORY_REPLACED;
         if (result == TABLE_ADDED)
             return DIRECTORY_ADDED;
-        if (!rebuild(directory, shard, grown_slots(table)))
+        if (!rebuild(directory, shard, grown_slots(directory, shard)))
             return DIRECTORY_NO_MEMORY;
     }
 }
@@ -298,7 +262,7 @@ enum directory_result directory_register(struct directory *directory, const stru
 {
     if (phone_check(record->number) != PHONE_OK)
         return DIRECTORY_INVALID_NUMBER;
-    uint64_t hash = table_hash(record->number, directory->seed);
+    uint64_t hash = hash_number(record->number, directory->view.seed);
     struct shard *shard = &directory->shards[shard_of(directory, hash)];
     pthread_mutex_lock(&shard->writer);
     enum directory_result result = insert_or_grow(directory, shard, hash, record);
@@ -310,7 +274,7 @@ enum directory_result directory_deregister(struct directory *directory, uint64_t
 {
     if (phone_check(number) != PHONE_OK)
         return DIRECTORY_INVALID_NUMBER;
-    uint64_t hash = table_hash(number, directory->seed);
+    uint64_t hash = hash_number(number, directory->view.seed);
     struct shard *shard = &directory->shards[shard_of(directory, hash)];
     pthread_mutex_lock(&shard->writer);
     bool removed = remove_and_tidy(directory, shard, hash, number);
@@ -337,8 +301,8 @@ enum directory_result directory_move(struct directory *directory, uint64_t from,
 {
     if (phone_check(from) != PHONE_OK || phone_check(to) != PHONE_OK)
         return DIRECTORY_INVALID_NUMBER;
-    uint64_t from_hash = table_hash(from, directory->seed);
-    uint64_t to_hash = table_hash(to, directory->seed);
+    uint64_t from_hash = hash_number(from, directory->view.seed);
+    uint64_t to_hash = hash_number(to, directory->view.seed);
     struct shard *from_shard = &directory->shards[shard_of(directory, from_hash)];
     struct shard *to_shard = &directory->shards[shard_of(directory, to_hash)];
     struct record record;
@@ -387,11 +351,12 @@ size_t directory_copy_shard(struct directory *directory, unsigned index, struct 
 void directory_stats(const struct directory *directory, struct directory_stats *stats)
 {
     *stats = (struct directory_stats){.shards = shard_count(directory)};
+    stats->bytes = sum_bytes(directory);
+    stats->bytes_peak = atomic_load_explicit(&directory->bytes_peak, memory_order_relaxed);
     for (unsigned i = 0; i < stats->shards; i++) {
         const struct shard *shard = &directory->shards[i];
         stats->records += atomic_load_explicit(&shard->records, memory_order_relaxed);
         stats->slots += atomic_load_explicit(&shard->slots, memory_order_relaxed);
-        stats->bytes += atomic_load_explicit(&shard->bytes, memory_order_relaxed);
         stats->rebuilds += atomic_load_explicit(&shard->rebuilds, memory_order_relaxed);
     }
 }

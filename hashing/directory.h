@@ -53,7 +53,8 @@ struct directory_stats {
     uint64_t records;
     uint64_t slots;
     uint64_t bytes;
-    uint64_t rebuilds; /* tables replaced, to grow or to clear worn-out filters */
+    uint64_t bytes_peak; /* the most so far: while a shard is rebuilt it is there twice */
+    uint64_t rebuilds;   /* tables replaced, to grow or to clear worn-out filters */
     unsigned shards;
 };
 

@@ -6,7 +6,7 @@
  *   slot    a word's place; the account id of slot s lies in accounts[s], a parallel array, and is touched
  *           only by those who ask for it.
  *   home    the line where a number should be; alternate, the one other line where it may be, in the same
- *           block of 32,768 lines (2 MiB, one huge page, so the second read needs no second translation).
+ *           block of at most 32,768 lines (2 MiB), so the second read mostly needs no second translation.
  *   spill   a number that sits in its alternate. Its home line keeps a mark: the eight 6-bit marks form a
  *           48-bit filter of the hashes that had to leave. A miss whose filter bit is clear reads one line.
  *
@@ -35,43 +35,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
+#include "hashing/hash.h"
+#include "hashing/layout.h"
+#include "hashing/pages.h"
 #include "hashing/phone.h"
 
-#define MARK_BITS 6
-#define FLAG_BITS 8
-#define NUMBER_SHIFT (MARK_BITS + FLAG_BITS)
-#define MARK_MASK ((UINT64_C(1) << MARK_BITS) - 1)
-#define FILTER_BITS UINT64_C(48)
-#define LINES_PER_BLOCK_MAX (UINT64_C(1) << 15)
-/* Enough for loads beyond 0.95; a search that long costs about 10 microseconds. */
+/* Lines that a search reaches at most: enough for loads beyond 0.95. */
 #define SEARCH_NODES 256
 #define NO_SLOT UINT64_MAX
-
-struct line {
-    _Atomic uint64_t words[TABLE_SLOTS_PER_LINE];
-};
-
-static_assert(PHONE_KEY_BITS + FLAG_BITS + MARK_BITS == 64, "a word is full");
-static_assert(FILTER_BITS / MARK_BITS == TABLE_SLOTS_PER_LINE, "the marks of a line are the filter");
-static_assert(sizeof(struct line) == 64, "a line is one cache line");
-static_assert(LINES_PER_BLOCK_MAX * sizeof(struct line) == 2u << 20, "a block is one huge page");
-
-struct table {
-    /* Constant after table_create. */
-    struct line *lines;
-    _Atomic uint64_t *accounts; /* NULL: a table without accounts */
-    uint64_t line_count;
-    uint64_t lines_per_block;
-    uint64_t seed;
-    /* The writer's, read by readers; apart from the constants, which readers need all the time. */
-    _Alignas(64) _Atomic uint64_t sequence;
-    /* The writer's own. */
-    size_t count;
-    size_t stale_marks;
-};
 
 /* A line that the search has reached: by moving the number in `parent_slot` to this line. */
 struct search_node {
@@ -82,52 +53,10 @@ struct search_node {
 
 uint64_t table_hash(uint64_t number, uint64_t seed)
 {
-    return XXH3_64bits_withSeed(&number, sizeof number, seed);
+    return hash_number(number, seed);
 }
 
 /* --- where things are --- */
-
-/* Maps 32 random bits to 0 .. n-1 by multiplication (Lemire, "A fast alternative to the modulo reduction").
- */
-static uint64_t reduce(uint64_t bits, uint64_t n)
-{
-    return (bits & UINT32_MAX) * n >> 32;
-}
-
-static uint64_t home_line(const struct table *table, uint64_t hash)
-{
-    return reduce(hash, table->line_count);
-}
-
-static uint64_t alternate_line(const struct table *table, uint64_t hash)
-{
-    uint64_t home = home_line(table, hash);
-    uint64_t start = home - home % table->lines_per_block;
-    uint64_t line = start + reduce(hash >> 20, table->lines_per_block);
-    if (line != home)
-        return line;
-    return start + (home - start + 1) % table->lines_per_block;
-}
-
-static unsigned filter_bit(uint64_t hash)
-{
-    return (unsigned)((hash >> 36 & 0xfff) * FILTER_BITS >> 12);
-}
-
-static uint64_t word_number(uint64_t word)
-{
-    return word >> NUMBER_SHIFT;
-}
-
-static uint8_t word_flags(uint64_t word)
-{
-    return (uint8_t)(word >> MARK_BITS);
-}
-
-static uint64_t make_word(uint64_t number, uint8_t flags, uint64_t mark)
-{
-    return number << NUMBER_SHIFT | (uint64_t)flags << MARK_BITS | mark;
-}
 
 static _Atomic uint64_t *word_at(const struct table *table, uint64_t slot)
 {
@@ -140,7 +69,7 @@ static uint64_t search_line(const struct table *table, uint64_t line, uint64_t n
 {
     for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
         uint64_t word = atomic_load_explicit(&table->lines[line].words[i], memory_order_acquire);
-        if (word_number(word) == number) {
+        if (layout_number(word) == number) {
             *slot = line * TABLE_SLOTS_PER_LINE + i;
             return word;
         }
@@ -150,36 +79,40 @@ static uint64_t search_line(const struct table *table, uint64_t line, uint64_t n
 
 static bool has_spilled(const struct table *table, uint64_t line, uint64_t hash)
 {
-    unsigned bit = filter_bit(hash);
-    uint64_t word = atomic_load_explicit(&table->lines[line].words[bit / MARK_BITS], memory_order_acquire);
-    return word >> (bit % MARK_BITS) & 1;
+    unsigned bit = layout_filter_bit(hash);
+    uint64_t word =
+        atomic_load_explicit(&table->lines[line].words[bit / LAYOUT_MARK_BITS], memory_order_acquire);
+    return word >> (bit % LAYOUT_MARK_BITS) & 1;
 }
 
 /* --- life --- */
 
-static void *allocate_zeroed(size_t bytes)
+static size_t line_bytes(const struct table *table)
 {
-    void *memory = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
-    if (memory != NULL)
-        memset(memory, 0, bytes);
-    return memory;
+    return table->line_count * sizeof *table->lines;
+}
+
+static size_t account_bytes(const struct table *table)
+{
+    return table->line_count * TABLE_SLOTS_PER_LINE * sizeof *table->accounts;
 }
 
 struct table *table_create(size_t slots, bool with_accounts, uint64_t seed)
 {
     assert(slots >= 1 && slots <= TABLE_SLOTS_MAX);
-    struct table *table = allocate_zeroed(sizeof *table);
+    struct table *table = aligned_alloc(64, sizeof *table);
     if (table == NULL)
         return NULL;
+    memset(table, 0, sizeof *table);
     uint64_t lines = (slots + TABLE_SLOTS_PER_LINE - 1) / TABLE_SLOTS_PER_LINE;
-    if (lines > LINES_PER_BLOCK_MAX)
-        lines = (lines + LINES_PER_BLOCK_MAX - 1) / LINES_PER_BLOCK_MAX * LINES_PER_BLOCK_MAX;
-    table->line_count = lines;
-    table->lines_per_block = lines < LINES_PER_BLOCK_MAX ? lines : LINES_PER_BLOCK_MAX;
+    /* Blocks of equal size, so that nothing worth mentioning is rounded up. */
+    table->block_count = (lines + LAYOUT_BLOCK_LINES - 1) / LAYOUT_BLOCK_LINES;
+    table->block_lines = (lines + table->block_count - 1) / table->block_count;
+    table->line_count = table->block_count * table->block_lines;
     table->seed = seed;
-    table->lines = allocate_zeroed(lines * sizeof *table->lines);
+    table->lines = pages_allocate(line_bytes(table));
     if (with_accounts)
-        table->accounts = allocate_zeroed(lines * TABLE_SLOTS_PER_LINE * sizeof *table->accounts);
+        table->accounts = pages_allocate(account_bytes(table));
     if (table->lines == NULL || (with_accounts && table->accounts == NULL)) {
         table_destroy(table);
         return NULL;
@@ -191,42 +124,20 @@ void table_destroy(struct table *table)
 {
     if (table == NULL)
         return;
-    free(table->lines);
-    free(table->accounts);
+    pages_free(table->lines, line_bytes(table));
+    pages_free(table->accounts, account_bytes(table));
     free(table);
 }
 
 /* --- readers --- */
 
-void table_prefetch(const struct table *table, uint64_t hash)
-{
-    __builtin_prefetch(&table->lines[home_line(table, hash)]);
-}
-
-enum table_probe_result table_probe(const struct table *table, uint64_t hash, uint64_t number, uint8_t *flags)
-{
-    uint64_t sequence = atomic_load_explicit(&table->sequence, memory_order_acquire);
-    uint64_t home = home_line(table, hash);
-    uint64_t slot;
-    uint64_t word = search_line(table, home, number, &slot);
-    if (word != 0) {
-        *flags = word_flags(word);
-        return TABLE_FOUND;
-    }
-    if (!has_spilled(table, home, hash) &&
-        atomic_load_explicit(&table->sequence, memory_order_relaxed) == sequence)
-        return TABLE_MISSING;
-    __builtin_prefetch(&table->lines[alternate_line(table, hash)]);
-    return TABLE_ELSEWHERE;
-}
-
 /* The word of the number or 0, without a check; `*slot` is set on a hit. */
 static uint64_t search_both(const struct table *table, uint64_t hash, uint64_t number, uint64_t *slot)
 {
-    uint64_t home = home_line(table, hash);
+    uint64_t home = layout_home(table, hash);
     uint64_t word = search_line(table, home, number, slot);
     if (word == 0 && has_spilled(table, home, hash))
-        word = search_line(table, alternate_line(table, hash), number, slot);
+        word = search_line(table, layout_alternate(table, hash, layout_home(table, hash)), number, slot);
     return word;
 }
 
@@ -237,7 +148,7 @@ bool table_find(const struct table *table, uint64_t hash, uint64_t number, uint8
         uint64_t slot;
         uint64_t word = search_both(table, hash, number, &slot);
         if (word != 0) {
-            *flags = word_flags(word);
+            *flags = layout_flags(word);
             return true;
         }
         if (atomic_load_explicit(&table->sequence, memory_order_relaxed) == sequence)
@@ -260,7 +171,7 @@ bool table_find_record(const struct table *table, uint64_t hash, uint64_t number
             continue;
         if (word == 0)
             return false;
-        *record = (struct record){.number = number, .account = account, .flags = word_flags(word)};
+        *record = (struct record){.number = number, .account = account, .flags = layout_flags(word)};
         return true;
     }
 }
@@ -278,8 +189,8 @@ static void raise_sequence(struct table *table, uint64_t by)
 static void write_word(struct table *table, uint64_t slot, uint64_t number, uint8_t flags)
 {
     _Atomic uint64_t *word = word_at(table, slot);
-    uint64_t mark = atomic_load_explicit(word, memory_order_relaxed) & MARK_MASK;
-    atomic_store_explicit(word, make_word(number, flags, mark), memory_order_release);
+    uint64_t mark = atomic_load_explicit(word, memory_order_relaxed) & LAYOUT_MARK_MASK;
+    atomic_store_explicit(word, layout_word(number, flags, mark), memory_order_release);
 }
 
 static void write_account(struct table *table, uint64_t slot, uint64_t account)
@@ -295,16 +206,16 @@ static uint64_t read_account(const struct table *table, uint64_t slot)
 
 static void mark_spill(struct table *table, uint64_t line, uint64_t hash)
 {
-    unsigned bit = filter_bit(hash);
-    _Atomic uint64_t *word = &table->lines[line].words[bit / MARK_BITS];
+    unsigned bit = layout_filter_bit(hash);
+    _Atomic uint64_t *word = &table->lines[line].words[bit / LAYOUT_MARK_BITS];
     uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
-    atomic_store_explicit(word, old | UINT64_C(1) << (bit % MARK_BITS), memory_order_release);
+    atomic_store_explicit(word, old | UINT64_C(1) << (bit % LAYOUT_MARK_BITS), memory_order_release);
 }
 
 static void put(struct table *table, uint64_t slot, uint64_t hash, const struct record *record)
 {
-    if (slot / TABLE_SLOTS_PER_LINE != home_line(table, hash))
-        mark_spill(table, home_line(table, hash), hash);
+    if (slot / TABLE_SLOTS_PER_LINE != layout_home(table, hash))
+        mark_spill(table, layout_home(table, hash), hash);
     write_account(table, slot, record->account);
     write_word(table, slot, record->number, record->flags);
 }
@@ -320,7 +231,7 @@ static struct record read_slot(const struct table *table, uint64_t slot)
 {
     uint64_t word = atomic_load_explicit(word_at(table, slot), memory_order_relaxed);
     return (struct record){
-        .number = word_number(word), .account = read_account(table, slot), .flags = word_flags(word)};
+        .number = layout_number(word), .account = read_account(table, slot), .flags = layout_flags(word)};
 }
 
 static uint64_t free_slot(const struct table *table, uint64_t line)
@@ -328,7 +239,7 @@ static uint64_t free_slot(const struct table *table, uint64_t line)
     uint64_t slot;
     for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
         slot = line * TABLE_SLOTS_PER_LINE + i;
-        if (word_number(atomic_load_explicit(word_at(table, slot), memory_order_relaxed)) == 0)
+        if (layout_number(atomic_load_explicit(word_at(table, slot), memory_order_relaxed)) == 0)
             return slot;
     }
     return NO_SLOT;
@@ -338,49 +249,65 @@ static uint64_t free_slot(const struct table *table, uint64_t line)
 static void move_slot(struct table *table, uint64_t from, uint64_t to)
 {
     struct record record = read_slot(table, from);
-    uint64_t hash = table_hash(record.number, table->seed);
-    assert(to / TABLE_SLOTS_PER_LINE == home_line(table, hash) ||
-           to / TABLE_SLOTS_PER_LINE == alternate_line(table, hash));
-    if (from / TABLE_SLOTS_PER_LINE != home_line(table, hash))
+    uint64_t hash = hash_number(record.number, table->seed);
+    assert(to / TABLE_SLOTS_PER_LINE == layout_home(table, hash) ||
+           to / TABLE_SLOTS_PER_LINE == layout_alternate(table, hash, layout_home(table, hash)));
+    if (from / TABLE_SLOTS_PER_LINE != layout_home(table, hash))
         table->stale_marks++;
     put(table, to, hash, &record);
     raise_sequence(table, 2);
     clear(table, from);
 }
 
-/* Appends the lines to which `node`'s numbers could move; returns the new node count. */
-static uint32_t expand_node(const struct table *table, struct search_node *nodes, uint32_t node,
-                            uint32_t count)
+/* The other line of the number in this slot, which lies in `line`. */
+static uint64_t other_line(const struct table *table, uint64_t line, uint64_t slot)
 {
-    for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE && count < SEARCH_NODES; i++) {
-        uint64_t slot = nodes[node].line * TABLE_SLOTS_PER_LINE + i;
-        uint64_t hash = table_hash(read_slot(table, slot).number, table->seed);
-        uint64_t home = home_line(table, hash);
-        uint64_t other = home == nodes[node].line ? alternate_line(table, hash) : home;
-        nodes[count++] = (struct search_node){.line = other, .parent_slot = slot, .parent = node};
-    }
-    return count;
+    uint64_t word = atomic_load_explicit(word_at(table, slot), memory_order_relaxed);
+    uint64_t hash = hash_number(layout_number(word), table->seed);
+    uint64_t home = layout_home(table, hash);
+    return home == line ? layout_alternate(table, hash, home) : home;
 }
 
-/* A free slot in the home or alternate line, made by moving others if need be; NO_SLOT when none is found.
- * The path is moved from its free end, so each number has its copy before it is cleared. */
+/* Moves the numbers along the path that ends in `node`: the one in `from` to `to`, its parent to `from`, and
+ * so on from the free end, so that each has its copy before it is cleared. Returns the slot that is free
+ * then. */
+static uint64_t move_path(struct table *table, const struct search_node *nodes, uint32_t node, uint64_t from,
+                          uint64_t to)
+{
+    for (;;) {
+        move_slot(table, from, to);
+        if (nodes[node].parent_slot == NO_SLOT)
+            return from;
+        to = from;
+        from = nodes[node].parent_slot;
+        node = nodes[node].parent;
+    }
+}
+
+/* Both lines of a number are full: frees a slot in one of them by moving others, NO_SLOT when no way is
+ * found. A line is looked at as soon as it is reached, since nearly every second one has room. */
 static uint64_t make_room(struct table *table, uint64_t hash)
 {
     struct search_node nodes[SEARCH_NODES];
-    nodes[0] = (struct search_node){.line = home_line(table, hash), .parent_slot = NO_SLOT};
-    nodes[1] = (struct search_node){.line = alternate_line(table, hash), .parent_slot = NO_SLOT};
+    uint64_t home = layout_home(table, hash);
+    nodes[0] = (struct search_node){.line = home, .parent_slot = NO_SLOT};
+    nodes[1] = (struct search_node){.line = layout_alternate(table, hash, home), .parent_slot = NO_SLOT};
     uint32_t count = 2;
-    for (uint32_t node = 0; node < count; node++) {
-        uint64_t slot = free_slot(table, nodes[node].line);
-        if (slot == NO_SLOT) {
-            count = expand_node(table, nodes, node, count);
-            continue;
+    for (uint32_t node = 0; node < count && node < SEARCH_NODES / TABLE_SLOTS_PER_LINE; node++) {
+        uint64_t first = nodes[node].line * TABLE_SLOTS_PER_LINE;
+        uint64_t lines[TABLE_SLOTS_PER_LINE];
+        for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
+            lines[i] = other_line(table, nodes[node].line, first + i);
+            __builtin_prefetch(&table->lines[lines[i]], 1);
         }
-        for (; nodes[node].parent_slot != NO_SLOT; node = nodes[node].parent) {
-            move_slot(table, nodes[node].parent_slot, slot);
-            slot = nodes[node].parent_slot;
+        for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
+            uint64_t to = free_slot(table, lines[i]);
+            if (to != NO_SLOT)
+                return move_path(table, nodes, node, first + i, to);
+            if (count < SEARCH_NODES)
+                nodes[count++] =
+                    (struct search_node){.line = lines[i], .parent_slot = first + i, .parent = node};
         }
-        return slot;
     }
     return NO_SLOT;
 }
@@ -397,6 +324,22 @@ static void replace_in_place(struct table *table, uint64_t slot, const struct re
     raise_sequence(table, 1);
 }
 
+/* Adds a record whose number is not there. False: no place can be made. */
+static bool add_new(struct table *table, uint64_t hash, const struct record *record)
+{
+    uint64_t home = layout_home(table, hash);
+    uint64_t slot = free_slot(table, home);
+    if (slot == NO_SLOT)
+        slot = free_slot(table, layout_alternate(table, hash, home));
+    if (slot == NO_SLOT)
+        slot = make_room(table, hash);
+    if (slot == NO_SLOT)
+        return false;
+    put(table, slot, hash, record);
+    table->count++;
+    return true;
+}
+
 enum table_insert_result table_insert(struct table *table, uint64_t hash, const struct record *record,
                                       struct record *old)
 {
@@ -408,12 +351,7 @@ enum table_insert_result table_insert(struct table *table, uint64_t hash, const 
         replace_in_place(table, slot, record);
         return TABLE_REPLACED;
     }
-    slot = make_room(table, hash);
-    if (slot == NO_SLOT)
-        return TABLE_FULL;
-    put(table, slot, hash, record);
-    table->count++;
-    return TABLE_ADDED;
+    return add_new(table, hash, record) ? TABLE_ADDED : TABLE_FULL;
 }
 
 bool table_remove(struct table *table, uint64_t hash, uint64_t number, struct record *old)
@@ -423,7 +361,7 @@ bool table_remove(struct table *table, uint64_t hash, uint64_t number, struct re
         return false;
     if (old != NULL)
         *old = read_slot(table, slot);
-    if (slot / TABLE_SLOTS_PER_LINE != home_line(table, hash))
+    if (slot / TABLE_SLOTS_PER_LINE != layout_home(table, hash))
         table->stale_marks++;
     clear(table, slot);
     table->count--;
@@ -439,6 +377,60 @@ bool table_visit(const struct table *table, bool (*visit)(void *context, const s
             return false;
     }
     return true;
+}
+
+/* Numbers that found their home line full; they wait until all homes are served. */
+struct overflow {
+    struct record *records;
+    size_t count;
+    size_t capacity;
+};
+
+static bool append_overflow(struct overflow *overflow, const struct record *record)
+{
+    if (overflow->count == overflow->capacity) {
+        size_t capacity = overflow->capacity * 2 + 64;
+        struct record *grown = realloc(overflow->records, capacity * sizeof *grown);
+        if (grown == NULL)
+            return false;
+        overflow->records = grown;
+        overflow->capacity = capacity;
+    }
+    overflow->records[overflow->count++] = *record;
+    return true;
+}
+
+/* The first pass: whoever finds room in the home line. Homes keep the order of the hashes, so both tables are
+ * walked from front to back, but for the numbers that sit in their alternate. */
+static bool copy_homes(const struct table *from, struct table *to, struct overflow *overflow)
+{
+    for (uint64_t slot = 0; slot < table_slots(from); slot++) {
+        struct record record = read_slot(from, slot);
+        if (record.number == 0)
+            continue;
+        uint64_t hash = hash_number(record.number, to->seed);
+        uint64_t place = free_slot(to, layout_home(to, hash));
+        if (place != NO_SLOT) {
+            put(to, place, hash, &record);
+            to->count++;
+        } else if (!append_overflow(overflow, &record)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool table_copy(const struct table *from, struct table *to)
+{
+    assert(to->count == 0 && from->seed == to->seed);
+    struct overflow overflow = {0};
+    bool good = copy_homes(from, to, &overflow);
+    for (size_t i = 0; good && i < overflow.count; i++) {
+        uint64_t hash = hash_number(overflow.records[i].number, to->seed);
+        good = add_new(to, hash, &overflow.records[i]);
+    }
+    free(overflow.records);
+    return good;
 }
 
 size_t table_count(const struct table *table)

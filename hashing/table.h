@@ -4,7 +4,8 @@
  * larger one (directory.h does). The caller brings the hash of each number, table_hash of the table's seed.
  * The layout, the argument for the lock-free reads and the costs stand at the head of table.c.
  *
- * Threads: any number of readers (find, probe, prefetch) beside at most one writer (insert, remove, visit,
+ * Threads: any number of readers (the find functions, and the batch lookup
+ * of lookup.h) beside at most one writer (insert, remove, visit,
  * count and the other writer's functions) at a time; the caller sees to "one writer" and to it that no reader
  * is inside when the table is destroyed.
  * Memory: 8 bytes a slot, 16 with account ids; the caller picks the fill by the capacity it asks for. */
@@ -23,7 +24,6 @@
 struct table;
 
 enum table_insert_result { TABLE_ADDED, TABLE_REPLACED, TABLE_FULL };
-enum table_probe_result { TABLE_MISSING, TABLE_FOUND, TABLE_ELSEWHERE };
 
 /* The seeded hash that every function below expects (XXH3, 64 bits). Its top 16 bits are left to the owner
  * for choosing the shard. */
@@ -35,14 +35,6 @@ struct table *table_create(size_t slots, bool with_accounts, uint64_t seed);
 void table_destroy(struct table *table);
 
 /* --- readers --- */
-
-/* Starts the read of the number's home line; no other effect. */
-void table_prefetch(const struct table *table, uint64_t hash);
-
-/* Looks into the home line only. TABLE_ELSEWHERE: the answer needs table_find; the other line's read has
- * been started. */
-enum table_probe_result table_probe(const struct table *table, uint64_t hash, uint64_t number,
-                                    uint8_t *flags);
 
 /* True and `*flags` when the number is there. */
 bool table_find(const struct table *table, uint64_t hash, uint64_t number, uint8_t *flags);
@@ -63,6 +55,10 @@ bool table_remove(struct table *table, uint64_t hash, uint64_t number, struct re
 /* Calls `visit` for each record, in no particular order, until it returns false. False when it did. */
 bool table_visit(const struct table *table, bool (*visit)(void *context, const struct record *record),
                  void *context);
+
+/* Fills the empty table `to` with all of `from`'s records; both have the same seed. False when memory is
+ * short or `to` is too small; destroy it then. About 10 ns a record: two walks from front to back. */
+bool table_copy(const struct table *from, struct table *to);
 
 size_t table_count(const struct table *table);
 size_t table_slots(const struct table *table);

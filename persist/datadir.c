@@ -12,6 +12,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "persist/durable.h"
@@ -54,9 +55,9 @@ bool datadir_identify(const char *path, uint64_t *server_id, struct fault *fault
         return fault_set(fault, EX_NOINPUT, "%s is no data directory of numberd (%s: %s); check --data-dir",
                          path, FORMAT_NAME, strerror(errno));
     unsigned version = 0;
-    uint64_t id = 0;
+    char id[17] = "";
     int fields =
-        fscanf(file, "numberd data directory, format %u, little-endian server %16" SCNx64, &version, &id);
+        fscanf(file, "numberd data directory, format %u, little-endian server %16[0-9a-f]", &version, id);
     fclose(file);
     if (fields >= 1 && version != DATADIR_FORMAT)
         return fault_set(
@@ -64,9 +65,9 @@ bool datadir_identify(const char *path, uint64_t *server_id, struct fault *fault
             "the data directory %s has format %u, this numberd reads format %u; use the numberd that "
             "wrote it, or export there and import here",
             path, version, DATADIR_FORMAT);
-    if (fields != 2)
+    if (fields != 2 || strlen(id) != 16)
         return fault_set(fault, EX_DATAERR, "%s/%s is damaged; restore it from a backup", path, FORMAT_NAME);
-    *server_id = id;
+    *server_id = strtoull(id, NULL, 16);
     return true;
 }
 
@@ -78,7 +79,11 @@ static bool take_lock(struct datadir *datadir, struct fault *fault)
     if (datadir->lock_fd < 0)
         return fault_set(fault, EX_NOPERM, "cannot open the lock of %s: %s; run as the user who owns it",
                          datadir->path, strerror(errno));
-    if (flock(datadir->lock_fd, LOCK_EX | LOCK_NB) != 0)
+    /* Somebody who only looks whether it is taken holds it for a moment. */
+    bool locked = false;
+    for (int tries = 0; !(locked = flock(datadir->lock_fd, LOCK_EX | LOCK_NB) == 0) && tries < 20; tries++)
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    if (!locked)
         return fault_set(fault, EX_TEMPFAIL,
                          "the data directory %s is in use by another process; stop that one or name another "
                          "with --data-dir",

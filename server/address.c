@@ -28,7 +28,7 @@ static bool split(const char *text, char host[256], char port[8])
         host_end = colon == NULL ? text + strlen(text) : colon;
     }
     size_t host_length = (size_t)(host_end - text);
-    if (host_length == 0 || host_length >= 256 ||
+    if (host_length == 0 || text[0] == '+' || host_length >= 256 ||
         (colon != NULL && (colon[1] == '\0' || strlen(colon + 1) > 5)))
         return false;
     memcpy(host, text, host_length);
@@ -46,7 +46,7 @@ bool address_parse(const char *text, uint16_t default_port, struct address *addr
     snprintf(port, sizeof port, "%u", default_port);
     if (!split(text, host, port) || strspn(port, "0123456789") != strlen(port) ||
         strtoul(port, NULL, 10) > 65535) {
-        snprintf(error, error_bytes, "\"%s\" is no address: write HOST:PORT, with an IPv6 host in [ ]", text);
+        snprintf(error, error_bytes, "not an address: write HOST:PORT, with an IPv6 host in [ ]");
         return false;
     }
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};

@@ -55,7 +55,7 @@ static const struct setting settings[] = {
     TEXT("listen", listen, "ADDRESS", "lookup port (default 127.0.0.1:4164)"),
     TEXT("stats-listen", stats_listen, "ADDRESS", "stats port, HTTP (default 127.0.0.1:4165)"),
     INTEGER("threads", threads, 1, 64, "worker threads, 1 to 64 (default: processors less one, at least 1)"),
-    INTEGER("connections-max", connections_max, 1, 1000000, "connections at once (default 20000)"),
+    INTEGER("connections-max", connections_max, 1, 1000000, "connections at once (default 16384)"),
     TEXT(
         "redis", redis, "URL",
         "query log to Redis: redis://HOST:PORT/DB or unix:///PATH (default: segments in the data directory)"),
@@ -161,7 +161,7 @@ static bool set_defaults(struct config *config, struct fault *fault)
                               .threads = processors > 65  ? 64
                                          : processors > 2 ? (uint64_t)processors - 1
                                                           : 1,
-                              .connections_max = 20000,
+                              .connections_max = 16384,
                               .cache_seconds = 300,
                               .retention_hours = QUERYLOG_RETENTION_HOURS_MAX,
                               .query_log_bytes = UINT64_C(16) << 30,
@@ -259,7 +259,9 @@ static enum config_result walk_flags(struct config *config, int argc, char **arg
         if (option == OPTION_CONFIG) {
             *file = value;
         } else if (option == '?' || option == ':') {
-            fault_set(fault, EX_USAGE, "%s: %s; numberd --help lists the flags", argv[optind - 1],
+            char short_flag[3] = {'-', (char)optopt, 0};
+            fault_set(fault, EX_USAGE, "%s: %s; numberd --help lists the flags",
+                      option == '?' && optopt != 0 ? short_flag : argv[optind - 1],
                       option == ':' ? "the value is missing" : "unknown or ambiguous flag");
             return CONFIG_FAULT;
         } else if (settings_too && !assign(config, &settings[option], value)) {

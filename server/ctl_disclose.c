@@ -123,7 +123,7 @@ int ctl_disclose(int argc, char **argv)
         return status;
     if (argc != 0)
         return ctl_fail(EX_USAGE, "disclose: \"%s\" is not understood; see numberctl disclose --help",
-                        argv[0]);
+                        ctl_shown(argv[0]));
     status = make_query(&disclosure, &query);
     if (status != EX_OK)
         return status;

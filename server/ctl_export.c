@@ -1,12 +1,14 @@
 /* numberctl export and snapshot: the registrations of a data directory as CSV or JSON lines. */
 #include "server/numberctl.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -21,6 +23,7 @@ struct export
     const char *data_dir;
     const char *output;
     bool last;
+    uint64_t server_id;
     FILE *stream;
     uint64_t records;
 };
@@ -39,6 +42,23 @@ static bool put_record(void *context, const struct record *record)
     return true;
 }
 
+/* The server asked must be the one that has the directory open, or its snapshot is of no use here. */
+static int check_server(const struct export *export, struct client *client)
+{
+    struct wire_reply reply;
+    const char *server = "";
+    if (!client_send_plain(client, WIRE_STATS) || !client_finish(client, &reply))
+        return ctl_fail_client(client);
+    json_t *stats = json_loadb((const char *)reply.body, reply.body_bytes, 0, NULL);
+    json_unpack(stats, "{s:s}", "server", &server);
+    bool same = strtoull(server, NULL, 16) == export->server_id;
+    json_decref(stats);
+    return same ? EX_OK
+                : ctl_fail(EX_USAGE,
+                           "the server at %s does not serve %s; name the one that does with --server",
+                           export->common.server, export->data_dir);
+}
+
 /* Brings the snapshot up to date when a server has the directory open. */
 static int refresh(const struct export *export)
 {
@@ -52,7 +72,9 @@ static int refresh(const struct export *export)
             "%s is in use, and its server was not reached; name it with --server, or take the last "
             "snapshot with --last",
             export->data_dir);
-    status = ctl_take_snapshot(client);
+    status = check_server(export, client);
+    if (status == EX_OK)
+        status = ctl_take_snapshot(client);
     client_close(client);
     return status;
 }
@@ -76,9 +98,30 @@ static int export_to_stdout(struct export *export)
     return status;
 }
 
-/* Written aside and renamed: the file is whole or not there. */
+/* A device or a pipe is written to as it is. */
+static int export_to_special(struct export *export)
+{
+    export->stream = fopen(export->output, "we");
+    if (export->stream == NULL)
+        return ctl_fail(EX_CANTCREAT, "cannot write to %s: %s", export->output, strerror(errno));
+    int status = write_all(export);
+    if (fclose(export->stream) != 0 && status == EX_OK)
+        status = ctl_fail(EX_IOERR, "cannot write to %s: %s", export->output, strerror(errno));
+    return status;
+}
+
+/* Written aside and renamed: the file is whole or not there. A link is followed, so that its target is
+ * replaced. */
 static int export_to_file(struct export *export)
 {
+    char target[PATH_MAX];
+    struct stat present;
+    if (stat(export->output, &present) == 0) {
+        if (!S_ISREG(present.st_mode))
+            return export_to_special(export);
+        if (realpath(export->output, target) != NULL)
+            export->output = target;
+    }
     struct durable_file file;
     struct fault fault;
     char folder[PATH_MAX];
@@ -106,7 +149,6 @@ int ctl_export(int argc, char **argv)
 {
     struct export export = {.data_dir = CTL_DATA_DIR_DEFAULT};
     struct fault fault;
-    uint64_t server_id;
     const struct ctl_option options[] = {
         {"data-dir", "DIR", "the server's data directory (default " CTL_DATA_DIR_DEFAULT ")",
          &export.data_dir, NULL},
@@ -121,8 +163,9 @@ int ctl_export(int argc, char **argv)
     if (status >= 0)
         return status;
     if (argc != 0)
-        return ctl_fail(EX_USAGE, "export: \"%s\" is not understood; see numberctl export --help", argv[0]);
-    if (!datadir_identify(export.data_dir, &server_id, &fault))
+        return ctl_fail(EX_USAGE, "export: \"%s\" is not understood; see numberctl export --help",
+                        ctl_shown(argv[0]));
+    if (!datadir_identify(export.data_dir, &export.server_id, &fault))
         return ctl_fail(fault.status, "%s", fault.text);
     status = refresh(&export);
     if (status != EX_OK)

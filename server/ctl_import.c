@@ -2,6 +2,7 @@
 #include "server/numberctl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,7 +105,8 @@ static void take_reject(void *context, uint64_t line, const char *reason, const 
     import->rows++;
     import->rejected++;
     if (import->rejects == NULL && import->status == 0) {
-        import->rejects = fopen(import->rejects_path, "we");
+        int fd = open(import->rejects_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        import->rejects = fd < 0 ? NULL : fdopen(fd, "w");
         if (import->rejects == NULL) {
             import->status = ctl_fail(EX_CANTCREAT,
                                       "cannot create the file of rejects %s: %s; name another with --rejects",
@@ -113,8 +115,12 @@ static void take_reject(void *context, uint64_t line, const char *reason, const 
         }
         fputs("line\treason\trow\n", import->rejects);
     }
-    if (import->rejects != NULL)
-        fprintf(import->rejects, "%" PRIu64 "\t%s\t%s\n", line, reason, row);
+    if (import->rejects == NULL)
+        return;
+    fprintf(import->rejects, "%" PRIu64 "\t%s\t", line, reason);
+    for (; *row != '\0'; row++) /* a reject is one line, whatever the row has in it */
+        fputc((unsigned char)*row < ' ' ? ' ' : *row, import->rejects);
+    fputc('\n', import->rejects);
 }
 
 static void show_progress(struct import *import, bool last)
@@ -195,8 +201,16 @@ static int import_file(struct import *import, const char *name)
     int status = EX_OK;
     FILE *file = open_input(name, &import->bytes_total);
     if (file == NULL)
-        return ctl_fail(EX_NOINPUT, "cannot read %s: %s; name a CSV file, or - for standard input", name,
-                        strerror(errno));
+        return ctl_fail(EX_NOINPUT, "cannot read %s: %s; name a CSV file, or - for standard input",
+                        ctl_shown(name), strerror(errno));
+    struct stat input;
+    struct stat rejects;
+    if (fstat(fileno(file), &input) == 0 && stat(import->rejects_path, &rejects) == 0 &&
+        input.st_dev == rejects.st_dev && input.st_ino == rejects.st_ino) {
+        if (file != stdin)
+            fclose(file);
+        return ctl_fail(EX_USAGE, "--rejects names the input itself; choose another file");
+    }
     import->client = ctl_connect(&import->common, &status);
     if (import->client != NULL) {
         read_rows(import, file, name);

@@ -67,9 +67,9 @@ static bool ask(struct lookup *lookup)
     return true;
 }
 
-static bool add(struct lookup *lookup, const char *text, const char *which)
+static bool add(struct lookup *lookup, const char *text, size_t length, const char *which)
 {
-    if (!ctl_number(text, which, &lookup->numbers[lookup->count])) {
+    if (!ctl_number_of(text, length, which, &lookup->numbers[lookup->count])) {
         lookup->status = EX_DATAERR;
         return true;
     }
@@ -79,15 +79,22 @@ static bool add(struct lookup *lookup, const char *text, const char *which)
 
 static bool add_from_stdin(struct lookup *lookup)
 {
-    char line[128];
+    char *line = NULL;
+    size_t capacity = 0;
     char which[40];
-    for (unsigned number = 1; fgets(line, sizeof line, stdin) != NULL; number++) {
-        line[strcspn(line, "\r\n")] = '\0';
+    bool good = true;
+    ssize_t length;
+    for (unsigned number = 1; good && (length = getline(&line, &capacity, stdin)) >= 0; number++) {
+        while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r'))
+            length--;
         snprintf(which, sizeof which, "line %u", number);
-        if (line[0] != '\0' && !add(lookup, line, which))
-            return false;
+        if (length > 0)
+            good = add(lookup, line, (size_t)length, which);
     }
-    return ask(lookup);
+    free(line);
+    if (good && ferror(stdin))
+        lookup->status = ctl_fail(EX_IOERR, "cannot read standard input");
+    return good && ask(lookup);
 }
 
 static bool parse_origin(struct lookup *lookup)
@@ -139,7 +146,7 @@ int ctl_lookup(int argc, char **argv)
         for (int i = 0; good && i < argc; i++) {
             char which[40];
             snprintf(which, sizeof which, "argument %d", i + 1);
-            good = add(&lookup, argv[i], which);
+            good = add(&lookup, argv[i], strlen(argv[i]), which);
         }
         good = good && ask(&lookup);
     }

@@ -27,6 +27,14 @@ int ctl_fail(int status, const char *format, ...)
     return status;
 }
 
+const char *ctl_shown(const char *word)
+{
+    unsigned digits = 0;
+    for (const char *c = word; *c != '\0'; c++)
+        digits += *c >= '0' && *c <= '9';
+    return digits >= 5 ? "(hidden: it may be a number)" : word;
+}
+
 /* --- options --- */
 
 static void print_options(const struct ctl_option *options, size_t count)
@@ -71,8 +79,10 @@ int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis,
             print_options(all, count);
             return EX_OK;
         }
+        if (found == '?' && optopt != 0)
+            return ctl_fail(EX_USAGE, "-%c: unknown option; see numberctl %s --help", optopt, verb);
         if (found == '?' || found == ':')
-            return ctl_fail(EX_USAGE, "%s: %s; see numberctl %s --help", (*argv)[optind - 1],
+            return ctl_fail(EX_USAGE, "%s: %s; see numberctl %s --help", ctl_shown((*argv)[optind - 1]),
                             found == ':' ? "the value is missing" : "unknown or ambiguous option", verb);
         if (all[found].flag != NULL)
             *all[found].flag = true;
@@ -119,16 +129,16 @@ int ctl_take_snapshot(struct client *client)
     json_int_t number = (json_int_t)wire_get_u64(reply.body);
     for (;;) {
         json_int_t done = 0;
-        json_int_t failed = 0;
+        json_int_t good = 0;
         if (!client_send_plain(client, WIRE_STATS) || !client_finish(client, &reply))
             return ctl_fail_client(client);
         json_t *stats = json_loadb((const char *)reply.body, reply.body_bytes, 0, NULL);
-        json_unpack(stats, "{s:{s:I, s:I}}", "snapshot", "number", &done, "failed_number", &failed);
+        json_unpack(stats, "{s:{s:I, s:I}}", "snapshot", "number", &done, "good_number", &good);
         json_decref(stats);
+        if (good >= number)
+            return EX_OK;
         if (done >= number)
-            return failed == number
-                       ? ctl_fail(EX_IOERR, "the server could not write the snapshot; its log says why")
-                       : EX_OK;
+            return ctl_fail(EX_IOERR, "the server could not write the snapshot; its log says why");
         nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     }
 }
@@ -137,7 +147,12 @@ int ctl_take_snapshot(struct client *client)
 
 bool ctl_number(const char *text, const char *which, uint64_t *number)
 {
-    enum phone_error error = phone_parse(text, strlen(text), number);
+    return ctl_number_of(text, strlen(text), which, number);
+}
+
+bool ctl_number_of(const char *text, size_t length, const char *which, uint64_t *number)
+{
+    enum phone_error error = phone_parse(text, length, number);
     if (error == PHONE_OK)
         return true;
     ctl_fail(EX_DATAERR, "%s: the number %s", which, phone_error_text(error));
@@ -167,7 +182,13 @@ bool ctl_time(const char *text, const char *which, uint64_t *time_ms)
         ctl_fail(EX_USAGE, "%s must be a time in UTC, like 2026-11-24 or 2026-11-24T10:30:00Z", which);
         return false;
     }
-    *time_ms = (uint64_t)timegm(&utc) * 1000;
+    struct tm given = utc;
+    time_t seconds = timegm(&utc);
+    if (seconds < 0 || utc.tm_mday != given.tm_mday) {
+        ctl_fail(EX_USAGE, "%s is no date from 1970 on", which);
+        return false;
+    }
+    *time_ms = (uint64_t)seconds * 1000;
     return true;
 }
 

@@ -6,12 +6,16 @@
 
 #include <event2/buffer.h>
 #include <event2/http.h>
+#include <event2/listener.h>
 
 #define TIMEOUT_SECONDS 10
 #define HEADERS_BYTES_MAX 8192
+#define ACCEPT_PAUSE_US 100000
 
 struct http {
     struct evhttp *server;
+    struct evconnlistener *listener; /* the server's */
+    struct event *resume;
     void (*collect)(void *context, struct stats_report *report);
     void *context;
 };
@@ -77,6 +81,39 @@ static void get_readiness(struct evhttp_request *request, void *context)
     evhttp_send_reply(request, report.ready ? HTTP_OK : HTTP_SERVUNAVAIL, NULL, NULL);
 }
 
+static void on_accept_error(struct evconnlistener *listener, void *context)
+{
+    /* Mostly out of descriptors: without a pause the loop would spin on the same connection. */
+    evconnlistener_disable(listener);
+    event_add(((struct http *)context)->resume, &(struct timeval){.tv_usec = ACCEPT_PAUSE_US});
+}
+
+static void on_resume(evutil_socket_t fd, short events, void *context)
+{
+    (void)fd;
+    (void)events;
+    evconnlistener_enable(((struct http *)context)->listener);
+}
+
+/* Takes the socket over, also on failure. */
+static bool start_accepting(struct http *http, struct event_base *base, int fd)
+{
+    struct evconnlistener *listener =
+        evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+    http->resume = event_new(base, -1, 0, on_resume, http);
+    if (listener == NULL)
+        close(fd);
+    if (listener == NULL || http->resume == NULL || evhttp_bind_listener(http->server, listener) == NULL) {
+        if (listener != NULL)
+            evconnlistener_free(listener);
+        return false;
+    }
+    http->listener = listener;
+    /* After the binding, which sets callbacks and context of its own. */
+    evconnlistener_set_error_cb(listener, on_accept_error);
+    return true;
+}
+
 struct http *http_create(struct event_base *base, int listener,
                          void (*collect_report)(void *context, struct stats_report *report), void *context)
 {
@@ -92,8 +129,7 @@ struct http *http_create(struct event_base *base, int listener,
     evhttp_set_timeout(server, TIMEOUT_SECONDS);
     evhttp_set_max_headers_size(server, HEADERS_BYTES_MAX);
     evhttp_set_max_body_size(server, 0);
-    if (evhttp_accept_socket(server, listener) != 0) {
-        close(listener);
+    if (!start_accepting(http, base, listener)) {
         http_destroy(http);
         return NULL;
     }
@@ -113,5 +149,7 @@ void http_destroy(struct http *http)
     if (http == NULL)
         return;
     evhttp_free(http->server);
+    if (http->resume != NULL)
+        event_free(http->resume);
     free(http);
 }

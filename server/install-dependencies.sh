@@ -9,7 +9,7 @@ packages=(gcc cmake ninja-build pkg-config curl libc6-dev libevent-dev libjemall
 case "${1:-build}" in
 build) ;;
 test) packages+=(git python3 python3-phonenumbers redis-server redis-tools prometheus clang clang-format clang-tidy llvm
-    libclang-rt-14-dev util-linux) ;;
+    libclang-rt-14-dev util-linux g++ libboost1.81-dev) ;;
 *)
     echo "usage: $0 build|test" >&2
     exit 64

@@ -1,6 +1,7 @@
 /* numberctl: everything a person does with numberd, one verb each. */
 #include "server/numberctl.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,9 +38,16 @@ static void print_help(FILE *out)
             "Exit status as in sysexits(3): 0 done, 64 usage, 65 bad data, 66 no input, 69 server away.\n");
 }
 
-int main(int argc, char **argv)
+/* A closed standard descriptor would be taken by the next file or socket that is opened. */
+static void open_standard_descriptors(void)
 {
-    signal(SIGPIPE, SIG_IGN);
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY); /* so that its use fails, as it should */
+}
+
+static int run(int argc, char **argv)
+{
     if (argc < 2) {
         print_help(stderr);
         return EX_USAGE;
@@ -55,5 +63,16 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < VERB_COUNT; i++)
         if (strcmp(argv[1], verbs[i].name) == 0)
             return verbs[i].run(argc - 1, argv + 1);
-    return ctl_fail(EX_USAGE, "\"%s\" is no verb; numberctl --help lists them", argv[1]);
+    return ctl_fail(EX_USAGE, "\"%s\" is no verb; numberctl --help lists them", ctl_shown(argv[1]));
+}
+
+int main(int argc, char **argv)
+{
+    open_standard_descriptors();
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    int status = run(argc, argv);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == EX_OK)
+        status = ctl_fail(EX_IOERR, "cannot write to standard output");
+    return status;
 }

@@ -40,6 +40,10 @@ int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis,
 /* Prints "numberctl: ..." on standard error and returns the status. */
 int ctl_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The word as it may be shown, since nobody's phone number goes into an error: hidden when it has many
+ * digits. */
+const char *ctl_shown(const char *word);
+
 /* Connects, or prints why not and returns NULL with `*status` set. */
 struct client *ctl_connect(const struct ctl_common *common, int *status);
 
@@ -48,6 +52,7 @@ int ctl_fail_client(const struct client *client);
 
 /* A number from the command line; prints why not, without the number itself. `which` names its place. */
 bool ctl_number(const char *text, const char *which, uint64_t *number);
+bool ctl_number_of(const char *text, size_t length, const char *which, uint64_t *number);
 bool ctl_unsigned(const char *text, const char *which, uint64_t max, uint64_t *value);
 
 /* "2026-11-24" or "2026-11-24T10:30:00Z", UTC; milliseconds since 1970. */

@@ -27,8 +27,12 @@
 #include "server/worker.h"
 
 #define WORKERS_MAX 64
+/* SIGHUP too: a terminal that goes away must not take unsaved registrations along. */
+#define STOP_SIGNALS 3
+static const int stop_signals[STOP_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
 /* Per worker: 40 ms of the highest rate measured (45 million events a second of 8 bytes). */
 #define RING_BYTES (16u << 20)
+#define DESCRIPTORS_RESERVED 64
 
 struct app {
     struct config config;
@@ -42,11 +46,12 @@ struct app {
     struct ring *rings[WORKERS_MAX];
     struct worker *workers[WORKERS_MAX];
     unsigned worker_count;
+    uint64_t connections_max; /* as configured, or fewer if descriptors are */
     struct service_hooks hooks;
     int listener;
     int stats_listener;
     struct event_base *base;
-    struct event *stop_events[2];
+    struct event *stop_events[STOP_SIGNALS];
     struct acceptor *acceptor;
     struct http *http;
     time_t started;
@@ -105,6 +110,7 @@ static void collect(void *context, struct stats_report *report)
     struct app *app = context;
     *report = (struct stats_report){.uptime_seconds = (uint64_t)(time(NULL) - app->started),
                                     .resident_bytes = resident_bytes(),
+                                    .server_id = app->datadir.server_id,
                                     .workers = app->worker_count,
                                     .position = atomic_load(&app->registrations.position)};
     for (unsigned i = 0; i < app->worker_count; i++)
@@ -182,12 +188,22 @@ static int listen_on(const char *text, struct fault *fault)
     return fd;
 }
 
+/* Leaves descriptors for files, Redis and the stats port. */
+static void limit_connections(struct app *app, uint64_t files_max)
+{
+    uint64_t reserve = DESCRIPTORS_RESERVED + 4 * app->config.threads;
+    uint64_t most = files_max > 2 * reserve ? files_max - reserve : files_max / 2;
+    app->connections_max = app->config.connections_max < most ? app->config.connections_max : most;
+}
+
 static bool open_ports(struct app *app, struct fault *fault)
 {
     struct rlimit files;
+    app->connections_max = app->config.connections_max;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max; /* a connection is a descriptor */
         setrlimit(RLIMIT_NOFILE, &files);
+        limit_connections(app, files.rlim_cur);
     }
     app->listener = listen_on(app->config.listen, fault);
     app->stats_listener = app->listener < 0 ? -1 : listen_on(app->config.stats_listen, fault);
@@ -249,7 +265,9 @@ static void on_stop(evutil_socket_t signal_number, short events, void *context)
     (void)events;
     struct app *app = context;
     if (!app->stopping)
-        notice(signal_number == SIGINT ? "SIGINT: stopping" : "SIGTERM: stopping");
+        notice(signal_number == SIGTERM  ? "SIGTERM: stopping"
+               : signal_number == SIGINT ? "SIGINT: stopping"
+                                         : "SIGHUP: stopping");
     app->stopping = true;
     event_base_loopbreak(app->base);
 }
@@ -257,12 +275,11 @@ static void on_stop(evutil_socket_t signal_number, short events, void *context)
 /* First of all, so that a signal at any later moment means an orderly stop. */
 static bool watch_signals(struct app *app, struct fault *fault)
 {
-    static const int signals[2] = {SIGTERM, SIGINT};
     app->base = event_base_new();
     if (app->base == NULL)
         return fault_set(fault, EX_OSERR, "cannot create the event loop");
-    for (int i = 0; i < 2; i++) {
-        app->stop_events[i] = evsignal_new(app->base, signals[i], on_stop, app);
+    for (int i = 0; i < STOP_SIGNALS; i++) {
+        app->stop_events[i] = evsignal_new(app->base, stop_signals[i], on_stop, app);
         if (app->stop_events[i] == NULL || event_add(app->stop_events[i], NULL) != 0)
             return fault_set(fault, EX_OSERR, "cannot watch for signals");
     }
@@ -279,7 +296,7 @@ static bool start_serving(struct app *app, struct fault *fault)
     app->stats_listener = app->listener = -1; /* both calls take them over, also when they fail */
     app->http = http_create(app->base, stats_listener, collect, app);
     app->acceptor =
-        acceptor_create(app->base, listener, app->workers, app->worker_count, app->config.connections_max);
+        acceptor_create(app->base, listener, app->workers, app->worker_count, app->connections_max);
     if (app->http == NULL || app->acceptor == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for the ports");
     return true;
@@ -328,14 +345,17 @@ static bool stop(struct app *app, struct fault *fault)
 {
     stop_workers(app);
     stop_query_log(app);
-    bool saved = app->snapshots == NULL || snapshots_stop(app->snapshots, fault);
+    bool saved =
+        app->snapshots == NULL || snapshots_stop(app->snapshots, (unsigned)app->config.drain_seconds, fault);
     for (unsigned i = 0; i < app->worker_count; i++)
         worker_destroy(app->workers[i]);
     for (unsigned i = 0; i < WORKERS_MAX; i++)
         ring_destroy(app->rings[i]);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < STOP_SIGNALS; i++) {
         if (app->stop_events[i] != NULL)
             event_free(app->stop_events[i]);
+        signal(stop_signals[i], SIG_IGN); /* libevent has set the default again; we are ending anyway */
+    }
     if (app->base != NULL)
         event_base_free(app->base);
     if (app->listener >= 0)
@@ -357,6 +377,13 @@ static int fail(const struct fault *fault)
 static void announce(const struct app *app)
 {
     char line[512];
+    if (app->connections_max < app->config.connections_max) {
+        snprintf(line, sizeof line,
+                 "connections-max is cut from %" PRIu64 " to %" PRIu64
+                 ": raise the limit of open files (ulimit -n)",
+                 app->config.connections_max, app->connections_max);
+        notice(line);
+    }
     snprintf(line, sizeof line,
              "ready: %" PRIu64 " numbers, lookups on %s, stats on http://%s/, %u workers, query log to %s",
              app->loaded.records, app->config.listen, app->config.stats_listen, app->worker_count,
@@ -376,6 +403,7 @@ int main(int argc, char **argv)
     }
     app.started = time(NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write, not an end */
     if (start(&app, &fault)) {
         announce(&app);
         event_base_dispatch(app.base);

@@ -75,8 +75,15 @@ size_t session_consume(struct session *session, struct service *service, const u
     struct wire_request request;
     while (!session->closing && out->length < SESSION_OUTPUT_CAP) {
         enum wire_state state = wire_decode_request(bytes + taken, length - taken, &request);
-        if (state == WIRE_INCOMPLETE)
+        if (state == WIRE_INCOMPLETE) {
+            /* Nothing but a hello is worth waiting for before the hello. */
+            bool has_header = length - taken >= WIRE_REQUEST_HEADER_BYTES;
+            if (!has_header || session->greeted || request.type == WIRE_HELLO)
+                break;
+            taken = length;
+            (void)handle(session, service, &request, out); /* it refuses and closes */
             break;
+        }
         if (state == WIRE_MALFORMED) {
             counter_add(&service->counters->frames_malformed, 1);
             (void)requests_reply(&request, WIRE_BAD_FRAME, request.reason, out); /* we close either way */

@@ -60,10 +60,10 @@ static void *run(void *context)
             snapshots->options.notice(fault.text);
         pthread_mutex_lock(&snapshots->mutex);
         snapshots->figures.number = snapshots->started;
-        if (written)
+        if (written) {
+            snapshots->figures.good_number = snapshots->started;
             set_info(&snapshots->figures, &info);
-        else
-            snapshots->figures.failed_number = snapshots->started;
+        }
     }
     pthread_mutex_unlock(&snapshots->mutex);
     return NULL;
@@ -103,7 +103,22 @@ void snapshots_figures(struct snapshots *snapshots, struct stats_snapshot *figur
     pthread_mutex_unlock(&snapshots->mutex);
 }
 
-bool snapshots_stop(struct snapshots *snapshots, struct fault *fault)
+/* The last word: without it acknowledged registrations would be gone, so a full disk gets some time to be
+ * mended. */
+static bool write_last(struct snapshots *snapshots, unsigned patience_seconds, struct fault *fault)
+{
+    struct snapshot_info info;
+    for (unsigned tries = 0; !write_snapshot(snapshots, &info, fault); tries++) {
+        if (tries >= patience_seconds)
+            return false;
+        if (tries == 0)
+            snapshots->options.notice(fault->text);
+        nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+    }
+    return true;
+}
+
+bool snapshots_stop(struct snapshots *snapshots, unsigned patience_seconds, struct fault *fault)
 {
     pthread_mutex_lock(&snapshots->mutex);
     snapshots->stopping = true;
@@ -112,8 +127,7 @@ bool snapshots_stop(struct snapshots *snapshots, struct fault *fault)
     pthread_join(snapshots->thread, NULL);
     bool unchanged = snapshots->figures.written_at_ms != 0 &&
                      snapshots->figures.position == atomic_load(&snapshots->options.registrations->position);
-    struct snapshot_info info;
-    bool good = unchanged || write_snapshot(snapshots, &info, fault);
+    bool good = unchanged || write_last(snapshots, patience_seconds, fault);
     pthread_cond_destroy(&snapshots->changed);
     pthread_mutex_destroy(&snapshots->mutex);
     free(snapshots);

@@ -26,13 +26,13 @@ struct snapshots_options {
 struct snapshots *snapshots_start(const struct snapshots_options *options, struct fault *fault);
 
 /* The number of the snapshot that will cover all changes acknowledged so far; figures.number reaches it when
- * it is done, figures.failed_number equals it if it failed. */
+ * it is over, figures.good_number when it, or one after it, was written. */
 uint64_t snapshots_request(struct snapshots *snapshots);
 
 void snapshots_figures(struct snapshots *snapshots, struct stats_snapshot *figures);
 
-/* Finishes a snapshot under way, ends the thread, writes a last one if anything has changed since, and frees.
- */
-bool snapshots_stop(struct snapshots *snapshots, struct fault *fault);
+/* Finishes a snapshot under way, ends the thread, writes a last one if anything has changed since (trying
+ * again for `patience_seconds` if the disk refuses), and frees. */
+bool snapshots_stop(struct snapshots *snapshots, unsigned patience_seconds, struct fault *fault);
 
 #endif

@@ -80,18 +80,20 @@ static json_t *query_log_json(const struct stats_query_log *log)
 
 static json_t *snapshot_json(const struct stats_snapshot *snapshot)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "number", integer(snapshot->number), "failed_number",
-                     integer(snapshot->failed_number), "records", integer(snapshot->records), "position",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "number", integer(snapshot->number), "good_number",
+                     integer(snapshot->good_number), "records", integer(snapshot->records), "position",
                      integer(snapshot->position), "written_at_ms", integer(snapshot->written_at_ms));
 }
 
 char *stats_render_json(const struct stats_report *report)
 {
+    char server[20];
+    snprintf(server, sizeof server, "%016" PRIx64, report->server_id);
     json_t *root = json_pack(
-        "{s:s, s:b, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
-        NUMBERD_VERSION, "ready", (int)report->ready, "uptime_seconds", integer(report->uptime_seconds),
-        "resident_bytes", integer(report->resident_bytes), "workers", (int)report->workers,
-        "connections_open", integer(report->connections_open), "connections_opened",
+        "{s:s, s:s, s:b, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
+        NUMBERD_VERSION, "server", server, "ready", (int)report->ready, "uptime_seconds",
+        integer(report->uptime_seconds), "resident_bytes", integer(report->resident_bytes), "workers",
+        (int)report->workers, "connections_open", integer(report->connections_open), "connections_opened",
         integer(report->connections_opened), "bytes_in", integer(report->bytes_in), "bytes_out",
         integer(report->bytes_out), "frames_malformed", integer(report->frames_malformed),
         "requests_unavailable", integer(report->requests_unavailable), "lookups",
@@ -174,7 +176,7 @@ static void put_directory(FILE *out, const struct stats_report *report)
            "When the last good snapshot was written, 0 if never.");
     fprintf(out, "numberd_snapshot_timestamp_seconds %.3f\n", (double)report->snapshot.written_at_ms / 1000);
     single(out, "numberd_snapshot_failed", "gauge", "1 when the last snapshot failed.",
-           report->snapshot.failed_number != 0 && report->snapshot.failed_number == report->snapshot.number);
+           report->snapshot.good_number < report->snapshot.number);
 }
 
 static void put_query_log(FILE *out, const struct stats_query_log *log)

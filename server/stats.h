@@ -28,9 +28,9 @@ struct stats_query_log {
 };
 
 struct stats_snapshot {
-    uint64_t number;        /* snapshots asked for and done since the start */
-    uint64_t failed_number; /* the last that failed, 0: none */
-    uint64_t records;       /* in the last good one */
+    uint64_t number;      /* of the last snapshot that was asked for and is over, written or failed */
+    uint64_t good_number; /* of the last that was written; below `number` when later ones failed */
+    uint64_t records;     /* in the last good one */
     uint64_t position;
     uint64_t written_at_ms; /* 0: there is none */
 };
@@ -38,6 +38,7 @@ struct stats_snapshot {
 struct stats_report {
     uint64_t uptime_seconds;
     uint64_t resident_bytes;
+    uint64_t server_id; /* of the data directory */
     unsigned workers;
     bool ready;
     uint64_t connections_open;

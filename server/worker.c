@@ -73,6 +73,7 @@ struct worker {
 static void close_connection(struct connection *connection)
 {
     struct worker *worker = connection->worker;
+    worker->out.length = 0; /* replies that could not be kept must not reach the next connection */
     event_del(&connection->readable);
     event_del(&connection->writable);
     close(connection->fd);
@@ -108,8 +109,10 @@ static bool send_some(struct connection *connection, struct buffer *buffer)
 /* True when the input that is kept holds a request that the output cap has held back. */
 static bool has_work(const struct connection *connection)
 {
-    size_t frame_bytes = session_frame_bytes(connection->in.bytes, connection->in.length);
-    return !connection->session.closing && frame_bytes > 0 && frame_bytes <= connection->in.length;
+    /* With its header there, a frame that is not longer than the input cannot be incomplete: taking it up
+     * again ends in a reply or in a close, never in another turn for nothing. */
+    return !connection->session.closing && connection->in.length >= WIRE_REQUEST_HEADER_BYTES &&
+           session_frame_bytes(connection->in.bytes, connection->in.length) <= connection->in.length;
 }
 
 /* Waits for room when something is left to send. While the client does not read its answers, its questions

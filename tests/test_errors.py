@@ -139,6 +139,8 @@ def test_numberctl_usage():
     fails("numberctl", USAGE, ("either --data-dir or --redis",), "disclose", "--number", "+4915112345678", "--redis",
           "redis://h", "--data-dir", "d")
     fails("numberctl", USAGE, ("2026-11-24",), "disclose", "--number", "+4915112345678", "--from", "yesterday")
+    for date in ("1960-01-01", "2026-02-31"):
+        fails("numberctl", USAGE, ("no date from 1970",), "disclose", "--number", "+4915112345678", "--until", date)
     fails("numberctl", USAGE, ("before --until",), "disclose", "--number", "+4915112345678", "--from", "2026-01-02",
           "--until", "2026-01-01")
     fails("numberctl", NOINPUT, ("no data directory", "--data-dir"), "disclose", "--number", "+4915112345678",
@@ -149,6 +151,27 @@ def test_numberctl_usage():
     for verb in "lookup register deregister move import export snapshot stats ping disclose".split():
         assert verb in help_text
         assert run("numberctl", verb, "--help").stdout.startswith(f"usage: numberctl {verb} ")
+
+
+def test_numbers_as_wrong_words():
+    """A number where none belongs is not repeated in the error."""
+    for words in (["+447700900123"], ["export", "+447700900123"], ["disclose", "+447700900123"],
+                  ["import", "+447700900123"], ["lookup", "--server", "+447700900123", "+447700900123"],
+                  ["lookup", "+447700900123", "-xy"], ["lookup", "--server", "h", "-447700900123"]):
+        result = run("numberctl", *words)
+        assert result.returncode in (USAGE, NOINPUT, UNAVAILABLE_STATUS), (words, result)
+        assert "447700900123" not in result.stderr and result.stderr.count("\n") == 1, (words, result)
+    assert "-4:" in result.stderr
+
+
+def test_lost_output():
+    """Output that cannot be written is an error, also when standard output is closed."""
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server:
+        for redirection in ("> /dev/full", ">&-"):
+            for command in ("lookup +447700900123", "stats", "ping"):
+                result = subprocess.run(["bash", "-c", f"'{servers.BIN}/numberctl' {command} --server {server.address} {redirection}"],
+                                        capture_output=True, text=True, timeout=30)
+                assert result.returncode == 74 and "standard output" in result.stderr, (command, redirection, result)
 
 
 def test_numberload_usage():
@@ -165,6 +188,10 @@ def test_import_files():
         fails("numberctl", NOINPUT, ("missing.csv", "No such file"), "import", "--server", server.address,
               folder / "missing.csv")
         fails("numberctl", NOINPUT, ("directory",), "import", "--server", server.address, folder)
+        itself = folder / "itself.csv"
+        itself.write_text("bad\n")
+        fails("numberctl", USAGE, ("the input itself",), "import", "--server", server.address, "--rejects", itself, itself)
+        assert itself.read_text() == "bad\n"
         good, bad = folder / "good.csv", folder / "bad.csv"
         good.write_text("+4915112345678,1,0\n")
         bad.write_text("+49,1,0\n")

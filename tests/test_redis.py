@@ -208,6 +208,72 @@ def test_password_and_unix_socket():
             assert "battery" not in server.log
 
 
+def test_small_cap():
+    """A spool whose cap is far below a segment does not jam: with Redis there, all of it goes through."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, \
+            servers.Numberd(folder / "data", "--redis", redis.url, "--query-log-bytes", "1M") as server, \
+            Client(server.port) as client:
+        for _ in range(60):
+            client.lookup([BASE] * 10000)
+            time.sleep(0.02)
+        servers.wait_until(lambda: log_of(server)["in_flight"] == 0 and log_of(server)["accepting"], "the log is open")
+        before = log_of(server)["lost"]
+        client.lookup([BASE] * 100)
+        servers.wait_until(lambda: log_of(server)["in_flight"] == 0, "all is stored")
+        log = log_of(server)
+        assert log["lost"] == before and log["bytes"] < 2 << 20, log
+        assert events_in(redis) == log["stored"] == 600100 - log["lost"]
+
+
+def test_answered_is_logged_at_the_stop():
+    """Redis away, the spool at its cap, refuse: whatever was answered is in the spool after an orderly stop."""
+    with servers.temporary_folder() as folder:
+        with servers.Numberd(folder / "data", "--redis", f"redis://127.0.0.1:{servers.free_port()}", "--query-log-full",
+                             "refuse", "--query-log-bytes", "1M", "--drain-seconds", "1") as server, \
+                Client(server.port) as client:
+            client.send(numbers(LOOKUP, [BASE] * 60000) * 8)
+            answered = sum(60000 for _ in range(8) if client.receive().code == OK)
+        assert f"{answered} left in the spool, 0 lost" in server.log, (answered, server.log)
+
+
+def test_somebody_elses_ids():
+    """Later entries under this server's id (a copy of its data directory): lost is counted as lost, never as stored."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, \
+            servers.Numberd(folder / "data", "--redis", redis.url) as server, Client(server.port) as client:
+        client.lookup([BASE] * 10)
+        wait_stored(server, 10)
+        key = next(k for k in redis.command("KEYS", "*") if k.startswith("querylog:{"))
+        redis.command("XADD", key, "99999999999999-1", "f", "x", )
+        client.lookup([BASE] * 7)
+        servers.wait_until(lambda: log_of(server)["lost"] == 7, "7 events counted lost")
+        assert log_of(server)["stored"] == 10 and "copy of its data directory" in server.read_log()
+        # And a strange entry does not keep the reader from the others.
+        redis.command("XADD", key, "99999999999999-2", "a", "1", "b", "2")
+        rows = servers.ctl("disclose", "--number", f"+{BASE}", "--redis", redis.url, status=65)
+        assert rows.count("not registered") == 10 and rows.count("warning") == 2, rows
+
+
+def test_damaged_spool():
+    """A flipped bit in a waiting segment: what is before it is shipped, the file is set aside and said so."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder:
+        redis.stop()
+        with servers.Numberd(folder / "data", "--redis", redis.url, "--drain-seconds", "0") as server, \
+                Client(server.port) as client:
+            for _ in range(10):
+                client.lookup([BASE] * 200)
+                time.sleep(0.1)
+        segment = next((folder / "data" / "querylog").glob("*.segment"))
+        data = bytearray(segment.read_bytes())
+        data[5000] ^= 4
+        segment.write_bytes(data)
+        redis.start()
+        with servers.Numberd(folder / "data", "--redis", redis.url) as server:
+            servers.wait_until(lambda: "set aside" in server.read_log(), "the damage is said")
+            assert 0 < events_in(redis) < 2000
+        assert len(list((folder / "data" / "querylog").glob("*.segment.damaged"))) == 1
+        assert not list((folder / "data" / "querylog").glob("*.segment"))
+
+
 def test_refuse_policy():
     """With refuse, a log that is full answers UNAVAILABLE and /readyz fails; with drop, events are counted lost."""
     for policy in ("refuse", "drop"):

@@ -137,6 +137,49 @@ def test_early_closes():
         servers.wait_until(lambda: server.stats()["connections_open"] == 0, "all are closed")
 
 
+def test_tiny_first_bytes():
+    """A few bytes that look like a short frame keep nobody waiting, before the hello and after it."""
+    with running() as server:
+        with Client(server.port, greet=False) as first, Client(server.port) as second:
+            first.send(b"\4\0\0\0")
+            second.send(b"\1\0\0\0\0\0")
+            time.sleep(0.2)
+            with Client(server.port) as other:
+                assert other.ask(frame(PING)).code == OK
+            first.send(bytes(12))
+            assert first.receive().code == BAD_FRAME
+
+
+def test_no_waiting_before_the_hello():
+    """Before the hello a long request is refused by its header, not gathered."""
+    with running() as server, Client(server.port, greet=False) as client:
+        client.send(registrations([(BASE + i, 0, 0) for i in range(60000)])[:16])
+        assert client.receive().code == HELLO_EXPECTED
+        assert client.is_closed()
+
+
+def test_out_of_descriptors():
+    """With few descriptors: the limit is cut, the stats port does not spin, and the lookups go on."""
+    wrapper = ["bash", "-c", "ulimit -n 140; exec \"$@\"", "wrapper"]
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data", wrapper=wrapper) as server, \
+            contextlib.ExitStack() as stack:
+        assert "connections-max is cut" in server.read_log()
+        client = stack.enter_context(Client(server.port))
+        for _ in range(150):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.stats_port)))
+        time.sleep(0.5)
+        before = cpu_seconds(server.process.pid)
+        time.sleep(1)
+        assert cpu_seconds(server.process.pid) - before < 0.5, "the server spins"
+        assert client.lookup([BASE]) == [0]
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_half_close_gets_all_replies():
     """A client that shuts its sending side down still gets what it is owed."""
     with running() as server, Client(server.port) as client:
@@ -290,7 +333,22 @@ def test_orderly_stop():
             reply = client.receive()
             assert (reply.code, reply.request_id, reply.type) == (GOING_AWAY, 0, GOODBYE | 0x80)
             assert client.is_closed()
+        for _ in range(20):  # impatience changes nothing
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(server.process.pid, signal.SIGTERM)
+            time.sleep(0.01)
         assert server.process.wait(20) == 0
+
+
+def test_hangup_is_a_stop():
+    """SIGHUP, as from a terminal that goes away, saves like SIGTERM."""
+    with servers.temporary_folder() as folder:
+        with servers.Numberd(folder / "data") as server, Client(server.port) as client:
+            client.register((BASE, 1, 0))
+            os.kill(server.process.pid, signal.SIGHUP)
+            assert server.process.wait(20) == 0
+        with servers.Numberd(folder / "data") as server, Client(server.port) as client:
+            assert client.lookup([BASE]) == [1]
 
 
 def test_stop_does_not_wait_for_ever():

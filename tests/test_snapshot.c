@@ -221,6 +221,23 @@ static void test_csv_rows(void **state)
     }
 }
 
+/* A NUL inside a field, and what only begins like a byte order mark, make a reject, never another number. */
+static void test_csv_odd_bytes(void **state)
+{
+    (void)state;
+    static const char text[] = "\xef\xbb+4915112345678,1,1\n+44770090\0"
+                               "123,1,1\n+447700900123,1\0"
+                               "2,1\n";
+    struct rows rows = {0};
+    struct csv_rows *csv = csv_rows_create(&(struct csv_rows_handlers){take_row, take_reject, &rows});
+    assert_true(csv_rows_feed(csv, text, sizeof text - 1));
+    assert_true(csv_rows_finish(csv));
+    csv_rows_destroy(csv);
+    assert_int_equal(rows.record_count, 0);
+    assert_int_equal(rows.reject_count, 3);
+    assert_non_null(strstr(rows.reject_reasons[1], "NUL"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +245,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_damage_is_seen, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_data_directory, make_folder, remove_folder),
         cmocka_unit_test(test_csv_rows),
+        cmocka_unit_test(test_csv_odd_bytes),
     };
     return cmocka_run_group_tests_name("registrations", tests, NULL, NULL);
 }

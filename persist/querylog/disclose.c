@@ -154,13 +154,16 @@ static void pass_value(struct redis_walk *walk, const redisReply *value, uint64_
 /* One entry: its id and a field-value pair. */
 static void pass_entry(struct redis_walk *walk, const redisReply *entry, uint64_t server_id, char next[64])
 {
-    if (entry->type != REDIS_REPLY_ARRAY || entry->elements != 2 ||
-        entry->element[0]->type != REDIS_REPLY_STRING || entry->element[1]->type != REDIS_REPLY_ARRAY ||
-        entry->element[1]->elements != 2) {
+    /* First of all the walk goes on behind it, whatever it is. */
+    bool has_id = entry->type == REDIS_REPLY_ARRAY && entry->elements == 2 &&
+                  entry->element[0]->type == REDIS_REPLY_STRING;
+    walk->stopped = !has_id;
+    if (has_id)
+        snprintf(next, 64, "(%s", entry->element[0]->str);
+    if (!has_id || entry->element[1]->type != REDIS_REPLY_ARRAY || entry->element[1]->elements != 2) {
         walk->target->warning(walk->target->context, "an entry in Redis has an unknown form");
         return;
     }
-    snprintf(next, 64, "(%s", entry->element[0]->str);
     pass_value(walk, entry->element[1]->element[1], server_id);
 }
 

@@ -40,14 +40,18 @@ static void nap(unsigned ms)
     nanosleep(&(struct timespec){.tv_nsec = (long)ms * 1000000}, NULL);
 }
 
-/* Writes the frame, however long it takes; gives up only when stopped and refused. */
+/* Writes the frame, however long it takes. At the stop the cap no longer counts: what was answered is worth
+ * more than some megabytes; only a disk that refuses makes it give up then. */
 static void append_frame(struct drain *drain, struct frame *frame)
 {
     struct fault fault;
-    while (!spool_append(drain->options.spool, frame, &fault)) {
+    for (;;) {
+        bool stopping = atomic_load(&drain->stop);
+        if (spool_append(drain->options.spool, frame, stopping, &fault))
+            break;
         if (!atomic_exchange(&drain->gate, true))
             drain->options.notice(fault.text);
-        if (atomic_load(&drain->stop)) {
+        if (stopping) {
             atomic_fetch_add(&drain->lost, frame->events);
             return;
         }

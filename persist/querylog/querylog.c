@@ -12,8 +12,8 @@
 
 #define HOUR_MS UINT64_C(3600000)
 /* With Redis a segment is a piece of a queue and should go soon; without, it is the log of an hour. */
-#define SEGMENT_BYTES_QUEUE (64u << 20)
-#define SEGMENT_BYTES_LOG (1u << 30)
+#define SEGMENT_BYTES_QUEUE (UINT64_C(64) << 20)
+#define SEGMENT_BYTES_LOG (UINT64_C(1) << 30)
 
 struct querylog {
     struct spool *spool;
@@ -42,12 +42,15 @@ struct querylog *querylog_start(const struct querylog_options *options, struct f
         return NULL;
     }
     bool redis = options->redis_url != NULL;
+    /* Several segments fit under the cap, so that room is made in steps. */
+    uint64_t most = options->bytes_max / 4;
+    uint64_t segment_bytes = redis ? SEGMENT_BYTES_QUEUE : SEGMENT_BYTES_LOG;
     struct spool_options spool = {.folder = options->folder,
                                   .server_id = options->server_id,
                                   .retention_ms = options->retention_hours * HOUR_MS,
                                   .bytes_max = options->bytes_max,
                                   .is_queue = redis,
-                                  .segment_bytes = redis ? SEGMENT_BYTES_QUEUE : SEGMENT_BYTES_LOG};
+                                  .segment_bytes = most < segment_bytes ? most : segment_bytes};
     struct drain_options drain = {
         .rings = options->rings, .ring_count = options->ring_count, .notice = options->notice};
     querylog->spool = spool_open(&spool, fault);

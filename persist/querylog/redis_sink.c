@@ -14,6 +14,7 @@
 /* One pipeline's worth of frames. */
 #define CHUNK_BYTES (1u << 20)
 #define IDLE_MS 20
+#define ANNOUNCE_EVERY_MS 60000
 #define BACKOFF_FIRST_MS 200
 #define BACKOFF_MAX_MS 5000
 /* Commands of one frame: XADD, PEXPIREAT. */
@@ -28,6 +29,7 @@ struct redis_sink {
     struct segment segment;
     uint64_t offset;
     uint64_t done_sequence;  /* all segments up to this one are finished */
+    uint64_t announced_ms;   /* and when, by the monotonic clock */
     uint64_t announced_hour; /* the hour for which this server was last announced on this connection */
     unsigned backoff_ms;     /* 0: the last try succeeded */
     pthread_t thread;
@@ -66,13 +68,19 @@ static void append(redisContext *link, int argc, const char **argv, const size_t
     (void)redisAppendCommandArgv(link, argc, argv, lengths);
 }
 
+static void make_names(const struct redis_sink *sink, const struct frame *frame,
+                       char key[static REDIS_SINK_KEY_BYTES], char id[static 48])
+{
+    redis_sink_key(sink->options.server_id, frame->hour_ms, frame->bucket, key);
+    snprintf(id, 48, "%" PRIu64 "-%" PRIu64, sink->segment.sequence, frame->index);
+}
+
 static void append_frame(struct redis_sink *sink, const struct frame *frame)
 {
     char key[REDIS_SINK_KEY_BYTES];
     char id[48];
     char expiry[24];
-    redis_sink_key(sink->options.server_id, frame->hour_ms, frame->bucket, key);
-    snprintf(id, sizeof id, "%" PRIu64 "-%" PRIu64, sink->segment.sequence, frame->index);
+    make_names(sink, frame, key, id);
     snprintf(expiry, sizeof expiry, "%" PRIu64, frame->hour_ms + sink->options.retention_ms);
     size_t frame_bytes = sizeof *frame + frame->payload_bytes;
     append(sink->link, 5, (const char *[]){"XADD", key, id, "f", (const char *)frame},
@@ -80,11 +88,16 @@ static void append_frame(struct redis_sink *sink, const struct frame *frame)
     append(sink->link, 3, (const char *[]){"PEXPIREAT", key, expiry}, NULL);
 }
 
-/* XADD refuses an id that is not above the stream's last: then the frame is there already. */
+/* XADD refuses an id that is not above the stream's last: mostly since the frame is there already. */
+static bool is_refused_id(const redisReply *added)
+{
+    return added->type == REDIS_REPLY_ERROR && strstr(added->str, "equal or smaller") != NULL;
+}
+
 static bool is_stored(const redisReply *added, const redisReply *expiry_set)
 {
-    bool there = added->type == REDIS_REPLY_STRING || added->type == REDIS_REPLY_STATUS ||
-                 (added->type == REDIS_REPLY_ERROR && strstr(added->str, "equal or smaller") != NULL);
+    bool there =
+        added->type == REDIS_REPLY_STRING || added->type == REDIS_REPLY_STATUS || is_refused_id(added);
     return there && expiry_set->type == REDIS_REPLY_INTEGER;
 }
 
@@ -155,18 +168,64 @@ static bool announce(struct redis_sink *sink, uint64_t hour_ms, struct fault *fa
     if (!skip_replies(sink, 6, fault))
         return false;
     sink->announced_hour = hour_ms;
+    sink->announced_ms = monotonic_ms();
     return fault->status == 0;
 }
 
+/* For a new hour, on a new connection, and once a minute, since somebody may have emptied Redis. */
+static bool is_announcement_due(const struct redis_sink *sink)
+{
+    return sink->announced_hour != sink->segment.hour_ms ||
+           monotonic_ms() - sink->announced_ms >= ANNOUNCE_EVERY_MS;
+}
+
+/* Asks whether the refused frame is really there. If not, somebody else writes under this server's id (a
+ * copied data directory) or its clock and sequence went back: the frame cannot be added, and its events count
+ * as lost. False: Redis is away. */
+static bool verify_refused(struct redis_sink *sink, const struct frame *frame, uint64_t *lost,
+                           struct fault *fault)
+{
+    char key[REDIS_SINK_KEY_BYTES];
+    char id[48];
+    make_names(sink, frame, key, id);
+    append(sink->link, 4, (const char *[]){"XRANGE", key, id, id}, NULL);
+    redisReply *found = next_reply(sink, fault);
+    if (found == NULL)
+        return false;
+    if (found->type == REDIS_REPLY_ARRAY && found->elements == 0) {
+        *lost += frame->events;
+        sink->options.notice(
+            "Redis has later query events under this server's id than this server wrote: is a copy of "
+            "its data directory in use elsewhere? events are lost");
+    }
+    freeReplyObject(found);
+    return true;
+}
+
+/* Walks the answer beside the frames and verifies those that were refused. */
+static bool verify_frames(struct redis_sink *sink, const redisReply *exec, unsigned frames, uint64_t *lost,
+                          struct fault *fault)
+{
+    const struct frame *frame = sink->chunk;
+    for (unsigned i = 0; i < frames; i++) {
+        if (is_refused_id(exec->element[(size_t)i * COMMANDS_PER_FRAME]) &&
+            !verify_refused(sink, frame, lost, fault))
+            return false;
+        frame = (const void *)((const char *)frame + sizeof *frame + frame->payload_bytes);
+    }
+    return true;
+}
+
 /* Sends `bytes` bytes of whole frames as one transaction and waits for its answer; `*events` is what was
- * confirmed. All or none: were a later frame stored without an earlier one, the earlier one's smaller id
- * could never be added. */
-static bool ship_frames(struct redis_sink *sink, size_t bytes, uint64_t *events, struct fault *fault)
+ * confirmed, `*lost` what never can be. All or none: were a later frame stored without an earlier one, the
+ * earlier one's smaller id could never be added. */
+static bool ship_frames(struct redis_sink *sink, size_t bytes, uint64_t *events, uint64_t *lost,
+                        struct fault *fault)
 {
     unsigned frames = 0;
     *fault = (struct fault){0};
-    *events = 0;
-    if (sink->announced_hour != sink->segment.hour_ms && !announce(sink, sink->segment.hour_ms, fault))
+    *events = *lost = 0;
+    if (is_announcement_due(sink) && !announce(sink, sink->segment.hour_ms, fault))
         return false;
     append(sink->link, 1, (const char *[]){"MULTI"}, NULL);
     for (size_t at = 0; at < bytes; frames++) {
@@ -179,8 +238,10 @@ static bool ship_frames(struct redis_sink *sink, size_t bytes, uint64_t *events,
     if (!skip_replies(sink, 1 + frames * COMMANDS_PER_FRAME, fault))
         return false;
     redisReply *exec = next_reply(sink, fault);
-    bool stored = exec != NULL && fault->status == 0 && are_stored(exec, frames, fault);
+    bool stored = exec != NULL && fault->status == 0 && are_stored(exec, frames, fault) &&
+                  verify_frames(sink, exec, frames, lost, fault);
     freeReplyObject(exec);
+    *events -= *lost;
     return stored;
 }
 
@@ -196,16 +257,33 @@ static void close_segment(struct redis_sink *sink)
 /* The segment will not grow and has no further whole frame: it is shipped, or damaged from here on. */
 static void finish_segment(struct redis_sink *sink)
 {
-    uint64_t unconfirmed = spool_remove(sink->options.spool, sink->segment.sequence);
-    if (sink->offset < sink->segment.bytes) {
+    bool damaged = sink->segment.is_torn || sink->offset < sink->segment.bytes;
+    uint64_t unconfirmed = damaged ? spool_set_aside(sink->options.spool, sink->segment.sequence)
+                                   : spool_remove(sink->options.spool, sink->segment.sequence);
+    if (damaged) {
         char line[160];
         snprintf(line, sizeof line,
-                 "query log segment %" PRIu64 " is damaged: %" PRIu64 " bytes could not be shipped to Redis",
-                 sink->segment.sequence, sink->segment.bytes - sink->offset);
+                 "query log segment %016" PRIx64
+                 " is damaged: what could be read is in Redis, the file is set aside",
+                 sink->segment.sequence);
         sink->options.notice(line);
     }
     atomic_fetch_add(&sink->lost, unconfirmed);
     close_segment(sink);
+}
+
+/* Opens the segment at hand. A file that is none of ours is set aside; any other failure may pass, and is
+ * tried again. */
+static bool open_segment(struct redis_sink *sink, const struct segment *segment, struct fault *fault)
+{
+    sink->fd = segment_open(spool_folder(sink->options.spool), segment, NULL, fault);
+    sink->offset = SEGMENT_HEADER_BYTES;
+    if (sink->fd < 0 && fault->status == EX_DATAERR) {
+        sink->options.notice(fault->text);
+        atomic_fetch_add(&sink->lost, spool_set_aside(sink->options.spool, segment->sequence));
+        sink->done_sequence = segment->sequence;
+    }
+    return sink->fd >= 0;
 }
 
 static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
@@ -217,18 +295,12 @@ static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
         return SHIP_IDLE;
     if (sink->fd >= 0 && state.sequence != sink->segment.sequence)
         close_segment(sink); /* it has expired under us */
-    if (sink->fd < 0) {
-        sink->fd = segment_open(spool_folder(sink->options.spool), &state, NULL, fault);
-        sink->offset = SEGMENT_HEADER_BYTES;
-        if (sink->fd < 0) {
-            sink->options.notice(fault->text);
-            atomic_fetch_add(&sink->lost, spool_remove(sink->options.spool, state.sequence));
-            return SHIP_MORE;
-        }
-    }
+    if (sink->fd < 0 && !open_segment(sink, &state, fault))
+        return sink->done_sequence == state.sequence ? SHIP_MORE : SHIP_FAILED;
     sink->segment = state;
     uint64_t offset = sink->offset;
     uint64_t events;
+    uint64_t lost;
     size_t bytes = segment_read(sink->fd, &offset, sink->chunk, CHUNK_BYTES);
     if (bytes == 0) {
         if (open)
@@ -236,11 +308,12 @@ static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
         finish_segment(sink);
         return SHIP_MORE;
     }
-    if (!ship_frames(sink, bytes, &events, fault))
+    if (!ship_frames(sink, bytes, &events, &lost, fault))
         return SHIP_FAILED;
     sink->offset = offset;
-    spool_confirm(sink->options.spool, sink->segment.sequence, events);
+    spool_confirm(sink->options.spool, sink->segment.sequence, events + lost);
     atomic_fetch_add(&sink->stored, events);
+    atomic_fetch_add(&sink->lost, lost);
     return SHIP_MORE;
 }
 

@@ -16,6 +16,7 @@
 #define MAGIC "NBRDSEGM"
 #define VERSION 1u
 #define BYTE_ORDER_MARK 0x01020304u
+#define SET_ASIDE ".damaged"
 
 struct header {
     char magic[8];
@@ -88,7 +89,8 @@ int segment_open(const char *folder, const struct segment *segment, uint64_t *se
     return fd;
 }
 
-static bool parse_name(const char *name, struct segment *segment)
+/* The name of a segment, with a suffix or without one. */
+static bool parse_name(const char *name, const char *suffix, struct segment *segment)
 {
     char again[SEGMENT_NAME_BYTES];
     uint64_t hour_seconds;
@@ -96,7 +98,8 @@ static bool parse_name(const char *name, struct segment *segment)
         return false;
     segment->hour_ms = hour_seconds * 1000;
     segment_name(segment->sequence, segment->hour_ms, again);
-    return strcmp(name, again) == 0;
+    size_t length = strlen(again);
+    return strncmp(name, again, length) == 0 && strcmp(name + length, suffix) == 0;
 }
 
 static int by_sequence(const void *a, const void *b)
@@ -116,7 +119,8 @@ bool segment_list(const char *folder, struct segment **segments, size_t *count, 
     for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
         struct segment segment = {0};
         struct stat status;
-        if (!parse_name(entry->d_name, &segment) || fstatat(dirfd(entries), entry->d_name, &status, 0) != 0)
+        if (!parse_name(entry->d_name, "", &segment) ||
+            fstatat(dirfd(entries), entry->d_name, &status, 0) != 0)
             continue;
         segment.bytes = (uint64_t)status.st_size;
         struct segment *grown = realloc(*segments, (*count + 1) * sizeof **segments);
@@ -154,4 +158,28 @@ bool segment_remove(const char *folder, const struct segment *segment)
     char path[PATH_MAX];
     segment_name(segment->sequence, segment->hour_ms, name);
     return (size_t)snprintf(path, sizeof path, "%s/%s", folder, name) < sizeof path && unlink(path) == 0;
+}
+
+bool segment_set_aside(const char *folder, const struct segment *segment)
+{
+    char name[SEGMENT_NAME_BYTES];
+    char from[PATH_MAX];
+    char to[PATH_MAX];
+    segment_name(segment->sequence, segment->hour_ms, name);
+    return (size_t)snprintf(from, sizeof from, "%s/%s", folder, name) < sizeof from &&
+           (size_t)snprintf(to, sizeof to, "%s/%s" SET_ASIDE, folder, name) < sizeof to &&
+           rename(from, to) == 0;
+}
+
+void segment_expire_set_aside(const char *folder, uint64_t retention_ms, uint64_t now_ms)
+{
+    DIR *entries = opendir(folder);
+    if (entries == NULL)
+        return; /* the next try is seconds away */
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        struct segment segment = {0};
+        if (parse_name(entry->d_name, SET_ASIDE, &segment) && segment.hour_ms + retention_ms <= now_ms)
+            (void)unlinkat(dirfd(entries), entry->d_name, 0);
+    }
+    closedir(entries);
 }

@@ -24,6 +24,7 @@ struct segment {
     uint64_t hour_ms;
     uint64_t bytes;  /* header and whole frames */
     uint64_t events; /* in them, as far as its user counts them */
+    bool is_torn;    /* found at the start with something else behind them */
 };
 
 void segment_name(uint64_t sequence, uint64_t hour_ms, char name[static SEGMENT_NAME_BYTES]);
@@ -43,5 +44,11 @@ bool segment_list(const char *folder, struct segment **segments, size_t *count, 
 size_t segment_read(int fd, uint64_t *offset, void *buffer, size_t room);
 
 bool segment_remove(const char *folder, const struct segment *segment);
+
+/* Renames a segment that is damaged to NAME.damaged, where nobody but a person looks at it. */
+bool segment_set_aside(const char *folder, const struct segment *segment);
+
+/* Removes what was set aside and whose hour's first moment is `retention_ms` old at `now_ms`. */
+void segment_expire_set_aside(const char *folder, uint64_t retention_ms, uint64_t now_ms);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "persist/durable.h"
@@ -18,7 +19,7 @@
 struct spool {
     struct spool_options options;
     char *folder;
-    uint64_t next_sequence;
+    uint64_t last_sequence;
     /* The open segment; the drain's own. It is the last of the list while fd >= 0. */
     int fd;
     uint64_t next_index;
@@ -73,6 +74,7 @@ static uint64_t examine_segment(const char *folder, struct segment *segment, voi
     }
     uint64_t damaged = segment->bytes > offset ? segment->bytes - offset : 0;
     segment->bytes = offset;
+    segment->is_torn = damaged > 0 || fd < 0;
     if (fd >= 0)
         close(fd);
     return damaged;
@@ -109,9 +111,9 @@ struct spool *spool_open(const struct spool_options *options, struct fault *faul
         return NULL;
     }
     spool->capacity = spool->count;
-    spool->next_sequence = read_sequence(folder) + 1;
-    if (spool->count > 0 && spool->segments[spool->count - 1].sequence >= spool->next_sequence)
-        spool->next_sequence = spool->segments[spool->count - 1].sequence + 1;
+    spool->last_sequence = read_sequence(folder);
+    if (spool->count > 0 && spool->segments[spool->count - 1].sequence > spool->last_sequence)
+        spool->last_sequence = spool->segments[spool->count - 1].sequence;
     return spool;
 }
 
@@ -152,10 +154,20 @@ static bool reserve_entry(struct spool *spool)
     return true;
 }
 
+/* Sequence numbers are the time, in ms since 1970, unless the last one was later: so they grow even where the
+ * file that keeps the last one was lost or came back from a backup. */
+static uint64_t next_sequence(const struct spool *spool)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return now_ms > spool->last_sequence ? now_ms : spool->last_sequence + 1;
+}
+
 static bool begin_segment(struct spool *spool, uint64_t hour_ms, struct fault *fault)
 {
     struct segment segment = {
-        .sequence = spool->next_sequence, .hour_ms = hour_ms, .bytes = SEGMENT_HEADER_BYTES};
+        .sequence = next_sequence(spool), .hour_ms = hour_ms, .bytes = SEGMENT_HEADER_BYTES};
     if (!write_sequence(spool->folder, segment.sequence, fault))
         return false;
     int fd = segment_create(spool->folder, &segment, spool->options.server_id, fault);
@@ -173,7 +185,7 @@ static bool begin_segment(struct spool *spool, uint64_t hour_ms, struct fault *f
         segment_remove(spool->folder, &segment);
         return fault_set(fault, EX_OSERR, "out of memory for the list of query log segments");
     }
-    spool->next_sequence++;
+    spool->last_sequence = segment.sequence;
     spool->fd = fd;
     spool->next_index = 1;
     return true;
@@ -217,14 +229,17 @@ static bool is_beyond_cap(struct spool *spool, size_t more)
     return figures.bytes + more > spool->options.bytes_max;
 }
 
-bool spool_append(struct spool *spool, struct frame *frame, struct fault *fault)
+bool spool_append(struct spool *spool, struct frame *frame, bool beyond_cap, struct fault *fault)
 {
     size_t bytes = sizeof *frame + frame->payload_bytes;
-    if (is_beyond_cap(spool, bytes))
+    if (!beyond_cap && is_beyond_cap(spool, bytes)) {
+        if (spool->options.is_queue)
+            spool_seal(spool);
         return fault_set(fault, EX_UNAVAILABLE,
                          "the query log in %s has reached its cap of %" PRIu64
                          " bytes; raise --query-log-bytes or bring Redis back",
                          spool->folder, spool->options.bytes_max);
+    }
     if (spool->fd >= 0) {
         struct segment segment = open_segment(spool);
         if (segment.hour_ms != frame->hour_ms || segment.bytes >= spool->options.segment_bytes)
@@ -258,6 +273,7 @@ static uint64_t drop_entry(struct spool *spool, size_t i)
 uint64_t spool_expire(struct spool *spool, uint64_t now_ms)
 {
     uint64_t events = 0;
+    segment_expire_set_aside(spool->folder, spool->options.retention_ms, now_ms);
     if (spool->fd >= 0 && open_segment(spool).hour_ms + spool->options.retention_ms <= now_ms)
         spool_seal(spool);
     pthread_mutex_lock(&spool->mutex);
@@ -315,6 +331,17 @@ uint64_t spool_remove(struct spool *spool, uint64_t sequence)
 {
     pthread_mutex_lock(&spool->mutex);
     const struct segment *segment = find_entry(spool, sequence);
+    uint64_t events = segment == NULL ? 0 : drop_entry(spool, (size_t)(segment - spool->segments));
+    pthread_mutex_unlock(&spool->mutex);
+    return events;
+}
+
+uint64_t spool_set_aside(struct spool *spool, uint64_t sequence)
+{
+    pthread_mutex_lock(&spool->mutex);
+    const struct segment *segment = find_entry(spool, sequence);
+    if (segment != NULL)
+        segment_set_aside(spool->folder, segment); /* what drop_entry removes is then not there any more */
     uint64_t events = segment == NULL ? 0 : drop_entry(spool, (size_t)(segment - spool->segments));
     pthread_mutex_unlock(&spool->mutex);
     return events;

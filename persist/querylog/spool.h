@@ -40,9 +40,11 @@ struct spool_figures {
 struct spool *spool_open(const struct spool_options *options, struct fault *fault);
 void spool_close(struct spool *spool);
 
-/* Appends one frame: sets its index, seals it, writes it. False and the fault when the cap is reached or the
- * disk refuses; nothing of the frame is then in the file, and the same frame may be tried again. */
-bool spool_append(struct spool *spool, struct frame *frame, struct fault *fault);
+/* Appends one frame: sets its index, seals it, writes it. False and the fault when the cap is reached (unless
+ * told to go beyond it) or the disk refuses; nothing of the frame is then in the file, and the same frame may
+ * be tried again. At the cap a queue's open segment is closed, so that it can be shipped to its end and make
+ * room. */
+bool spool_append(struct spool *spool, struct frame *frame, bool beyond_cap, struct fault *fault);
 
 /* Closes the open segment, so that the sink can finish it. */
 void spool_seal(struct spool *spool);
@@ -61,6 +63,9 @@ void spool_confirm(struct spool *spool, uint64_t sequence, uint64_t events);
 
 /* Forgets and removes a segment that was shipped; returns the events in it that were never confirmed. */
 uint64_t spool_remove(struct spool *spool, uint64_t sequence);
+
+/* The same for one that is damaged, whose file is set aside instead (segment.h). */
+uint64_t spool_set_aside(struct spool *spool, uint64_t sequence);
 
 void spool_figures(struct spool *spool, struct spool_figures *figures);
 

@@ -21,6 +21,7 @@ struct csv_rows {
     uint64_t line;
     bool first_row;
     bool field_too_long;
+    bool has_nul;
     unsigned bom_bytes; /* bytes of the byte order mark seen, or 3 when past it */
 };
 
@@ -43,6 +44,7 @@ static void take_field(void *text, size_t length, void *context)
     if (rows->field_count < FIELDS_MAX) {
         char *field = rows->fields[rows->field_count];
         rows->field_too_long = rows->field_too_long || length >= FIELD_BYTES;
+        rows->has_nul = rows->has_nul || memchr(text, 0, length) != NULL;
         size_t kept = length < FIELD_BYTES ? length : FIELD_BYTES - 1;
         memcpy(field, text, kept);
         field[kept] = '\0';
@@ -72,6 +74,8 @@ static const char *parse_row(const struct csv_rows *rows, struct record *record)
     uint64_t flags;
     if (rows->field_count > FIELDS_MAX)
         return "more than three fields: write number,account,flags";
+    if (rows->has_nul)
+        return "a field has a NUL byte";
     if (rows->field_too_long)
         return "a field is longer than any valid one";
     enum phone_error error = phone_parse(rows->fields[0], strlen(rows->fields[0]), &record->number);
@@ -102,6 +106,7 @@ static void end_row(int terminator, void *context)
     rows->row[0] = '\0';
     rows->first_row = false;
     rows->field_too_long = false;
+    rows->has_nul = false;
 }
 
 struct csv_rows *csv_rows_create(const struct csv_rows_handlers *handlers)
@@ -127,25 +132,30 @@ void csv_rows_destroy(struct csv_rows *rows)
     free(rows);
 }
 
-/* Skips a byte order mark at the very beginning; returns how many of the bytes belong to it. */
-static size_t skip_bom(struct csv_rows *rows, const char *bytes, size_t length)
+static const char bom[3] = {'\xef', '\xbb', '\xbf'};
+
+/* Skips a byte order mark at the very beginning; returns how many of the bytes belong to it. What only began
+ * like one is input like any other. False when memory is short. */
+static bool skip_bom(struct csv_rows *rows, const char *bytes, size_t length, size_t *skipped)
 {
-    static const char bom[3] = {'\xef', '\xbb', '\xbf'};
-    size_t skipped = 0;
-    while (rows->bom_bytes < sizeof bom && skipped < length) {
-        if (bytes[skipped] != bom[rows->bom_bytes]) {
+    *skipped = 0;
+    while (rows->bom_bytes < sizeof bom && *skipped < length) {
+        if (bytes[*skipped] != bom[rows->bom_bytes]) {
+            size_t seen = rows->bom_bytes;
             rows->bom_bytes = sizeof bom;
-            break;
+            return csv_parse(&rows->parser, bom, seen, take_field, end_row, rows) == seen;
         }
         rows->bom_bytes++;
-        skipped++;
+        ++*skipped;
     }
-    return skipped;
+    return true;
 }
 
 bool csv_rows_feed(struct csv_rows *rows, const char *bytes, size_t length)
 {
-    size_t start = skip_bom(rows, bytes, length);
+    size_t start;
+    if (!skip_bom(rows, bytes, length, &start))
+        return false;
     /* Line by line, since libcsv does not say where a row ends. */
     while (start < length) {
         const char *end = memchr(bytes + start, '\n', length - start);

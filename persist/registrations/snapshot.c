@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -178,8 +179,10 @@ static FILE *open_snapshot(const char *folder)
 bool snapshot_exists(const char *folder)
 {
     char path[PATH_MAX];
+    struct stat status;
+    /* Only "no such file" means none: what cannot be looked at must not be taken for empty. */
     return (size_t)snprintf(path, sizeof path, "%s/%s", folder, NAME) < sizeof path &&
-           access(path, F_OK) == 0;
+           (lstat(path, &status) == 0 || errno != ENOENT);
 }
 
 static bool read_header(FILE *stream, const char *folder, struct snapshot_info *info, struct fault *fault)

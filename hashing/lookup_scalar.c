@@ -1,0 +1,18 @@
+/* The lookup without vector instructions: for every processor, and for ThreadSanitizer. */
+#include <stdint.h>
+
+#include "hashing/layout.h"
+
+#define LOOKUP_NAME lookup_group_scalar
+
+static inline uint32_t match_line(const struct line *line, uint64_t number)
+{
+    uint32_t mask = 0;
+    for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
+        uint64_t word = atomic_load_explicit(&line->words[i], memory_order_acquire);
+        mask |= (uint32_t)(layout_number(word) == number) << i;
+    }
+    return mask;
+}
+
+#include "hashing/lookup_group.h"
