@@ -39,13 +39,13 @@ static bool can_run(const char *name)
 lookup_group_function *lookup_choose(const char **name)
 {
     const char *wanted = getenv("NUMBERD_LOOKUP");
-    const struct variant *chosen = NULL;
-    for (size_t i = 0; i < VARIANT_COUNT; i++) {
-        if (!can_run(variants[i].name))
-            continue;
-        if (chosen == NULL || (wanted != NULL && strcmp(variants[i].name, wanted) == 0))
+    const struct variant *chosen = &variants[VARIANT_COUNT - 1];
+    for (size_t i = VARIANT_COUNT; i-- > 0;)
+        if (can_run(variants[i].name))
             chosen = &variants[i];
-    }
+    for (size_t i = 0; wanted != NULL && i < VARIANT_COUNT; i++)
+        if (strcmp(variants[i].name, wanted) == 0 && can_run(wanted))
+            chosen = &variants[i];
     if (name != NULL)
         *name = chosen->name;
     return chosen->function;

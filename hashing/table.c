@@ -10,8 +10,10 @@
  *   spill   a number that sits in its alternate. Its home line keeps a mark: the eight 6-bit marks form a
  *           48-bit filter of the hashes that had to leave. A miss whose filter bit is clear reads one line.
  *
- * Insert: home, else alternate, else a breadth-first search over "who could go to its other line" of at most
- * SEARCH_NODES lines. The search visits each node once and so ends; if it finds nothing the table is full.
+ * Insert: home, else alternate, else a breadth-first search over "who could go to its other line" that reaches at
+ * most SEARCH_NODES lines: it takes each line on its list once, and so ends; if it finds no room the table is full.
+ * Copy to another table: first everybody who finds room at home, a walk through both tables from front to back since
+ * homes keep the order of the hashes; then the others.
  * Remove: the slot is emptied; there are no tombstones. Marks stay, since nobody counts who set them; when
  * they wear the filter out, table_is_worn tells the owner to rebuild.
  *
@@ -27,7 +29,8 @@
  *   sequence odd, writes both, makes it even; a record reader waits for an even one.
  *   Removal and replacement are visible to all readers when the call returns; so is an insert.
  *
- * Cost: a hit reads 1 line, at load 0.92 1.2 on average; a miss 1 plus the filter's errors. */
+ * Cost: a hit reads 1 line, at load 0.92 1.2 on average; a miss 1 plus the filter's errors. The layout is in layout.h,
+ * the batch lookup that the server uses in lookup.h; the find functions here look one number up at a time. */
 #include "hashing/table.h"
 
 #include <assert.h>
@@ -63,8 +66,8 @@ static _Atomic uint64_t *word_at(const struct table *table, uint64_t slot)
     return &table->lines[slot / TABLE_SLOTS_PER_LINE].words[slot % TABLE_SLOTS_PER_LINE];
 }
 
-/* The word that holds `number` in this line, 0 if none does; `*slot` is set on a hit. Acquire, so that what
- * was stored before the word is visible to whoever found it and what is read later is read later. */
+/* The word that holds `number` in this line, 0 if none does; `*slot` is set on a hit. Acquire, so that what was
+ * stored before the word is visible to whoever found it and what is read later is read later. */
 static uint64_t search_line(const struct table *table, uint64_t line, uint64_t number, uint64_t *slot)
 {
     for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {

@@ -49,7 +49,13 @@ uint64_t bench_now_ns(void);
 /* Sorts the values. */
 double bench_median(double *values, size_t count);
 
+_Noreturn void bench_fail(const char *what);
+
 /* Ends the program with a line: a benchmark whose answers are wrong must not print figures. */
-void bench_assert(bool truth, const char *what);
+static inline void bench_assert(bool truth, const char *what)
+{
+    if (!truth)
+        bench_fail(what);
+}
 
 #endif

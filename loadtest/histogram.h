@@ -1,6 +1,5 @@
-/* Latencies in nanoseconds, counted in log-linear buckets: 64 to each power of two, so that a percentile is
- * right within 1.6 %. Source of the idea: Gil Tene's HdrHistogram. Plain data, one thread at a time; merge to
- * sum up. */
+/* Latencies in nanoseconds, counted in log-linear buckets: 64 to each power of two, so that a percentile is right
+ * within 1.6 %. Source of the idea: Gil Tene's HdrHistogram. Plain data, one thread at a time; merge to sum up. */
 #ifndef NUMBERD_LOADTEST_HISTOGRAM_H
 #define NUMBERD_LOADTEST_HISTOGRAM_H
 

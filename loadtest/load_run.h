@@ -1,10 +1,10 @@
 /* The load: connections with requests under way, in closed or open loop, every answer checked.
  *
- * Each thread has an epoll loop over its share of the connections. Requests are slices of a pool of numbers
- * that is drawn before the clock starts, so the tester's own cost per number is a copy and a comparison.
+ * Each thread has an epoll loop over its share of the connections. Requests are slices of a pool of numbers that
+ * is drawn before the clock starts, so the tester's own cost per number is a copy and a comparison.
  * Closed loop: each connection has `outstanding` requests under way; latency counts from the sending.
- * Open loop: requests are due at a constant rate, whatever the server does; latency counts from when the
- * request was due, so a stall is seen by all who would have asked meanwhile (Tene's coordinated omission). */
+ * Open loop: requests are due at a constant rate, whatever the server does; latency counts from when the request
+ * was due, so a stall is seen by all who would have asked meanwhile (Tene's coordinated omission). */
 #ifndef NUMBERD_LOADTEST_LOAD_RUN_H
 #define NUMBERD_LOADTEST_LOAD_RUN_H
 

@@ -4,8 +4,8 @@
 #include <assert.h>
 #include <stddef.h>
 
-/* Mobile ranges: prefix, subscriber digits that follow, and the plan's share per thousand. The shares follow
- * the countries' sizes roughly; each range is large enough for its share of POPULATION_MAX numbers. */
+/* Mobile ranges: prefix, subscriber digits that follow, and the plan's share per thousand. The shares follow the
+ * countries' sizes roughly; each range is large enough for its share of POPULATION_MAX numbers. */
 static const struct {
     uint64_t prefix;
     unsigned digits;

@@ -1,10 +1,10 @@
-/* The population: a deterministic set of registered numbers over real mobile numbering plans, with neighbours
- * that are surely not registered.
+/* The population: a deterministic set of registered numbers over real mobile numbering plans, with neighbours that
+ * are surely not registered.
  *
- * Number i (0 .. POPULATION_MAX-1) of a seed: a plan by weight, then a subscriber number by a seeded
- * bijection, so no two indices share a number. Registered subscribers are even, the neighbour of a number is
- * the odd one behind it: it differs in the last digit and is in no population of the seed. Pure functions but
- * for population_init, which fills the caller's struct; any thread may read it. */
+ * Number i (0 .. POPULATION_MAX-1) of a seed: a plan by weight, then a subscriber number by a seeded bijection, so no
+ * two indices share a number. Registered subscribers are even, the neighbour of a number is the odd one behind
+ * it: it differs in the last digit and is in no population of the seed.
+ * Pure functions but for population_init, which fills the caller's struct; any thread may read it. */
 #ifndef NUMBERD_LOADTEST_POPULATION_H
 #define NUMBERD_LOADTEST_POPULATION_H
 

@@ -1,6 +1,6 @@
-/* Files that are there whole or not at all, also after a power cut: written aside, synced, renamed, the
- * folder synced. One file at a time is open for writing in a `struct durable_file` of the caller; not
- * thread-safe, blocks on the disk. */
+/* Files that are there whole or not at all, also after a power cut: written aside, synced, renamed, the folder
+ * synced. One file at a time is open for writing in a `struct durable_file` of the caller; not thread-safe,
+ * blocks on the disk. */
 #ifndef NUMBERD_PERSIST_DURABLE_H
 #define NUMBERD_PERSIST_DURABLE_H
 

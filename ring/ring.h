@@ -15,8 +15,7 @@
  *   so room that the producer sees is no longer being read.
  * Each side keeps a private copy of the other's cursor and reloads it only when the copy says "full" or
  * "empty"; a stale copy errs on the safe side, since cursors only grow. Each cursor has its own cache line.
- * Source: Lamport's single-producer queue (1977), with the cached cursors of Lee et al., "MCRingBuffer"
- * (2010).
+ * Source: Lamport's single-producer queue (1977), with the cached cursors of Lee et al., "MCRingBuffer" (2010).
  *
  *     producer                                       consumer
  *     void *room = ring_reserve(ring, bytes);        while ((record = ring_next(ring, &bytes)) != NULL)
@@ -42,8 +41,7 @@ size_t ring_capacity(const struct ring *ring);
 /* --- the producer --- */
 
 /* Room for a record of `bytes` > 0 bytes, or NULL when the ring is too full (or the record too long for any
- * moment: above capacity/2 - 8). Valid until the commit; a new reserve before it takes the old one's place.
- */
+ * moment: above capacity/2 - 8). Valid until the commit; a new reserve before it takes the old one's place. */
 void *ring_reserve(struct ring *ring, size_t bytes);
 
 /* Publishes the record reserved last. */

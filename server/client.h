@@ -5,8 +5,10 @@
  * that does not read its replies, so keep fewer than CLIENT_OUTSTANDING_BYTES_MAX unanswered.
  * A failing function returns false and client_error says why; the connection is then of no more use.
  *
- *     struct client *client = client_connect(&(struct client_options){.server = "127.0.0.1:4164"}, error,
- * sizeof error); uint8_t statuses[2]; if (client_lookup(client, numbers, 2, statuses)) ...
+ *     struct client_options options = {.server = "127.0.0.1:4164"};
+ *     struct client *client = client_connect(&options, error, sizeof error);
+ *     uint8_t statuses[2];
+ *     if (client_lookup(client, numbers, 2, statuses)) ...
  *     client_close(client);
  */
 #ifndef NUMBERD_SERVER_CLIENT_H

@@ -27,8 +27,8 @@ struct config {
 
 enum config_result { CONFIG_RUN, CONFIG_EXIT, CONFIG_FAULT };
 
-/* Reads the command line. CONFIG_EXIT: --help or --version was asked for and printed. CONFIG_FAULT: one line
- * in `fault`. config_deinit in every case. */
+/* Reads the command line. CONFIG_EXIT: --help or --version was asked for and printed. CONFIG_FAULT: one line in
+ * `fault`. config_deinit in every case. */
 enum config_result config_read(struct config *config, int argc, char **argv, struct fault *fault);
 void config_deinit(struct config *config);
 

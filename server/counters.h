@@ -1,5 +1,5 @@
-/* What one worker counts. Written by its worker alone, read by anyone, each counter by itself: relaxed
- * atomics, no lock, no shared cache line between workers. */
+/* What one worker counts. Written by its worker alone, read by anyone, each counter by itself: relaxed atomics,
+ * no lock, no shared cache line between workers. */
 #ifndef NUMBERD_SERVER_COUNTERS_H
 #define NUMBERD_SERVER_COUNTERS_H
 

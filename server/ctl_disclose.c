@@ -1,5 +1,5 @@
-/* numberctl disclose: the query log's records of one number or one requester, read from the disk or from
- * Redis; the server has no part in it. */
+/* numberctl disclose: the query log's records of one number or one requester, read from the disk or from Redis;
+ * the server has no part in it. */
 #include "server/numberctl.h"
 
 #include <inttypes.h>

@@ -24,6 +24,7 @@ struct export
     const char *output;
     bool last;
     uint64_t server_id;
+    char target[PATH_MAX]; /* what --output leads to */
     FILE *stream;
     uint64_t records;
 };
@@ -114,13 +115,12 @@ static int export_to_special(struct export *export)
  * replaced. */
 static int export_to_file(struct export *export)
 {
-    char target[PATH_MAX];
     struct stat present;
     if (stat(export->output, &present) == 0) {
         if (!S_ISREG(present.st_mode))
             return export_to_special(export);
-        if (realpath(export->output, target) != NULL)
-            export->output = target;
+        if (realpath(export->output, export->target) != NULL)
+            export->output = export->target;
     }
     struct durable_file file;
     struct fault fault;

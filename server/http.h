@@ -1,8 +1,8 @@
 /* The stats port: a small HTTP server (libevent's evhttp) in the main loop.
  *
  *   GET /metrics      Prometheus text          GET /healthz   200 while the process runs
- *   GET /stats.json   the report as JSON       GET /readyz    200 while it can serve, else 503 with the
- * reason GET /             a page for people
+ *   GET /stats.json   the report as JSON       GET /readyz    200 while it can serve, else 503 with the reason
+ *   GET /             a page for people
  *
  * Main thread only. Reports come from `collect`; rendering never touches the lookup path. */
 #ifndef NUMBERD_SERVER_HTTP_H

@@ -31,9 +31,8 @@ struct ctl_common {
     bool json;
 };
 
-/* Splits options from arguments; `*argc` and `*argv` are then the arguments. Returns -1 to go on, or the
- * status with which to end (help, or a mistake that was printed). `synopsis` is the verb's line of arguments.
- */
+/* Splits options from arguments; `*argc` and `*argv` are then the arguments. Returns -1 to go on, or the status
+ * with which to end (help, or a mistake that was printed). `synopsis` is the verb's line of arguments. */
 int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis, const char *about,
               const struct ctl_option *options, size_t option_count, int *argc, char ***argv);
 

@@ -1,8 +1,8 @@
 /* The one door through which registrations change: each change that takes effect gets the next position.
  *
- * Threads: all functions from any thread. A move copies a number from shard to shard, so it must not run
- * while somebody copies the shards one by one; such a move is answered REGISTRATIONS_BUSY at once, never
- * waits. Registering and deregistering go on during a copy. */
+ * Threads: all functions from any thread. A move copies a number from shard to shard, so it must not run while
+ * somebody copies the shards one by one; such a move is answered REGISTRATIONS_BUSY at once, never waits.
+ * Registering and deregistering go on during a copy. */
 #ifndef NUMBERD_SERVER_REGISTRATIONS_H
 #define NUMBERD_SERVER_REGISTRATIONS_H
 

@@ -1,7 +1,7 @@
 /* One client's conversation, without its socket: bytes in, bytes out.
  *
- * A session belongs to one worker. The worker's `struct service` lends it what all sessions of that worker
- * share. Splitting the same input in any way gives the same output (but for the time in the query log). */
+ * A session belongs to one worker. The worker's `struct service` lends it what all sessions of that worker share.
+ * Splitting the same input in any way gives the same output (but for the time in the query log). */
 #ifndef NUMBERD_SERVER_SESSION_H
 #define NUMBERD_SERVER_SESSION_H
 

@@ -1,8 +1,7 @@
-/* Snapshots while serving: a thread that writes one when asked, and the figures about them. For the main
- * alone.
+/* Snapshots while serving: a thread that writes one when asked, and the figures about them. For the main alone.
  *
- * request and figures from any thread; start, stop and write_now from the main thread. Requests that come
- * while a snapshot is being written share the next one. */
+ * request and figures from any thread; start, stop and write_now from the main thread. Requests that come while a
+ * snapshot is being written share the next one. */
 #ifndef NUMBERD_SERVER_SNAPSHOTS_H
 #define NUMBERD_SERVER_SNAPSHOTS_H
 

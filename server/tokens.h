@@ -2,8 +2,7 @@
  *
  * File: one "PRINCIPAL TOKEN" a line (a decimal id above 0, then 16 to 255 printable characters without
  * spaces); empty lines and lines with # are skipped. The file must be readable by its owner alone.
- * Constant after loading, so any thread may search. Comparison takes the same time wherever two tokens
- * differ. */
+ * Constant after loading, so any thread may search. Comparison takes the same time wherever two tokens differ. */
 #ifndef NUMBERD_SERVER_TOKENS_H
 #define NUMBERD_SERVER_TOKENS_H
 

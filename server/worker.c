@@ -20,8 +20,8 @@
 #define READ_BYTES (256u << 10)
 /* Below this much unsent output a connection that was held back is served again. */
 #define RESUME_BYTES (SESSION_OUTPUT_CAP / 2)
-/* How long a connection that is done waits for the client to read and close. Closing a socket with unread
- * input resets it, and the reset may overtake the last replies. */
+/* How long a connection that is done waits for the client to read and close. Closing a socket with unread input
+ * resets it, and the reset may overtake the last replies. */
 #define LINGER_SECONDS 2
 
 struct connection {

@@ -1,7 +1,7 @@
 /* A worker: one thread with one libevent loop that owns its connections from adoption to close.
  *
- * It reads into a buffer of its own, lets the sessions answer, and writes at once; only what does not go out
- * or is not yet a whole frame is kept with the connection, so an idle connection holds no buffer.
+ * It reads into a buffer of its own, lets the sessions answer, and writes at once; only what does not go out or
+ * is not yet a whole frame is kept with the connection, so an idle connection holds no buffer.
  *
  * Threads: create, start, adopt, drain and join are for the main thread; adopt and drain hand over through a
  * mutex-guarded queue and an eventfd. The counters and the recorder's counters may be read by anyone. */
@@ -33,8 +33,8 @@ bool worker_start(struct worker *worker);
 /* Takes over a connected, non-blocking socket. False when memory is short; it is then still the caller's. */
 bool worker_adopt(struct worker *worker, int fd, const struct sockaddr_storage *peer);
 
-/* Answers what has arrived, says goodbye to all, closes as their output goes out, and after `patience_ms` in
- * any case; then the thread ends. */
+/* Answers what has arrived, says goodbye to all, closes as their output goes out, and after `patience_ms` in any
+ * case; then the thread ends. */
 void worker_drain(struct worker *worker, unsigned patience_ms);
 
 /* Waits for the end of the thread (after a drain; at once when never started) and frees all but what

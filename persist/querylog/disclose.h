@@ -1,9 +1,9 @@
 /* Reading the query log back: the records of one queried number or of one requester in a time window.
  *
- * From the segments of a data directory, or from Redis; each source alone. A record is passed on only when
- * its lookup is less than the retention ago at `now_ms`, to the millisecond, whatever is still stored. Order:
- * by segment or stream, within one worker by time. The caller prints; nothing here does. Memory: one chunk of
- * frames. Redis is asked for named keys only, never SCAN or KEYS. */
+ * From the segments of a data directory, or from Redis; each source alone. A record is passed on only when its
+ * lookup is less than the retention ago at `now_ms`, to the millisecond, whatever is still stored. Order: by
+ * segment or stream, within one worker by time. The caller prints; nothing here does.
+ * Memory: one chunk of frames. Redis is asked for named keys only, never SCAN or KEYS. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_DISCLOSE_H
 #define NUMBERD_PERSIST_QUERYLOG_DISCLOSE_H
 

@@ -47,8 +47,8 @@ static inline uint64_t frame_hour_of(uint64_t time_ms)
 /* Fills magic and checksum; all else must be set. */
 void frame_seal(struct frame *frame);
 
-/* Judges the frame at the start of `length` bytes (8-byte aligned). FRAME_WHOLE: it is complete, its checksum
- * is right, `*bytes` is its size and its payload splits into whole blocks with as many events as it says. */
+/* Judges the frame at the start of `length` bytes (8-byte aligned). FRAME_WHOLE: it is complete, its checksum is
+ * right, `*bytes` is its size and its payload splits into whole blocks with as many events as it says. */
 enum frame_state frame_examine(const void *data, size_t length, size_t *bytes);
 
 /* The block at `*offset` of a whole frame's payload, and moves on; NULL at the end. */

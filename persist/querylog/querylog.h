@@ -1,7 +1,6 @@
 /* The query log as the server's main sees it: rings in, spool, drain, and the sink to Redis if there is one.
  *
- * start takes over the consumer side of the rings; stop wants their producers gone. Figures from any thread.
- */
+ * start takes over the consumer side of the rings; stop wants their producers gone. Figures from any thread. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_QUERYLOG_H
 #define NUMBERD_PERSIST_QUERYLOG_QUERYLOG_H
 

@@ -1,10 +1,10 @@
 /* Registrations from CSV: `number,account,flags`, one a row.
  *
- * The reader is libcsv (RFC 4180 quotes, CRLF, blank lines skipped); this file turns its fields into records
- * and each bad row into a reason. A first row whose first field is the word "number" is a header and skipped;
- * a UTF-8 byte order mark too. account is an unsigned 64-bit integer, 0 when empty or missing; flags is
- * 0..255, 0 when empty or missing. Rows, not lines, are counted from 1: a quoted field may hold line ends,
- * and blank lines are no rows; `line` is the line where the row ends.
+ * The reader is libcsv (RFC 4180 quotes, CRLF, blank lines skipped); this file turns its fields into records and
+ * each bad row into a reason. A first row whose first field is the word "number" is a header and skipped; a
+ * UTF-8 byte order mark too. account is an unsigned 64-bit integer, 0 when empty or missing; flags is 0..255, 0
+ * when empty or missing. Rows, not lines, are counted from 1: a quoted field may hold line ends, and blank
+ * lines are no rows; `line` is the line where the row ends.
  *
  * Feed bytes in pieces of any size, then finish. One parser, one thread. */
 #ifndef NUMBERD_PERSIST_REGISTRATIONS_CSV_ROWS_H

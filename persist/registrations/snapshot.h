@@ -14,8 +14,7 @@
  *
  * Writing locks one shard after another, for the time it takes to copy it; the caller sees to it that no move
  * runs meanwhile (a number could pass from a shard not yet copied to one copied already). A new snapshot
- * replaces the old one only when it is complete and on the disk. Memory: one shard's records, 24 bytes each.
- */
+ * replaces the old one only when it is complete and on the disk. Memory: one shard's records, 24 bytes each. */
 #ifndef NUMBERD_PERSIST_REGISTRATIONS_SNAPSHOT_H
 #define NUMBERD_PERSIST_REGISTRATIONS_SNAPSHOT_H
 
@@ -42,9 +41,8 @@ bool snapshot_exists(const char *folder);
 /* Reads and checks the header alone. */
 bool snapshot_read_info(const char *folder, struct snapshot_info *info, struct fault *fault);
 
-/* Calls `visit` for each record; a block's records are passed on only after its checksum was found right.
- * Stops with a fault at the first damage, or when `visit` returns false (it then has set the fault itself).
- */
+/* Calls `visit` for each record; a block's records are passed on only after its checksum was found right. Stops
+ * with a fault at the first damage, or when `visit` returns false (it then has set the fault itself). */
 bool snapshot_read(const char *folder, bool (*visit)(void *context, const struct record *record),
                    void *context, struct fault *fault);
 
