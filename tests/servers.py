@@ -51,13 +51,20 @@ class Numberd:
         self.log = ""
 
     def __enter__(self):
-        self.log_file = tempfile.TemporaryFile(mode="w+")
+        # Appended to by the server and opened anew to be read: a shared file position would let each overwrite the other.
+        self.log_file = tempfile.NamedTemporaryFile(mode="a", prefix="numberd-log-")
         self.process = subprocess.Popen(
             [*self.wrapper, BIN / "numberd", "--data-dir", self.data_dir, "--listen", self.address,
              "--stats-listen", f"127.0.0.1:{self.stats_port}", *self.flags],
             stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=self.log_file)
-        wait_until(lambda: self.process.poll() is not None or "ready:" in self.read_log(), "numberd is ready")
-        assert self.process.poll() is None, self.read_log()
+        try:
+            wait_until(lambda: self.process.poll() is not None or "ready:" in self.read_log(), "numberd is ready")
+            assert self.process.poll() is None, self.read_log()
+        except AssertionError:
+            self.process.kill()
+            self.process.wait(PATIENCE)
+            print(self.read_log())
+            raise
         return self
 
     def __exit__(self, kind, value, trace):
@@ -75,8 +82,7 @@ class Numberd:
         assert status in (self.status, -signal.SIGKILL), f"numberd ended with {status}"
 
     def read_log(self):
-        self.log_file.seek(0)
-        return self.log_file.read()
+        return pathlib.Path(self.log_file.name).read_text()
 
     def kill(self):
         self.process.kill()
