@@ -14,8 +14,8 @@
 
 /* A full shard is rebuilt with 14 % more slots, so its load stays between 0.83 and 0.95 and each record is
  * copied about seven times in its life. The shards' sizes are staggered: shard i of S takes its sizes from
- * the row SLOTS_MIN * 1.14^(k + i/S), so at any moment the average load is near 0.89 and never all shards
- * grow at once. */
+ * the row SLOTS_MIN * 1.14^(k + i/S), so while growing the average load is near 0.89 and the shards do not
+ * grow together; only those of a directory that was sized ahead do, the first time. */
 #define LOAD_MAX 0.95
 #define GROWTH 1.14
 #define RESERVE_LOAD 0.92

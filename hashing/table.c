@@ -29,7 +29,7 @@
  *   sequence odd, writes both, makes it even; a record reader waits for an even one.
  *   Removal and replacement are visible to all readers when the call returns; so is an insert.
  *
- * Cost: a hit reads 1 line, at load 0.92 1.2 on average; a miss 1 plus the filter's errors. The layout is in layout.h,
+ * Cost: a hit reads 1 line, at load 0.92 1.2 on average (counted on a prototype of this layout); a miss 1 plus the filter's errors. The layout is in layout.h,
  * the batch lookup that the server uses in lookup.h; the find functions here look one number up at a time. */
 #include "hashing/table.h"
 

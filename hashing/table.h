@@ -57,7 +57,7 @@ bool table_visit(const struct table *table, bool (*visit)(void *context, const s
                  void *context);
 
 /* Fills the empty table `to` with all of `from`'s records; both have the same seed. False when memory is
- * short or `to` is too small; destroy it then. About 10 ns a record: two walks from front to back. */
+ * short or `to` is too small; destroy it then. Two walks from front to back. */
 bool table_copy(const struct table *from, struct table *to);
 
 size_t table_count(const struct table *table);

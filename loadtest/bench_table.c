@@ -105,14 +105,12 @@ static void draw_queries(struct world *world)
 
 /* --- raw reads --- */
 
-/* Reads random lines of `memory` by prefetching a group and then adding up one word of each, which was the
- * fastest of: plain loads, plain loads unrolled, prefetch groups of 16 to 256. ns per line. */
-static double time_raw_reads(const uint64_t *memory, uint64_t lines, const uint32_t *order, uint64_t count,
-                             uint64_t *sum, unsigned group)
+/* Reads random lines of `memory`: prefetches a group, then adds up one word of each. ns per line. */
+static double time_raw_reads(const uint64_t *memory, const uint32_t *order, uint64_t count, uint64_t *sum,
+                             unsigned group)
 {
     uint64_t started = bench_now_ns();
     uint64_t total = 0;
-    (void)lines;
     for (uint64_t i = 0; i < count; i += group) {
         for (unsigned j = 0; j < group; j++)
             __builtin_prefetch(&memory[(uint64_t)order[i + j] * 8]);
@@ -134,12 +132,12 @@ static double time_plain_reads(const uint64_t *memory, const uint32_t *order, ui
     return (double)(bench_now_ns() - started) / (double)count;
 }
 
-static double best_raw(const uint64_t *memory, uint64_t lines, const uint32_t *order, uint64_t count,
-                       uint64_t *sum)
+/* The fastest of plain loads and prefetch groups of 16 to 256, chosen anew in each round. */
+static double best_raw(const uint64_t *memory, const uint32_t *order, uint64_t count, uint64_t *sum)
 {
     double best = time_plain_reads(memory, order, count, sum);
     for (unsigned group = 16; group <= 256; group *= 2) {
-        double time = time_raw_reads(memory, lines, order, count, sum, group);
+        double time = time_raw_reads(memory, order, count, sum, group);
         best = time < best ? time : best;
     }
     return best;
@@ -198,12 +196,12 @@ static void empty(struct world *world)
     world->directory = NULL;
 }
 
-static void run_round(struct world *world, const uint64_t *memory, uint64_t lines, const uint32_t *order,
+static void run_round(struct world *world, const uint64_t *memory, const uint32_t *order,
                       double times[CONTESTANTS], void *peer)
 {
     uint64_t count = world->query_count;
     uint64_t sum = 0;
-    times[RAW] = best_raw(memory, lines, order, count, &sum);
+    times[RAW] = best_raw(memory, order, count, &sum);
     times[MISS] = time_lookups(world, world->misses, BATCH, count, false);
     times[HIT] = time_lookups(world, world->hits, BATCH, count, true);
     times[SINGLE_MISS] = time_lookups(world, world->misses, 1, count / 4, false);
@@ -261,7 +259,7 @@ static void bench_lookups(struct world *world)
     for (uint64_t i = 0; i < world->query_count; i++)
         order[i] = (uint32_t)(next_random(&random) % lines);
     for (unsigned round = 0; round < ROUNDS; round++)
-        run_round(world, memory, lines, order, times[round], peer);
+        run_round(world, memory, order, times[round], peer);
     for (unsigned c = 0; c < CONTESTANTS; c++) {
         for (unsigned round = 0; round < ROUNDS; round++)
             column[round] = times[round][c];

@@ -15,7 +15,7 @@
 
 #include "server/address.h"
 
-/* One read takes at most this much, so one connection's turn is bounded: 32,000 numbers, about a millisecond.
+/* One read takes at most this much, so one connection's turn is bounded to 32,000 numbers (or one longer request).
  */
 #define READ_BYTES (256u << 10)
 /* Below this much unsent output a connection that was held back is served again. */
