@@ -32,7 +32,9 @@ const char *ctl_shown(const char *word)
     unsigned digits = 0;
     for (const char *c = word; *c != '\0'; c++)
         digits += *c >= '0' && *c <= '9';
-    return digits >= 5 ? "(hidden: it may be a number)" : word;
+    /* Nothing but digits and what people put between them: a file's name or a verb has something else. */
+    bool is_number_like = digits >= 5 && word[strspn(word, "0123456789+-.() ")] == '\0';
+    return is_number_like ? "(hidden: it may be a number)" : word;
 }
 
 /* --- options --- */
