@@ -162,6 +162,8 @@ def test_numbers_as_wrong_words():
         assert result.returncode in (USAGE, NOINPUT, UNAVAILABLE_STATUS), (words, result)
         assert "447700900123" not in result.stderr and result.stderr.count("\n") == 1, (words, result)
     assert "-4:" in result.stderr
+    # A file's name is shown, whatever digits it has.
+    fails("numberctl", NOINPUT, ("/nowhere/rows-20261124.csv",), "import", "/nowhere/rows-20261124.csv")
 
 
 def test_lost_output():
