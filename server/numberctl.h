@@ -39,8 +39,8 @@ int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis,
 /* Prints "numberctl: ..." on standard error and returns the status. */
 int ctl_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The word as it may be shown, since nobody's phone number goes into an error: hidden when it has many
- * digits. */
+/* The word as it may be shown, since nobody's phone number goes into an error: hidden when it looks
+ * like one. */
 const char *ctl_shown(const char *word);
 
 /* Connects, or prints why not and returns NULL with `*status` set. */
