@@ -2,30 +2,71 @@
 #include "hashing/directory.h"
 
 #include <assert.h>
-#include <math.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "hashing/arena.h"
 #include "hashing/hash.h"
+#include "hashing/layout.h"
 #include "hashing/lookup.h"
 #include "hashing/phone.h"
 #include "hashing/table.h"
 
-/* A full shard is rebuilt with 14 % more slots, so its load stays between 0.83 and 0.95 and each record is
- * copied about seven times in its life. The shards' sizes are staggered: shard i of S takes its sizes from
- * the row SLOTS_MIN * 1.14^(k + i/S), so while growing the average load is near 0.89 and the shards do not
- * grow together; only those of a directory that was sized ahead do, the first time. */
-#define LOAD_MAX 0.95
-#define GROWTH 1.14
-#define RESERVE_LOAD 0.92
+/* In its turn a shard gets 16 % more slots, so at DIRECTORY_LOAD on the whole the shards' own loads lie between 0.82
+ * and 0.95, and a record is copied about seven times in its life. (insert_growing of bench_table at 20 M, with 9, 12, 16
+ * and 20 %: 2.1, 2.2, 2.4, 2.5 M/s; more would fill shards beyond 0.95 before their turn.) A shard that scatters beyond
+ * OWN_LOAD_MAX grows by itself rather than search long. */
+#define GROWTH 1.16
+#define OWN_LOAD_MAX 0.975
 #define SLOTS_MIN 64
+/* Records that a shard counts before it tells the directory. */
+#define REPORT_STEP 8
+/* Records ahead that a batch brings near: enough for the reads to overlap. */
+#define REGISTER_AHEAD 16
+
+struct shard {
+    pthread_mutex_t writer;
+    int64_t unreported; /* under the lock */
+    /* For the statistics; written under the lock. The table's counts without those of its predecessors. */
+    _Atomic uint64_t records;
+    _Atomic uint64_t slots;
+    _Atomic uint64_t bytes;
+    _Atomic uint64_t spilled;
+    _Atomic uint64_t added;
+    _Atomic uint64_t moved;
+    _Atomic uint64_t rebuilds;
+    _Atomic uint64_t rebuild_ns;
+    uint64_t added_before;
+    uint64_t moved_before;
+};
+
+/* Whose turn it is to be rebuilt, and the size that the shards get in this round; under the lock, which is taken
+ * before a shard's and never while one is held. */
+struct rotation {
+    pthread_mutex_t lock;
+    unsigned turn;
+    size_t slots;
+};
+
 struct directory {
-    struct shard *shards;
+    struct lookup_view view;
+    struct lookup_variant lookup;
+    struct table_family family;
     unsigned shard_bits;
-    bool accounts;
-    struct lookup_view view; /* holds the seed */
-    lookup_group_function *lookup_group;
+    struct shard *shards;
+    _Atomic uint64_t *placements;
+    _Atomic(struct table *) *tables;
+    struct rotation rotation;
+    _Alignas(64) _Atomic uint64_t moves;
+    /* Of the whole, for the rotation: up to REPORT_STEP a shard behind. Signed, since removals may be told first. */
+    _Alignas(64) _Atomic int64_t records;
+    _Atomic int64_t slots;
+    int64_t expected; /* up to so many there is no turn; constant */
+    _Atomic uint64_t bytes;
     _Atomic uint64_t bytes_peak;
     struct epoch epoch;
 };
@@ -37,46 +78,106 @@ static unsigned shard_count(const struct directory *directory)
 
 static unsigned shard_of(const struct directory *directory, uint64_t hash)
 {
-    return (unsigned)(hash >> directory->view.shard_shift & directory->view.shard_mask);
+    return (unsigned)lookup_shard(&directory->view, hash);
+}
+
+/* The writer's view of a shard's table; the lock is held. */
+static struct table *own_table(const struct directory *directory, unsigned shard)
+{
+    return atomic_load_explicit(&directory->tables[shard], memory_order_relaxed);
 }
 
 static void publish_stats(struct shard *shard, const struct table *table)
 {
-    atomic_store_explicit(&shard->records, table_count(table), memory_order_relaxed);
-    atomic_store_explicit(&shard->slots, table_slots(table), memory_order_relaxed);
-    atomic_store_explicit(&shard->bytes, table_bytes(table), memory_order_relaxed);
+    struct table_stats stats = table_stats(table);
+    atomic_store_explicit(&shard->records, stats.records, memory_order_relaxed);
+    atomic_store_explicit(&shard->spilled, stats.spilled, memory_order_relaxed);
+    atomic_store_explicit(&shard->added, shard->added_before + stats.added, memory_order_relaxed);
+    atomic_store_explicit(&shard->moved, shard->moved_before + stats.moved, memory_order_relaxed);
 }
 
-static uint64_t sum_bytes(const struct directory *directory)
+/* Counts `bytes` as in use (or no longer), and the peak. */
+static void count_bytes(struct directory *directory, uint64_t added, uint64_t removed)
 {
-    uint64_t bytes = 0;
-    for (unsigned i = 0; i < shard_count(directory); i++)
-        bytes += atomic_load_explicit(&directory->shards[i].bytes, memory_order_relaxed);
-    return bytes;
-}
-
-/* Notes that so much is in use, `extra` of it beside the shards. */
-static void note_peak(struct directory *directory, uint64_t extra)
-{
-    uint64_t bytes = sum_bytes(directory) + extra;
+    uint64_t bytes = atomic_fetch_add(&directory->bytes, added - removed) + added - removed;
     uint64_t peak = atomic_load_explicit(&directory->bytes_peak, memory_order_relaxed);
     while (bytes > peak && !atomic_compare_exchange_weak(&directory->bytes_peak, &peak, bytes))
         ;
 }
 
-/* The writer's view of its own shard; the lock is held. */
-static struct table *own_table(const struct shard *shard)
+/* Makes `table` the shard's. Sequentially consistent: see epoch.h. A lookup that sees the new placement for the
+ * second line of a number and saw the old one for the first must see `moves` raised. */
+static void publish_table(struct directory *directory, unsigned index, struct table *table)
 {
-    return atomic_load_explicit(&shard->table, memory_order_relaxed);
+    struct shard *shard = &directory->shards[index];
+    const struct line *base = arena_base(directory->family.arena);
+    atomic_fetch_add(&directory->moves, 1);
+    atomic_store(&directory->placements[index],
+                 layout_placement((uint64_t)(table->lines - base), table->line_count));
+    atomic_store(&directory->tables[index], table);
+    uint64_t slots = table_slots(table);
+    uint64_t before = atomic_exchange_explicit(&shard->slots, slots, memory_order_relaxed);
+    atomic_fetch_add_explicit(&directory->slots, (int64_t)(slots - before), memory_order_relaxed);
+    atomic_store_explicit(&shard->bytes, table_bytes(table), memory_order_relaxed);
+    publish_stats(shard, table);
 }
 
-/* Slots for one shard so that its share of the records, with the scatter of hashing, stays below the limit.
- */
+/* --- life --- */
+
+/* Slots for one shard's share of the records. */
 static size_t reserve_slots(const struct directory_options *options)
 {
-    double mean = (double)options->expected_records / (double)(1u << options->shard_bits);
-    double slots = (mean + 4 * sqrt(mean)) / RESERVE_LOAD;
+    double slots =
+        (double)options->expected_records / (double)(1u << options->shard_bits) / DIRECTORY_RESERVE_LOAD;
     return slots < SLOTS_MIN ? SLOTS_MIN : (size_t)slots;
+}
+
+static bool create_tables(struct directory *directory, size_t slots)
+{
+    for (unsigned i = 0; i < shard_count(directory); i++) {
+        struct table *table = table_create(slots, &directory->family);
+        if (table == NULL)
+            return false;
+        count_bytes(directory, table_bytes(table), 0);
+        publish_table(directory, i, table);
+    }
+    return true;
+}
+
+static struct lookup_view make_view(const struct directory *directory, uint64_t seed)
+{
+    struct lookup_view view = {.base = arena_base(directory->family.arena),
+                               .placements = directory->placements,
+                               .tables = directory->tables,
+                               .moves = &directory->moves,
+                               .shard_shift = directory->shard_bits == 0 ? 63 : 64 - directory->shard_bits,
+                               .shard_mask = shard_count(directory) - 1,
+                               .seed = seed,
+                               .flip = hash_flip(seed)};
+    phone_index_init(&view.phones);
+    return view;
+}
+
+/* All that can fail; what is there afterwards directory_destroy knows to free. */
+static bool allocate_parts(struct directory *directory, const struct directory_options *options)
+{
+    unsigned shards = shard_count(directory);
+    size_t slots = reserve_slots(options);
+    size_t slot_bytes = sizeof(uint64_t) * (options->accounts ? 2 : 1);
+    directory->shards = aligned_alloc(64, (shards * sizeof *directory->shards + 63) & ~(size_t)63);
+    directory->placements = calloc(shards, sizeof *directory->placements);
+    directory->tables = calloc(shards, sizeof *directory->tables);
+    directory->family.arena = arena_create(shards * slots * slot_bytes);
+    if (directory->shards == NULL)
+        return false;
+    memset(directory->shards, 0, shards * sizeof *directory->shards);
+    for (unsigned i = 0; i < shards; i++)
+        pthread_mutex_init(&directory->shards[i].writer, NULL);
+    if (directory->placements == NULL || directory->tables == NULL || directory->family.arena == NULL)
+        return false;
+    directory->view = make_view(directory, options->seed);
+    directory->rotation.slots = (size_t)((double)slots * GROWTH);
+    return create_tables(directory, slots);
 }
 
 struct directory *directory_create(const struct directory_options *options)
@@ -85,37 +186,18 @@ struct directory *directory_create(const struct directory_options *options)
     struct directory *directory = aligned_alloc(64, (sizeof *directory + 63) & ~(size_t)63);
     if (directory == NULL)
         return NULL;
-    *directory = (struct directory){.shard_bits = options->shard_bits,
-                                    .accounts = options->accounts,
-                                    .lookup_group = lookup_choose(NULL)};
+    memset(directory, 0, sizeof *directory);
+    directory->shard_bits = options->shard_bits;
+    directory->expected = (int64_t)options->expected_records;
+    directory->lookup = *lookup_choose();
+    directory->family = (struct table_family){
+        .moves = &directory->moves, .seed = options->seed, .accounts = options->accounts};
+    pthread_mutex_init(&directory->rotation.lock, NULL);
     epoch_init(&directory->epoch);
-    unsigned shards = shard_count(directory);
-    directory->shards = aligned_alloc(64, shards * sizeof *directory->shards);
-    if (directory->shards == NULL) {
-        free(directory);
-        return NULL;
-    }
-    directory->view =
-        (struct lookup_view){.shards = directory->shards,
-                             .shard_shift = options->shard_bits == 0 ? 63 : 64 - options->shard_bits,
-                             .shard_mask = shards - 1,
-                             .seed = options->seed};
-    bool complete = true;
-    for (unsigned i = 0; i < shards; i++) {
-        struct shard *shard = &directory->shards[i];
-        memset(shard, 0, sizeof *shard);
-        pthread_mutex_init(&shard->writer, NULL);
-        struct table *table = table_create(reserve_slots(options), options->accounts, options->seed);
-        atomic_init(&shard->table, table);
-        if (table != NULL)
-            publish_stats(shard, table);
-        complete = complete && table != NULL;
-    }
-    if (!complete) {
+    if (!allocate_parts(directory, options)) {
         directory_destroy(directory);
         return NULL;
     }
-    note_peak(directory, 0);
     return directory;
 }
 
@@ -123,10 +205,15 @@ void directory_destroy(struct directory *directory)
 {
     if (directory == NULL)
         return;
-    for (unsigned i = 0; i < shard_count(directory); i++) {
-        table_destroy(own_table(&directory->shards[i]));
+    for (unsigned i = 0; directory->shards != NULL && i < shard_count(directory); i++) {
+        if (directory->tables != NULL)
+            table_destroy(own_table(directory, i));
         pthread_mutex_destroy(&directory->shards[i].writer);
     }
+    pthread_mutex_destroy(&directory->rotation.lock);
+    arena_destroy(directory->family.arena);
+    free(directory->tables);
+    free(directory->placements);
     free(directory->shards);
     free(directory);
 }
@@ -144,9 +231,38 @@ void directory_leave(struct directory *directory, struct epoch_reader *reader)
 
 /* --- lookups --- */
 
-static uint8_t answer_of(uint8_t flags)
+/* Records that directory_lookup_records works on at a time. */
+#define RECORDS_GROUP 64
+
+void directory_lookup(const struct directory *directory, struct epoch_reader *reader, const uint64_t *numbers,
+                      size_t count, uint8_t *answers)
 {
-    return flags & RECORD_FLAG_HIDDEN ? DIRECTORY_NOT_REGISTERED : DIRECTORY_REGISTERED;
+    epoch_enter(&directory->epoch, reader);
+    if (count == 1)
+        *answers = directory->lookup.one(&directory->view, *numbers);
+    else
+        directory->lookup.many(&directory->view, numbers, count, answers);
+    epoch_leave(reader);
+}
+
+/* Where a number's account most likely is: beside its home line. A shard's table may be another by the time it is
+ * read; then this was for nothing. */
+static void prefetch_account(const struct directory *directory, uint64_t hash)
+{
+    uint64_t placement = lookup_placement(&directory->view, hash);
+    if (directory->family.accounts)
+        __builtin_prefetch(lookup_home(&directory->view, placement, hash) + (placement & LAYOUT_COUNT_MASK));
+}
+
+/* All that a write mostly touches: both lines, since every second home is full, and the account. */
+static void prefetch_write(const struct directory *directory, uint64_t hash)
+{
+    uint64_t placement = lookup_placement(&directory->view, hash);
+    const struct line *home = lookup_home(&directory->view, placement, hash);
+    __builtin_prefetch(home, 1);
+    __builtin_prefetch(lookup_alternate(&directory->view, placement, hash), 1);
+    if (directory->family.accounts)
+        __builtin_prefetch(home + (placement & LAYOUT_COUNT_MASK), 1);
 }
 
 /* Numbers first by the batch lookup, which brings their lines near; then the records of those that are there.
@@ -154,147 +270,260 @@ static uint8_t answer_of(uint8_t flags)
 static void lookup_group_records(const struct directory *directory, const uint64_t *numbers, size_t count,
                                  uint8_t *answers, struct record *records)
 {
-    directory->lookup_group(&directory->view, numbers, count, answers);
+    uint64_t hashes[RECORDS_GROUP];
+    directory->lookup.many(&directory->view, numbers, count, answers);
+    for (size_t i = 0; i < count; i++) {
+        hashes[i] = hash_number(numbers[i], directory->view.seed);
+        if (answers[i] == DIRECTORY_REGISTERED)
+            prefetch_account(directory, hashes[i]);
+    }
     for (size_t i = 0; i < count; i++) {
         records[i] = (struct record){.number = numbers[i]};
         if (answers[i] != DIRECTORY_REGISTERED)
             continue;
-        uint64_t hash = hash_number(numbers[i], directory->view.seed);
         struct record found;
-        const struct table *table = atomic_load(&directory->shards[shard_of(directory, hash)].table);
-        if (table_find_record(table, hash, numbers[i], &found) &&
-            answer_of(found.flags) == DIRECTORY_REGISTERED)
+        const struct table *table = atomic_load(&directory->tables[shard_of(directory, hashes[i])]);
+        if (table_find_record(table, hashes[i], numbers[i], &found) &&
+            (found.flags & RECORD_FLAG_HIDDEN) == 0)
             records[i] = found;
         else
             answers[i] = DIRECTORY_NOT_REGISTERED;
     }
 }
 
-void directory_lookup(const struct directory *directory, struct epoch_reader *reader, const uint64_t *numbers,
-                      size_t count, uint8_t *answers)
-{
-    epoch_enter(&directory->epoch, reader);
-    for (size_t start = 0; start < count; start += LOOKUP_GROUP) {
-        size_t size = count - start < LOOKUP_GROUP ? count - start : LOOKUP_GROUP;
-        directory->lookup_group(&directory->view, numbers + start, size, answers + start);
-    }
-    epoch_leave(reader);
-}
-
 void directory_lookup_records(const struct directory *directory, struct epoch_reader *reader,
                               const uint64_t *numbers, size_t count, uint8_t *answers, struct record *records)
 {
     epoch_enter(&directory->epoch, reader);
-    for (size_t start = 0; start < count; start += LOOKUP_GROUP) {
-        size_t size = count - start < LOOKUP_GROUP ? count - start : LOOKUP_GROUP;
+    for (size_t start = 0; start < count; start += RECORDS_GROUP) {
+        size_t size = count - start < RECORDS_GROUP ? count - start : RECORDS_GROUP;
         lookup_group_records(directory, numbers + start, size, answers + start, records + start);
     }
     epoch_leave(reader);
 }
 
-/* --- updates; all below is called with the shard's lock held, except the public functions --- */
+const char *directory_lookup_variant(void)
+{
+    return lookup_choose()->name;
+}
+
+/* --- rebuilding; the shard's lock is held --- */
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
 
 /* Replaces the shard's table by one of at least `slots` slots with the same content. False when memory is
- * short; the old table then stays. A new table that cannot take everything (never seen, but hashing gives no
- * promise) is tried again with more room. */
-static bool rebuild(struct directory *directory, struct shard *shard, size_t slots)
+ * short; the old table then stays. A new table that cannot take everything (hashing gives no promise) is tried again
+ * with more room. */
+static bool rebuild(struct directory *directory, unsigned index, size_t slots)
 {
-    struct table *old = own_table(shard);
+    struct shard *shard = &directory->shards[index];
+    struct table *old = own_table(directory, index);
     struct table *fresh;
+    uint64_t started = now_ns();
     for (;; slots += slots / 4) {
-        fresh = table_create(slots, directory->accounts, directory->view.seed);
+        fresh = slots <= TABLE_SLOTS_MAX ? table_create(slots, &directory->family) : NULL;
         if (fresh == NULL)
             return false;
+        count_bytes(directory, table_bytes(fresh), 0);
         if (table_copy(old, fresh))
             break;
+        count_bytes(directory, 0, table_bytes(fresh));
         table_destroy(fresh);
     }
-    note_peak(directory, table_bytes(fresh));
-    atomic_store(&shard->table, fresh); /* sequentially consistent: see epoch.h */
+    struct table_stats stats = table_stats(old);
+    shard->added_before += stats.added;
+    shard->moved_before += stats.moved;
+    publish_table(directory, index, fresh);
     atomic_fetch_add_explicit(&shard->rebuilds, 1, memory_order_relaxed);
-    publish_stats(shard, fresh);
     epoch_synchronize(&directory->epoch);
+    count_bytes(directory, 0, table_bytes(old));
     table_destroy(old);
+    atomic_fetch_add_explicit(&shard->rebuild_ns, now_ns() - started, memory_order_relaxed);
     return true;
 }
 
-/* The shard's next size: the first of its row that is above the present one by at least half a step. */
-static size_t grown_slots(const struct directory *directory, const struct shard *shard)
+/* A shard that is full out of turn. */
+static bool grow_alone(struct directory *directory, unsigned index)
 {
-    double least = (double)table_slots(own_table(shard)) * sqrt(GROWTH);
-    double stagger = (double)(shard - directory->shards) / (double)shard_count(directory);
-    double step = ceil(log(least / SLOTS_MIN) / log(GROWTH) - stagger);
-    return (size_t)ceil(SLOTS_MIN * pow(GROWTH, step + stagger));
+    return rebuild(directory, index, (size_t)((double)table_slots(own_table(directory, index)) * GROWTH) + 1);
 }
 
-static enum directory_result insert_or_grow(struct directory *directory, struct shard *shard, uint64_t hash,
+/* --- rebuilding in turn; no shard's lock is held --- */
+
+static void pass_turn(struct directory *directory)
+{
+    struct rotation *rotation = &directory->rotation;
+    rotation->turn = (rotation->turn + 1) % shard_count(directory);
+    if (rotation->turn == 0)
+        rotation->slots = (size_t)((double)rotation->slots * GROWTH);
+}
+
+/* Rebuilds the shard whose turn it is if it is too small for this round (`grow`), or else worn; those that are
+ * neither lose their turn, at most all of them. When memory is short nothing happens, and the next write tries
+ * again. */
+static void take_turn(struct directory *directory, bool grow)
+{
+    struct rotation *rotation = &directory->rotation;
+    if (pthread_mutex_trylock(&rotation->lock) != 0)
+        return; /* somebody is at it */
+    bool done = false;
+    for (unsigned tried = 0; !done && tried < shard_count(directory); tried++) {
+        unsigned index = rotation->turn;
+        pthread_mutex_lock(&directory->shards[index].writer);
+        struct table *table = own_table(directory, index);
+        size_t slots = table_slots(table);
+        bool wanted = grow ? slots < rotation->slots : table_is_worn(table);
+        done = wanted;
+        bool failed = wanted && !rebuild(directory, index, grow ? rotation->slots : slots);
+        pthread_mutex_unlock(&directory->shards[index].writer);
+        if (failed)
+            break;
+        pass_turn(directory);
+    }
+    pthread_mutex_unlock(&rotation->lock);
+}
+
+static bool is_crowded(const struct directory *directory)
+{
+    int64_t records = atomic_load_explicit(&directory->records, memory_order_relaxed);
+    int64_t slots = atomic_load_explicit(&directory->slots, memory_order_relaxed);
+    return records > directory->expected && (double)records > (double)slots * DIRECTORY_LOAD;
+}
+
+/* --- updates; the shard's lock is held, except in the public functions --- */
+
+static void count_records(struct directory *directory, struct shard *shard, int64_t change)
+{
+    shard->unreported += change;
+    if (shard->unreported >= REPORT_STEP || shard->unreported <= -REPORT_STEP) {
+        atomic_fetch_add_explicit(&directory->records, shard->unreported, memory_order_relaxed);
+        shard->unreported = 0;
+    }
+}
+
+static enum directory_result insert_or_grow(struct directory *directory, unsigned index, uint64_t hash,
                                             const struct record *record)
 {
     for (;;) {
-        struct table *table = own_table(shard);
-        bool crowded = (double)table_count(table) >= (double)table_slots(table) * LOAD_MAX;
+        struct table *table = own_table(directory, index);
+        bool crowded = (double)table_stats(table).records >= (double)table_slots(table) * OWN_LOAD_MAX;
         /* When memory is short, a crowded table may still have a place; only a full one has to give up. */
-        if (crowded && rebuild(directory, shard, grown_slots(directory, shard)))
-            table = own_table(shard);
+        if (crowded && grow_alone(directory, index))
+            table = own_table(directory, index);
         enum table_insert_result result = table_insert(table, hash, record, NULL);
-        publish_stats(shard, table);
+        publish_stats(&directory->shards[index], table);
         if (result == TABLE_REPLACED)
             return DIRECTORY_REPLACED;
-        if (result == TABLE_ADDED)
+        if (result == TABLE_ADDED) {
+            count_records(directory, &directory->shards[index], 1);
             return DIRECTORY_ADDED;
-        if (!rebuild(directory, shard, grown_slots(directory, shard)))
+        }
+        if (!grow_alone(directory, index))
             return DIRECTORY_NO_MEMORY;
     }
 }
 
-static bool remove_and_tidy(struct directory *directory, struct shard *shard, uint64_t hash, uint64_t number)
+/* `*worn`: the shard's filters should be cleaned up. */
+static bool remove_one(struct directory *directory, unsigned index, uint64_t hash, uint64_t number,
+                       bool *worn)
 {
-    struct table *table = own_table(shard);
+    struct table *table = own_table(directory, index);
     bool removed = table_remove(table, hash, number, NULL);
-    publish_stats(shard, table);
-    if (table_is_worn(table))
-        (void)rebuild(directory, shard,
-                      table_slots(table)); /* without memory it stays worn, which is only slow */
+    if (removed)
+        count_records(directory, &directory->shards[index], -1);
+    publish_stats(&directory->shards[index], table);
+    *worn = table_is_worn(table);
     return removed;
+}
+
+unsigned directory_shard_of(const struct directory *directory, uint64_t number)
+{
+    return shard_of(directory, hash_number(number, directory->view.seed));
 }
 
 enum directory_result directory_register(struct directory *directory, const struct record *record)
 {
-    if (phone_check(record->number) != PHONE_OK)
+    if (!phone_is_valid(record->number, &directory->view.phones))
         return DIRECTORY_INVALID_NUMBER;
     uint64_t hash = hash_number(record->number, directory->view.seed);
-    struct shard *shard = &directory->shards[shard_of(directory, hash)];
-    pthread_mutex_lock(&shard->writer);
-    enum directory_result result = insert_or_grow(directory, shard, hash, record);
-    pthread_mutex_unlock(&shard->writer);
+    unsigned index = shard_of(directory, hash);
+    /* Under way while the lock is taken. */
+    prefetch_write(directory, hash);
+    pthread_mutex_lock(&directory->shards[index].writer);
+    enum directory_result result = insert_or_grow(directory, index, hash, record);
+    pthread_mutex_unlock(&directory->shards[index].writer);
+    if (is_crowded(directory))
+        take_turn(directory, true);
     return result;
+}
+
+void directory_register_batch(struct directory *directory, const struct record *records, size_t count,
+                              uint8_t *results)
+{
+    uint64_t hashes[REGISTER_AHEAD];
+    unsigned locked = UINT_MAX;
+    for (size_t i = 0; i < count + REGISTER_AHEAD; i++) {
+        uint64_t hash = hashes[i % REGISTER_AHEAD];
+        if (i >= REGISTER_AHEAD) {
+            const struct record *record = &records[i - REGISTER_AHEAD];
+            unsigned index = shard_of(directory, hash);
+            bool is_due = locked != index || is_crowded(directory);
+            if (is_due && locked != UINT_MAX)
+                pthread_mutex_unlock(&directory->shards[locked].writer);
+            if (is_due && is_crowded(directory))
+                take_turn(directory, true);
+            if (is_due)
+                pthread_mutex_lock(&directory->shards[index].writer);
+            locked = index;
+            results[i - REGISTER_AHEAD] = phone_is_valid(record->number, &directory->view.phones)
+                                              ? (uint8_t)insert_or_grow(directory, index, hash, record)
+                                              : DIRECTORY_INVALID_NUMBER;
+        }
+        if (i < count) {
+            hashes[i % REGISTER_AHEAD] = hash_number(records[i].number, directory->view.seed);
+            prefetch_write(directory, hashes[i % REGISTER_AHEAD]);
+        }
+    }
+    if (locked != UINT_MAX)
+        pthread_mutex_unlock(&directory->shards[locked].writer);
+    if (is_crowded(directory))
+        take_turn(directory, true);
 }
 
 enum directory_result directory_deregister(struct directory *directory, uint64_t number)
 {
-    if (phone_check(number) != PHONE_OK)
+    if (!phone_is_valid(number, &directory->view.phones))
         return DIRECTORY_INVALID_NUMBER;
     uint64_t hash = hash_number(number, directory->view.seed);
-    struct shard *shard = &directory->shards[shard_of(directory, hash)];
-    pthread_mutex_lock(&shard->writer);
-    bool removed = remove_and_tidy(directory, shard, hash, number);
-    pthread_mutex_unlock(&shard->writer);
+    unsigned index = shard_of(directory, hash);
+    bool worn;
+    prefetch_write(directory, hash);
+    pthread_mutex_lock(&directory->shards[index].writer);
+    bool removed = remove_one(directory, index, hash, number, &worn);
+    pthread_mutex_unlock(&directory->shards[index].writer);
+    if (worn)
+        take_turn(directory, false);
     return removed ? DIRECTORY_REMOVED : DIRECTORY_ABSENT;
 }
 
 /* Both shards in ascending order, so that two moves cannot wait for each other. */
-static void lock_pair(struct shard *a, struct shard *b)
+static void lock_pair(struct directory *directory, unsigned a, unsigned b)
 {
-    pthread_mutex_lock(a < b ? &a->writer : &b->writer);
+    pthread_mutex_lock(&directory->shards[a < b ? a : b].writer);
     if (a != b)
-        pthread_mutex_lock(a < b ? &b->writer : &a->writer);
+        pthread_mutex_lock(&directory->shards[a < b ? b : a].writer);
 }
 
-static void unlock_pair(struct shard *a, struct shard *b)
+static void unlock_pair(struct directory *directory, unsigned a, unsigned b)
 {
-    pthread_mutex_unlock(&a->writer);
+    pthread_mutex_unlock(&directory->shards[a].writer);
     if (a != b)
-        pthread_mutex_unlock(&b->writer);
+        pthread_mutex_unlock(&directory->shards[b].writer);
 }
 
 enum directory_result directory_move(struct directory *directory, uint64_t from, uint64_t to)
@@ -303,26 +532,31 @@ enum directory_result directory_move(struct directory *directory, uint64_t from,
         return DIRECTORY_INVALID_NUMBER;
     uint64_t from_hash = hash_number(from, directory->view.seed);
     uint64_t to_hash = hash_number(to, directory->view.seed);
-    struct shard *from_shard = &directory->shards[shard_of(directory, from_hash)];
-    struct shard *to_shard = &directory->shards[shard_of(directory, to_hash)];
+    unsigned from_shard = shard_of(directory, from_hash);
+    unsigned to_shard = shard_of(directory, to_hash);
     struct record record;
     uint8_t flags;
+    bool worn = false;
     enum directory_result result;
 
-    lock_pair(from_shard, to_shard);
-    if (!table_find_record(own_table(from_shard), from_hash, from, &record)) {
+    lock_pair(directory, from_shard, to_shard);
+    if (!table_find_record(own_table(directory, from_shard), from_hash, from, &record)) {
         result = DIRECTORY_ABSENT;
-    } else if (table_find(own_table(to_shard), to_hash, to, &flags)) {
+    } else if (table_find(own_table(directory, to_shard), to_hash, to, &flags)) {
         result = DIRECTORY_OCCUPIED;
     } else {
         record.number = to;
         result = insert_or_grow(directory, to_shard, to_hash, &record);
         if (result == DIRECTORY_ADDED) {
-            remove_and_tidy(directory, from_shard, from_hash, from);
+            remove_one(directory, from_shard, from_hash, from, &worn);
             result = DIRECTORY_MOVED;
         }
     }
-    unlock_pair(from_shard, to_shard);
+    unlock_pair(directory, from_shard, to_shard);
+    if (is_crowded(directory))
+        take_turn(directory, true);
+    else if (worn)
+        take_turn(directory, false);
     return result;
 }
 
@@ -339,24 +573,40 @@ size_t directory_copy_shard(struct directory *directory, unsigned index, struct 
                             size_t capacity)
 {
     assert(index < shard_count(directory));
-    struct shard *shard = &directory->shards[index];
-    pthread_mutex_lock(&shard->writer);
-    size_t count = table_count(own_table(shard));
+    pthread_mutex_lock(&directory->shards[index].writer);
+    const struct table *table = own_table(directory, index);
+    size_t count = table_stats(table).records;
     if (count <= capacity)
-        table_visit(own_table(shard), append_record, &(struct record *){records});
-    pthread_mutex_unlock(&shard->writer);
+        table_visit(table, append_record, &(struct record *){records});
+    pthread_mutex_unlock(&directory->shards[index].writer);
     return count;
+}
+
+static void add_stats(const struct shard *shard, struct directory_stats *stats)
+{
+    stats->records += atomic_load_explicit(&shard->records, memory_order_relaxed);
+    stats->slots += atomic_load_explicit(&shard->slots, memory_order_relaxed);
+    stats->bytes += atomic_load_explicit(&shard->bytes, memory_order_relaxed);
+    stats->spilled += atomic_load_explicit(&shard->spilled, memory_order_relaxed);
+    stats->added += atomic_load_explicit(&shard->added, memory_order_relaxed);
+    stats->moved += atomic_load_explicit(&shard->moved, memory_order_relaxed);
+    stats->rebuilds += atomic_load_explicit(&shard->rebuilds, memory_order_relaxed);
+    stats->rebuild_ns += atomic_load_explicit(&shard->rebuild_ns, memory_order_relaxed);
 }
 
 void directory_stats(const struct directory *directory, struct directory_stats *stats)
 {
-    *stats = (struct directory_stats){.shards = shard_count(directory)};
-    stats->bytes = sum_bytes(directory);
-    stats->bytes_peak = atomic_load_explicit(&directory->bytes_peak, memory_order_relaxed);
-    for (unsigned i = 0; i < stats->shards; i++) {
-        const struct shard *shard = &directory->shards[i];
-        stats->records += atomic_load_explicit(&shard->records, memory_order_relaxed);
-        stats->slots += atomic_load_explicit(&shard->slots, memory_order_relaxed);
-        stats->rebuilds += atomic_load_explicit(&shard->rebuilds, memory_order_relaxed);
-    }
+    *stats = (struct directory_stats){
+        .shards = shard_count(directory),
+        .bytes_peak = atomic_load_explicit(&directory->bytes_peak, memory_order_relaxed),
+    };
+    for (unsigned i = 0; i < stats->shards; i++)
+        add_stats(&directory->shards[i], stats);
+}
+
+void directory_shard_stats(const struct directory *directory, unsigned shard, struct directory_stats *stats)
+{
+    assert(shard < shard_count(directory));
+    *stats = (struct directory_stats){0};
+    add_stats(&directory->shards[shard], stats);
 }

@@ -3,13 +3,17 @@
  *
  * Threads. Readers (lookup functions) take no lock and never wait, not even while a shard grows; each reading
  * thread joins once and passes its own reader. Writers (register, deregister, move, copy_shard) may be any
- * threads; they lock the shards they touch, and one that has to grow a shard waits for the lookups then under
+ * threads; they lock the shards they touch, and one that has to rebuild a shard waits for the lookups then under
  * way (epoch.h). A thread must not write from inside a lookup, which no function here allows.
  * What a writer did is seen by every lookup that starts after the writer's call returned.
  *
+ * Growth. When the directory as a whole is fuller than DIRECTORY_LOAD, the shard whose turn it is gets a table 16 %
+ * larger, and the next one has the next turn: the load stays at DIRECTORY_LOAD however many numbers there are,
+ * memory never doubles, and old tables go in the order in which they came (arena.h). A shard that is full out of
+ * turn grows by itself. Worn-out filters (table.h) are cleaned up in the same turn.
+ *
  * Placement depends on `seed`: give each process a random one, or a client can choose numbers that collide.
- * Memory: 8 bytes a slot, 16 with accounts, at an average load near 0.89 while growing (each shard's is between
- * 0.83 and 0.95), plus one shard while that shard is rebuilt: about 18 bytes a number with accounts, 9 without.
+ * Memory: 8 bytes a slot, 16 with accounts, at DIRECTORY_LOAD, plus the new table of one shard while it is filled.
  *
  *     struct directory *directory = directory_create(&options);
  *     directory_register(directory, &record);
@@ -29,6 +33,10 @@
 
 #define DIRECTORY_SHARD_BITS_MAX 12
 #define DIRECTORY_SHARD_BITS_DEFAULT 8
+/* Records per slot, of the whole: from where on it grows, and how full one that was sized ahead is with the records
+ * that were expected. */
+#define DIRECTORY_LOAD 0.885
+#define DIRECTORY_RESERVE_LOAD 0.902
 /* A hidden account is "not registered" to every lookup; "invalid" is a number that phone_check refuses. */
 enum directory_answer { DIRECTORY_NOT_REGISTERED = 0, DIRECTORY_REGISTERED = 1, DIRECTORY_INVALID = 2 };
 
@@ -54,8 +62,13 @@ struct directory_stats {
     uint64_t records;
     uint64_t slots;
     uint64_t bytes;
-    uint64_t bytes_peak; /* the most so far: while a shard is rebuilt it is there twice */
+    uint64_t spilled;    /* records whose hit reads a second line */
+    uint64_t added;      /* registrations of new numbers */
+    uint64_t moved;      /* records that these pushed to their other line */
     uint64_t rebuilds;   /* tables replaced, to grow or to clear worn-out filters */
+    uint64_t rebuild_ns; /* time that took */
+    /* Of the whole directory only. */
+    uint64_t bytes_peak; /* the most so far: while a shard is rebuilt it is there twice */
     unsigned shards;
 };
 
@@ -81,6 +94,13 @@ void directory_lookup_records(const struct directory *directory, struct epoch_re
 
 /* ADDED, REPLACED, INVALID_NUMBER or NO_MEMORY. */
 enum directory_result directory_register(struct directory *directory, const struct record *record);
+/* The same for `count` records in their order, `results` by index; memory reads are overlapped, and the lock is kept
+ * from one record to the next while they are of one shard (directory_shard_of), so bring them sorted by shard if you
+ * can. */
+void directory_register_batch(struct directory *directory, const struct record *records, size_t count,
+                              uint8_t *results);
+unsigned directory_shard_of(const struct directory *directory, uint64_t number);
+
 /* REMOVED, ABSENT or INVALID_NUMBER. Hidden accounts are removed like others. */
 enum directory_result directory_deregister(struct directory *directory, uint64_t number);
 /* MOVED, ABSENT, OCCUPIED, INVALID_NUMBER or NO_MEMORY. The record gets the new number before the old one
@@ -92,7 +112,11 @@ enum directory_result directory_move(struct directory *directory, uint64_t from,
 size_t directory_copy_shard(struct directory *directory, unsigned shard, struct record *records,
                             size_t capacity);
 
-/* Sums over the shards; no lock, each value is of some recent moment. */
+/* Sums over the shards, or one shard's; no lock, each value is of some recent moment. */
 void directory_stats(const struct directory *directory, struct directory_stats *stats);
+void directory_shard_stats(const struct directory *directory, unsigned shard, struct directory_stats *stats);
+
+/* The lookup variant in use (lookup.h): "avx512", "avx2", "neon" or "scalar". */
+const char *directory_lookup_variant(void);
 
 #endif

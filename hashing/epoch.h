@@ -5,11 +5,14 @@
  * pointer has left by then. Readers never wait; the writer waits as long as the longest read section.
  * Source of the idea: Fraser, "Practical lock-freedom" (2004), 5.2.3, cut down to one waiting writer.
  *
- * Why it is right. enter is { store active; load pointer }, the writer does { store pointer; load active },
- * all four sequentially consistent. In their single total order either the writer's load comes after the
- * reader's store, and the writer waits for it, or the reader's load comes after the writer's store, and the
- * reader has the new pointer. leave is a release that the writer's load acquires, so the reader's last access
- * happens before the free.
+ * Why it is right. enter is { store active; load pointer }, the writer does { store pointer; load active }. Each
+ * side must have its store seen before it loads; otherwise both could miss the other. Readers are many and
+ * writers rare, so the cost of that lies with the writer: between its store and its load it calls membarrier(2),
+ * which returns after every running thread of the process has passed a full barrier. A reader's store came before
+ * that barrier, then the writer sees it and waits; or it comes after, then the reader's load of the pointer does,
+ * too, and it has the new one. Where the kernel has no such call, the reader's store and the writer's load are
+ * sequentially consistent instead, which orders all four, and costs the reader a full barrier a section.
+ * leave is a release that the writer's load acquires, so the reader's last access happens before the free.
  *
  * Threads: register, unregister and synchronize from any thread; enter and leave only from the thread that
  * owns the reader, not nested, and never synchronize inside a section (it would wait for itself).
@@ -30,6 +33,7 @@ struct epoch_reader {
 
 struct epoch {
     _Alignas(64) _Atomic uint64_t current;
+    bool has_membarrier; /* constant after epoch_init */
     struct epoch_reader readers[EPOCH_READERS_MAX];
 };
 
@@ -41,7 +45,13 @@ void epoch_unregister(struct epoch_reader *reader);
 
 static inline void epoch_enter(const struct epoch *epoch, struct epoch_reader *reader)
 {
-    atomic_store(&reader->active, atomic_load_explicit(&epoch->current, memory_order_relaxed));
+    uint64_t now = atomic_load_explicit(&epoch->current, memory_order_relaxed);
+    if (epoch->has_membarrier) {
+        atomic_store_explicit(&reader->active, now, memory_order_relaxed);
+        atomic_signal_fence(memory_order_seq_cst); /* the processor's order is the writer's business */
+    } else {
+        atomic_store(&reader->active, now);
+    }
 }
 
 static inline void epoch_leave(struct epoch_reader *reader)

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hashing/arena.h"
 #include "hashing/phone.h"
 #include "hashing/table.h"
 
@@ -16,31 +17,38 @@
 #define LAYOUT_FLAG_BITS 8
 #define LAYOUT_NUMBER_SHIFT (LAYOUT_MARK_BITS + LAYOUT_FLAG_BITS)
 #define LAYOUT_MARK_MASK ((UINT64_C(1) << LAYOUT_MARK_BITS) - 1)
-#define LAYOUT_FILTER_BITS UINT64_C(48)
+/* What a lookup compares: the number, and that its account is not hidden. */
+#define LAYOUT_SHOWN_MASK                                                                                    \
+    (UINT64_MAX << LAYOUT_NUMBER_SHIFT | (uint64_t)RECORD_FLAG_HIDDEN << LAYOUT_MARK_BITS)
 #define LAYOUT_BLOCK_LINES (UINT64_C(1) << 15)
+/* A placement: the arena's line where the table begins, and how many lines it has. */
+#define LAYOUT_COUNT_BITS 30
+#define LAYOUT_COUNT_MASK ((UINT64_C(1) << LAYOUT_COUNT_BITS) - 1)
 
 struct line {
     _Atomic uint64_t words[TABLE_SLOTS_PER_LINE];
 };
 
 static_assert(PHONE_KEY_BITS + LAYOUT_FLAG_BITS + LAYOUT_MARK_BITS == 64, "a word is full");
-static_assert(LAYOUT_FILTER_BITS / LAYOUT_MARK_BITS == TABLE_SLOTS_PER_LINE,
-              "the marks of a line are the filter");
-static_assert(sizeof(struct line) == 64, "a line is one cache line");
-static_assert(LAYOUT_BLOCK_LINES * sizeof(struct line) == 2u << 20, "a block is one huge page");
+static_assert(LAYOUT_MARK_BITS * TABLE_SLOTS_PER_LINE == 48, "the marks of a line are a filter of 48 bits");
+static_assert(sizeof(struct line) == ARENA_ALIGNMENT, "a line is one cache line");
+static_assert(LAYOUT_BLOCK_LINES * sizeof(struct line) == ARENA_GRANULE, "a block is one huge page");
+static_assert(ARENA_BYTES_MAX / sizeof(struct line) <= UINT64_C(1) << (64 - LAYOUT_COUNT_BITS),
+              "a placement can name each of the arena's lines");
+static_assert(TABLE_SLOTS_MAX / TABLE_SLOTS_PER_LINE <= LAYOUT_COUNT_MASK, "and each size of a table");
 
 struct table {
     /* Constant after table_create. */
-    struct line *lines;
+    struct arena *arena;
+    struct line *lines;         /* the extent; behind the lines lie the accounts */
     _Atomic uint64_t *accounts; /* NULL: a table without accounts */
     uint64_t line_count;
-    uint64_t block_count; /* line_count = block_count * block_lines */
-    uint64_t block_lines; /* at most LAYOUT_BLOCK_LINES */
     uint64_t seed;
-    /* The writer's, read by readers; apart from the constants, which readers need all the time. */
+    /* The writer's, read by readers; apart from the constants. */
     _Alignas(64) _Atomic uint64_t sequence;
     /* The writer's own. */
-    size_t count;
+    _Atomic uint64_t *moves;
+    struct table_stats stats;
     size_t stale_marks;
 };
 
@@ -51,26 +59,42 @@ static inline uint64_t layout_reduce(uint64_t bits, uint64_t n)
     return (bits & UINT32_MAX) * n >> 32;
 }
 
-static inline uint64_t layout_home(const struct table *table, uint64_t hash)
+static inline uint64_t layout_home(uint64_t hash, uint64_t line_count)
 {
-    return layout_reduce(hash, table->line_count);
+    return layout_reduce(hash, line_count);
 }
 
-/* The alternate is in the home's block and differs from it, if the block has more than one line. */
-static inline uint64_t layout_alternate(const struct table *table, uint64_t hash, uint64_t home)
+/* The alternate is in the home's block and differs from it, if the block has more than one line. Blocks have
+ * LAYOUT_BLOCK_LINES, but for the last, which has up to twice as many rather than be a short one behind it. */
+static inline uint64_t layout_alternate(uint64_t hash, uint64_t home, uint64_t line_count)
 {
-    /* The home's block: the same 32 bits, reduced to fewer places. */
-    uint64_t start = layout_reduce(hash, table->block_count) * table->block_lines;
-    uint64_t place = layout_reduce(hash >> 20, table->block_lines);
+    uint64_t start = home & ~(LAYOUT_BLOCK_LINES - 1);
+    if (line_count - start < LAYOUT_BLOCK_LINES && start > 0)
+        start -= LAYOUT_BLOCK_LINES;
+    uint64_t size = line_count - start;
+    if (size >= 2 * LAYOUT_BLOCK_LINES)
+        size = LAYOUT_BLOCK_LINES;
+    uint64_t place = layout_reduce(hash >> 20, size);
     if (start + place == home)
-        place = place + 1 == table->block_lines ? 0 : place + 1;
+        place = place + 1 == size ? 0 : place + 1;
     return start + place;
 }
 
-/* The bit in the home line's filter that a number sets when it leaves: word bit / 6, mark bit bit % 6. */
-static inline unsigned layout_filter_bit(uint64_t hash)
+/* The mark in the home line that a number sets when it leaves: bit `layout_mark_bit` of word
+ * `layout_mark_word`. */
+static inline unsigned layout_mark_word(uint64_t hash)
 {
-    return (unsigned)((hash >> 36 & 0xfff) * LAYOUT_FILTER_BITS >> 12);
+    return (unsigned)(hash >> 36 & 7);
+}
+
+static inline unsigned layout_mark_bit(uint64_t hash)
+{
+    return (unsigned)((hash >> 39 & 0x3ff) * LAYOUT_MARK_BITS >> 10);
+}
+
+static inline uint64_t layout_placement(uint64_t first_line, uint64_t line_count)
+{
+    return first_line << LAYOUT_COUNT_BITS | line_count;
 }
 
 static inline uint64_t layout_number(uint64_t word)

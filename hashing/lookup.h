@@ -4,57 +4,100 @@
  * named by the environment variable NUMBERD_LOOKUP (scalar, avx2, avx512, neon), for tests and comparisons.
  * Under ThreadSanitizer only the scalar one exists: it knows no vector loads of atomics.
  *
- * Steps for a group of up to LOOKUP_GROUP numbers:
- *   1. check, hash, find the shard's table, start the read of the home line (prefetch)
- *   2. look into each home line: one vector comparison; those whose number may have spilled, or whose shard
- * was changed meanwhile, go on a list, and the read of their alternate line is started
- *   3. look at the list again, both lines now near
- * Steps 1 and 2 have no branch that depends on the data, but for invalid numbers.
+ * What each does with a number:
+ *   1. check, hash, find the shard's placement, start the read of the home line (prefetch)
+ *   2. look into the home line: one vector comparison; if the number is not there but may have spilled, it goes on
+ *      a list together with its hash
+ *   3. later, for the whole list: start the reads of the alternate lines, then look into them
+ *   4. if any number moved meanwhile (lookup_view.moves), look up the misses again, one by one
+ * lookup_group.h does steps 1 and 2 for a group at a time, lookup_avx512.c for eight numbers at a time, step 1 some
+ * distance ahead of step 2. No step has a branch that depends on the data, but for what is rare.
  *
  * Reads of a line by vector loads: x86 and ARM load each aligned 8-byte lane whole; that a line as a whole is
- * not loaded at one moment does not matter, since a hit needs one word only and a miss is checked by the
- * sequence. On x86 every load is an acquire; on ARM the variant loads with a barrier behind it. */
+ * not loaded at one moment does not matter, since a hit needs one word only and a miss is checked by `moves`.
+ * On x86 every load is an acquire; on ARM the variant loads with a barrier behind it. */
 #ifndef NUMBERD_HASHING_LOOKUP_H
 #define NUMBERD_HASHING_LOOKUP_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hashing/layout.h"
+#include "hashing/phone.h"
 #include "hashing/table.h"
 
-/* In the range that a prototype of this layout found best (64 to 128); not yet tuned for this code. */
-#define LOOKUP_GROUP 128
-
-struct shard {
-    _Alignas(64) _Atomic(struct table *) table;
-    /* For the statistics; written under the lock. */
-    _Atomic uint64_t records;
-    _Atomic uint64_t slots;
-    _Atomic uint64_t bytes;
-    _Atomic uint64_t rebuilds;
-    _Alignas(64) pthread_mutex_t writer;
-};
-
-/* What a lookup has to know of the directory. */
+/* What a lookup has to know of the directory. Constant but for what the pointers lead to. */
 struct lookup_view {
-    struct shard *shards;
-    unsigned shard_shift; /* hash >> shard_shift is the shard; 63 with shard_mask 0 for a single one */
+    const struct line *base;            /* of the arena */
+    const _Atomic uint64_t *placements; /* a shard's table as one word; see layout.h */
+    _Atomic(struct table *) *tables;    /* the same tables, for the looks that need more */
+    const _Atomic uint64_t *moves;      /* table_family.moves */
+    unsigned shard_shift; /* hash >> shard_shift is the shard; 63 with shard_mask 0 for one alone */
     uint64_t shard_mask;
     uint64_t seed;
+    uint64_t flip; /* hash_flip(seed) */
+    struct phone_index phones;
 };
 
-/* Answers up to LOOKUP_GROUP numbers, inside a reader's section. */
-typedef void lookup_group_function(const struct lookup_view *view, const uint64_t *numbers, size_t count,
-                                   uint8_t *answers);
+/* Answers any count of numbers, as directory_lookup does, inside a reader's section. */
+typedef void lookup_function(const struct lookup_view *view, const uint64_t *numbers, size_t count,
+                             uint8_t *answers);
+/* Answers one, with nothing set up for more. */
+typedef uint8_t lookup_one_function(const struct lookup_view *view, uint64_t number);
 
-lookup_group_function lookup_group_scalar;
-lookup_group_function lookup_group_avx2;
-lookup_group_function lookup_group_avx512;
-lookup_group_function lookup_group_neon;
+struct lookup_variant {
+    const char *name;
+    lookup_function *many;
+    lookup_one_function *one;
+};
 
-/* The variant for this processor; `*name` (may be NULL) says which. */
-lookup_group_function *lookup_choose(const char **name);
+lookup_function lookup_many_scalar;
+lookup_function lookup_many_avx2;
+lookup_function lookup_many_avx512;
+lookup_function lookup_many_neon;
+lookup_one_function lookup_one_scalar;
+lookup_one_function lookup_one_avx2;
+lookup_one_function lookup_one_avx512;
+lookup_one_function lookup_one_neon;
+
+/* The variant for this processor. */
+const struct lookup_variant *lookup_choose(void);
+
+/* Step 4: looks up those again that are answered "not registered". */
+void lookup_again(const struct lookup_view *view, const uint64_t *numbers, size_t count, uint8_t *answers);
+uint8_t lookup_one_again(const struct lookup_view *view, uint64_t number);
+/* For a number that phone_is_surely_valid leaves open. */
+uint8_t lookup_one_unsure(const struct lookup_view *view, uint64_t number);
+
+static inline uint64_t lookup_shard(const struct lookup_view *view, uint64_t hash)
+{
+    return hash >> view->shard_shift & view->shard_mask;
+}
+
+/* Sequentially consistent for epoch.h's sake. */
+static inline uint64_t lookup_placement(const struct lookup_view *view, uint64_t hash)
+{
+    return atomic_load(&view->placements[lookup_shard(view, hash)]);
+}
+
+static inline const struct line *lookup_lines(const struct lookup_view *view, uint64_t placement)
+{
+    return view->base + (placement >> LAYOUT_COUNT_BITS);
+}
+
+static inline const struct line *lookup_home(const struct lookup_view *view, uint64_t placement,
+                                             uint64_t hash)
+{
+    return lookup_lines(view, placement) + layout_home(hash, placement & LAYOUT_COUNT_MASK);
+}
+
+static inline const struct line *lookup_alternate(const struct lookup_view *view, uint64_t placement,
+                                                  uint64_t hash)
+{
+    uint64_t line_count = placement & LAYOUT_COUNT_MASK;
+    uint64_t home = layout_home(hash, line_count);
+    return lookup_lines(view, placement) + layout_alternate(hash, home, line_count);
+}
 
 #endif

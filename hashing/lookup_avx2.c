@@ -4,18 +4,19 @@
 
 #include "hashing/layout.h"
 
-#define LOOKUP_NAME lookup_group_avx2
+#define LOOKUP_MANY lookup_many_avx2
+#define LOOKUP_ONE lookup_one_avx2
 
-static inline uint32_t match_half(const void *half, __m256i number)
+static inline uint32_t match_half(const void *half, __m256i wanted)
 {
-    __m256i words = _mm256_load_si256(half);
-    __m256i equal = _mm256_cmpeq_epi64(_mm256_srli_epi64(words, LAYOUT_NUMBER_SHIFT), number);
-    return (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(equal));
+    __m256i shown =
+        _mm256_and_si256(_mm256_load_si256(half), _mm256_set1_epi64x((long long)LAYOUT_SHOWN_MASK));
+    return (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(shown, wanted)));
 }
 
 static inline uint32_t match_line(const struct line *line, uint64_t number)
 {
-    __m256i wanted = _mm256_set1_epi64x((long long)number);
+    __m256i wanted = _mm256_set1_epi64x((long long)(number << LAYOUT_NUMBER_SHIFT));
     uint32_t mask = match_half(&line->words[0], wanted) | match_half(&line->words[4], wanted) << 4;
     atomic_signal_fence(memory_order_acquire); /* x86 orders loads; the compiler must, too */
     return mask;

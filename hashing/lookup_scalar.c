@@ -3,14 +3,16 @@
 
 #include "hashing/layout.h"
 
-#define LOOKUP_NAME lookup_group_scalar
+#define LOOKUP_MANY lookup_many_scalar
+#define LOOKUP_ONE lookup_one_scalar
 
 static inline uint32_t match_line(const struct line *line, uint64_t number)
 {
     uint32_t mask = 0;
+    uint64_t wanted = number << LAYOUT_NUMBER_SHIFT;
     for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
         uint64_t word = atomic_load_explicit(&line->words[i], memory_order_acquire);
-        mask |= (uint32_t)(layout_number(word) == number) << i;
+        mask |= (uint32_t)((word & LAYOUT_SHOWN_MASK) == wanted) << i;
     }
     return mask;
 }

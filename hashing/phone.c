@@ -52,24 +52,30 @@ static const uint16_t country_codes[100] = {
 };
 /* clang-format on */
 
-static const uint64_t powers_of_ten[] = {
-    UINT64_C(1),
-    UINT64_C(10),
-    UINT64_C(100),
-    UINT64_C(1000),
-    UINT64_C(10000),
-    UINT64_C(100000),
-    UINT64_C(1000000),
-    UINT64_C(10000000),
-    UINT64_C(100000000),
-    UINT64_C(1000000000),
-    UINT64_C(10000000000),
-    UINT64_C(100000000000),
-    UINT64_C(1000000000000),
-    UINT64_C(10000000000000),
-    UINT64_C(100000000000000),
-    UINT64_C(1000000000000000),
+/* Multipliers only where phone_leading_three needs them. */
+const struct phone_scale phone_scales[PHONE_DIGITS_MAX + 1] = {
+    [0] = {.limit = UINT64_C(1)},
+    [1] = {.limit = UINT64_C(10)},
+    [2] = {.limit = UINT64_C(100)},
+    [3] = {.limit = UINT64_C(1000)},
+    [4] = {.limit = UINT64_C(10000)},
+    [5] = {.limit = UINT64_C(100000)},
+    [6] = {UINT64_C(1000000), UINT64_C(0x83126e978d4fdf3c), 9},
+    [7] = {UINT64_C(10000000), UINT64_C(0xd1b71758e219652c), 13},
+    [8] = {UINT64_C(100000000), UINT64_C(0xa7c5ac471b478424), 16},
+    [9] = {UINT64_C(1000000000), UINT64_C(0x8637bd05af6c69b6), 19},
+    [10] = {UINT64_C(10000000000), UINT64_C(0xd6bf94d5e57a42bd), 23},
+    [11] = {UINT64_C(100000000000), UINT64_C(0xabcc77118461cefd), 26},
+    [12] = {UINT64_C(1000000000000), UINT64_C(0x89705f4136b4a598), 29},
+    [13] = {UINT64_C(10000000000000), UINT64_C(0xdbe6fecebdedd5bf), 33},
+    [14] = {UINT64_C(100000000000000), UINT64_C(0xafebff0bcb24aaff), 36},
+    [15] = {UINT64_C(1000000000000000), UINT64_C(0x8cbccc096f5088cc), 39},
 };
+
+static bool is_assigned(unsigned leading_three)
+{
+    return (unsigned)country_codes[leading_three / 10] >> leading_three % 10 & 1u;
+}
 
 static bool is_digit(char c)
 {
@@ -79,14 +85,6 @@ static bool is_digit(char c)
 static bool is_letter(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-/* Decimal digits of a key up to PHONE_KEY_MAX; from the bit length, corrected by one comparison. */
-static unsigned count_digits(uint64_t key)
-{
-    unsigned bits = 64u - (unsigned)__builtin_clzll(key | 1);
-    unsigned digits = bits * 1233u >> 12; /* 1233/4096 is log10(2) rounded up, exact for up to 64 bits */
-    return digits + (key >= powers_of_ten[digits]);
 }
 
 const char *phone_error_text(enum phone_error error)
@@ -106,10 +104,32 @@ enum phone_error phone_check(uint64_t key)
         return key == 0 ? PHONE_EMPTY : PHONE_TOO_SHORT;
     if (key > PHONE_KEY_MAX)
         return PHONE_TOO_LONG;
-    unsigned leading_three = (unsigned)(key / powers_of_ten[count_digits(key) - 3]);
-    if (((unsigned)country_codes[leading_three / 10] >> (leading_three % 10) & 1u) == 0)
-        return PHONE_UNASSIGNED_COUNTRY_CODE;
-    return PHONE_OK;
+    return is_assigned(phone_leading_three(key)) ? PHONE_OK : PHONE_UNASSIGNED_COUNTRY_CODE;
+}
+
+/* True when all keys of the range are valid: they are equally long, and begin with digits of countries only. */
+static bool is_sure(uint64_t range)
+{
+    uint64_t exponent = 16 + (range >> PHONE_RANGE_BITS);
+    uint64_t mantissa = range & ((UINT64_C(1) << PHONE_RANGE_BITS) - 1);
+    uint64_t first = (UINT64_C(1) << PHONE_RANGE_BITS | mantissa) << exponent >> PHONE_RANGE_BITS;
+    uint64_t last = first + (UINT64_C(1) << exponent >> PHONE_RANGE_BITS) - 1;
+    if (phone_check(first) != PHONE_OK || phone_check(last) != PHONE_OK)
+        return false;
+    /* Across a power of ten the leading digits go down, and nothing is sure. */
+    unsigned leading = phone_leading_three(first);
+    while (leading < phone_leading_three(last) && is_assigned(leading))
+        leading++;
+    return leading == phone_leading_three(last);
+}
+
+void phone_index_init(struct phone_index *index)
+{
+    memset(index, 0, sizeof *index);
+    for (unsigned leading = 100; leading < 1000; leading++)
+        index->beginnings[leading / 32] |= (uint32_t)is_assigned(leading) << leading % 32;
+    for (uint64_t range = 0; range < PHONE_RANGES; range++)
+        index->sure[range / 64] |= (uint64_t)is_sure(range) << range % 64;
 }
 
 enum phone_error phone_parse(const char *text, size_t length, uint64_t *key)
@@ -142,7 +162,9 @@ enum phone_error phone_parse(const char *text, size_t length, uint64_t *key)
 size_t phone_format(uint64_t key, char text[static PHONE_TEXT_BYTES])
 {
     assert(key <= PHONE_KEY_MAX);
-    unsigned digits = count_digits(key);
+    unsigned digits = 1;
+    while (key >= phone_scales[digits].limit)
+        digits++;
     text[0] = '+';
     text[1 + digits] = '\0';
     for (unsigned i = digits; i > 0; i--) {

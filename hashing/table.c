@@ -3,16 +3,29 @@
  * Vocabulary
  *   line    64 bytes, one cache line: eight words.
  *   word    number:50 | flags:8 | mark:6, from the top bit down. An empty slot has number 0.
- *   slot    a word's place; the account id of slot s lies in accounts[s], a parallel array, and is touched
- *           only by those who ask for it.
+ *   slot    a word's place; the account id of slot s lies in accounts[s], a parallel array behind the lines, and
+ *           is touched only by those who ask for it.
  *   home    the line where a number should be; alternate, the one other line where it may be, in the same
- *           block of at most 32,768 lines (2 MiB), so the second read mostly needs no second translation.
+ *           block of 32,768 lines (2 MiB; the last block may be longer), so the second read mostly needs no
+ *           second translation.
  *   spill   a number that sits in its alternate. Its home line keeps a mark: the eight 6-bit marks form a
  *           48-bit filter of the hashes that had to leave. A miss whose filter bit is clear reads one line.
  *
+ *             63                    14 13     6 5    0
+ *            +------------------------+--------+------+
+ *   word     |       number:50        | flags:8|mark:6|   flags: bit 0 is "hidden" (record.h)
+ *            +------------------------+--------+------+
+ *   line     | word 0 | word 1 | ... | word 7 |           64 bytes
+ *   extent   | line 0 | line 1 | ... | line n-1 | 8 n accounts |      one piece of the arena
+ *
+ *   hash     the low 32 bits choose the home, bits 20-51 the alternate, 36-38 the mark's word, 39-48 its bit, the
+ *            topmost the shard.
+ *   placement  where the extent begins and how many lines it has, in one word (layout.h): all that the batch
+ *            lookup needs to know of a table, and it changes at one moment.
+ *
  * Insert: home, else alternate, else a breadth-first search over "who could go to its other line" that reaches at
  * most SEARCH_NODES lines: it takes each line on its list once, and so ends; if it finds no room the table is full.
- * Copy to another table: first everybody who finds room at home, a walk through both tables from front to back since
+ * Copy to another table: everybody who finds room at home, a walk through both tables from front to back since
  * homes keep the order of the hashes; then the others.
  * Remove: the slot is emptied; there are no tombstones. Marks stay, since nobody counts who set them; when
  * they wear the filter out, table_is_worn tells the owner to rebuild.
@@ -20,17 +33,22 @@
  * Concurrency: one writer, any readers, C11 atomics, no fences.
  *   A status hit needs no check: one atomic word says number and flags.
  *   A miss is checked by `sequence`. The only way to miss a number that is there is to read its new place
- * before the writer copied it there and its old place after it was cleared. The writer copies (release),
- * raises the sequence by 2, clears (release). Whoever has acquired the clearing reads the raised sequence
+ *   before the writer copied it there and its old place after it was cleared. The writer copies (release),
+ *   raises the sequence by 2, clears (release). Whoever has acquired the clearing reads the raised sequence
  *   afterwards; whoever had read the raised sequence before would have seen the copy. So an unchanged
  *   sequence around the reads proves the miss. The same holds for a mark set before its number left home.
+ *   `moves`, one counter for all tables of a directory, is raised beside the sequence and only then: the batch
+ *   lookup reads it once before and once after a whole batch, and checks its misses one by one (by the sequence)
+ *   only when it has changed.
  *   A record (flags and account) is checked by the same sequence: a slot is cleared (release), the sequence
  *   raised by 2, and only then can its account be overwritten (release). A replacement in place makes the
  *   sequence odd, writes both, makes it even; a record reader waits for an even one.
  *   Removal and replacement are visible to all readers when the call returns; so is an insert.
  *
- * Cost: a hit reads 1 line, at load 0.92 1.2 on average (counted on a prototype of this layout); a miss 1 plus the filter's errors. The layout is in layout.h,
- * the batch lookup that the server uses in lookup.h; the find functions here look one number up at a time. */
+ * Cost: a miss reads one line, and a second one when its filter bit is set; a hit reads the second when it has
+ * spilled. How often is counted by table_stats and measured by bench_table. An insert reads the one or two lines,
+ * writes a word and an account, and now and then moves others. The layout is in layout.h, the batch lookup
+ * that the server uses in lookup.h; the find functions here look one number up at a time. */
 #include "hashing/table.h"
 
 #include <assert.h>
@@ -40,11 +58,15 @@
 
 #include "hashing/hash.h"
 #include "hashing/layout.h"
-#include "hashing/pages.h"
 #include "hashing/phone.h"
 
 /* Lines that a search reaches at most: enough for loads beyond 0.95. */
 #define SEARCH_NODES 256
+/* The first lines reached whose accounts are fetched beside them: one of three mostly has room, and a move waits until
+ * its account is written (insert_growing of bench_table: PLACEHOLDER). */
+#define ACCOUNTS_AHEAD 3
+/* Records ahead whose alternate is fetched while others are placed. */
+#define COPY_AHEAD 8
 #define NO_SLOT UINT64_MAX
 
 /* A line that the search has reached: by moving the number in `parent_slot` to this line. */
@@ -66,60 +88,73 @@ static _Atomic uint64_t *word_at(const struct table *table, uint64_t slot)
     return &table->lines[slot / TABLE_SLOTS_PER_LINE].words[slot % TABLE_SLOTS_PER_LINE];
 }
 
-/* The word that holds `number` in this line, 0 if none does; `*slot` is set on a hit. Acquire, so that what was
- * stored before the word is visible to whoever found it and what is read later is read later. */
-static uint64_t search_line(const struct table *table, uint64_t line, uint64_t number, uint64_t *slot)
+static uint64_t home_of(const struct table *table, uint64_t hash)
 {
+    return layout_home(hash, table->line_count);
+}
+
+static uint64_t alternate_of(const struct table *table, uint64_t hash, uint64_t home)
+{
+    return layout_alternate(hash, home, table->line_count);
+}
+
+/* Bit i says that slot i of the line holds `number` (0: is empty). Acquire, so that what was stored before the
+ * word is visible to whoever found it and what is read later is read later. */
+static uint32_t match(const struct table *table, uint64_t line, uint64_t number)
+{
+    uint32_t mask = 0;
     for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
         uint64_t word = atomic_load_explicit(&table->lines[line].words[i], memory_order_acquire);
-        if (layout_number(word) == number) {
-            *slot = line * TABLE_SLOTS_PER_LINE + i;
-            return word;
-        }
+        mask |= (uint32_t)(layout_number(word) == number) << i;
     }
-    return 0;
+    return mask;
+}
+
+/* The word that holds `number` in this line, 0 if none does; `*slot` is set on a hit. */
+static uint64_t search_line(const struct table *table, uint64_t line, uint64_t number, uint64_t *slot)
+{
+    uint32_t mask = match(table, line, number);
+    if (mask == 0)
+        return 0;
+    *slot = line * TABLE_SLOTS_PER_LINE + (unsigned)__builtin_ctz(mask);
+    /* Another's, if the slot was refilled in between: not found then, which the sequence tells. */
+    uint64_t word = atomic_load_explicit(word_at(table, *slot), memory_order_acquire);
+    return layout_number(word) == number ? word : 0;
 }
 
 static bool has_spilled(const struct table *table, uint64_t line, uint64_t hash)
 {
-    unsigned bit = layout_filter_bit(hash);
     uint64_t word =
-        atomic_load_explicit(&table->lines[line].words[bit / LAYOUT_MARK_BITS], memory_order_acquire);
-    return word >> (bit % LAYOUT_MARK_BITS) & 1;
+        atomic_load_explicit(&table->lines[line].words[layout_mark_word(hash)], memory_order_acquire);
+    return word >> layout_mark_bit(hash) & 1;
 }
 
 /* --- life --- */
 
-static size_t line_bytes(const struct table *table)
+static size_t extent_bytes(uint64_t line_count, bool accounts)
 {
-    return table->line_count * sizeof *table->lines;
+    return line_count * sizeof(struct line) * (accounts ? 2 : 1);
 }
 
-static size_t account_bytes(const struct table *table)
-{
-    return table->line_count * TABLE_SLOTS_PER_LINE * sizeof *table->accounts;
-}
-
-struct table *table_create(size_t slots, bool with_accounts, uint64_t seed)
+struct table *table_create(size_t slots, const struct table_family *family)
 {
     assert(slots >= 1 && slots <= TABLE_SLOTS_MAX);
+    static_assert(sizeof(struct line) == TABLE_SLOTS_PER_LINE * sizeof(uint64_t), "accounts take as much");
     struct table *table = aligned_alloc(64, sizeof *table);
     if (table == NULL)
         return NULL;
     memset(table, 0, sizeof *table);
-    uint64_t lines = (slots + TABLE_SLOTS_PER_LINE - 1) / TABLE_SLOTS_PER_LINE;
-    /* Blocks of equal size, so that nothing worth mentioning is rounded up. */
-    table->block_count = (lines + LAYOUT_BLOCK_LINES - 1) / LAYOUT_BLOCK_LINES;
-    table->block_lines = (lines + table->block_count - 1) / table->block_count;
-    table->line_count = table->block_count * table->block_lines;
-    table->seed = seed;
-    table->lines = pages_allocate(line_bytes(table));
-    if (with_accounts)
-        table->accounts = pages_allocate(account_bytes(table));
-    if (table->lines == NULL || (with_accounts && table->accounts == NULL)) {
-        table_destroy(table);
+    table->line_count = (slots + TABLE_SLOTS_PER_LINE - 1) / TABLE_SLOTS_PER_LINE;
+    table->arena = family->arena;
+    table->moves = family->moves;
+    table->seed = family->seed;
+    table->lines = arena_take(table->arena, extent_bytes(table->line_count, family->accounts));
+    if (table->lines == NULL) {
+        free(table);
         return NULL;
     }
+    if (family->accounts)
+        table->accounts = (_Atomic uint64_t *)(table->lines + table->line_count);
     return table;
 }
 
@@ -127,8 +162,7 @@ void table_destroy(struct table *table)
 {
     if (table == NULL)
         return;
-    pages_free(table->lines, line_bytes(table));
-    pages_free(table->accounts, account_bytes(table));
+    arena_give(table->arena, table->lines, extent_bytes(table->line_count, table->accounts != NULL));
     free(table);
 }
 
@@ -137,10 +171,10 @@ void table_destroy(struct table *table)
 /* The word of the number or 0, without a check; `*slot` is set on a hit. */
 static uint64_t search_both(const struct table *table, uint64_t hash, uint64_t number, uint64_t *slot)
 {
-    uint64_t home = layout_home(table, hash);
+    uint64_t home = home_of(table, hash);
     uint64_t word = search_line(table, home, number, slot);
     if (word == 0 && has_spilled(table, home, hash))
-        word = search_line(table, layout_alternate(table, hash, layout_home(table, hash)), number, slot);
+        word = search_line(table, alternate_of(table, hash, home), number, slot);
     return word;
 }
 
@@ -209,23 +243,33 @@ static uint64_t read_account(const struct table *table, uint64_t slot)
 
 static void mark_spill(struct table *table, uint64_t line, uint64_t hash)
 {
-    unsigned bit = layout_filter_bit(hash);
-    _Atomic uint64_t *word = &table->lines[line].words[bit / LAYOUT_MARK_BITS];
+    _Atomic uint64_t *word = &table->lines[line].words[layout_mark_word(hash)];
     uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
-    atomic_store_explicit(word, old | UINT64_C(1) << (bit % LAYOUT_MARK_BITS), memory_order_release);
+    atomic_store_explicit(word, old | UINT64_C(1) << layout_mark_bit(hash), memory_order_release);
+}
+
+static bool is_spilled(const struct table *table, uint64_t slot, uint64_t hash)
+{
+    return slot / TABLE_SLOTS_PER_LINE != home_of(table, hash);
 }
 
 static void put(struct table *table, uint64_t slot, uint64_t hash, const struct record *record)
 {
-    if (slot / TABLE_SLOTS_PER_LINE != layout_home(table, hash))
-        mark_spill(table, layout_home(table, hash), hash);
+    if (is_spilled(table, slot, hash)) {
+        mark_spill(table, home_of(table, hash), hash);
+        table->stats.spilled++;
+    }
     write_account(table, slot, record->account);
     write_word(table, slot, record->number, record->flags);
 }
 
 /* Clears a slot that no longer counts; see "Concurrency" for why the sequence is raised after it. */
-static void clear(struct table *table, uint64_t slot)
+static void clear(struct table *table, uint64_t slot, uint64_t hash)
 {
+    if (is_spilled(table, slot, hash)) {
+        table->stale_marks++;
+        table->stats.spilled--;
+    }
     write_word(table, slot, 0, 0);
     raise_sequence(table, 2);
 }
@@ -239,13 +283,8 @@ static struct record read_slot(const struct table *table, uint64_t slot)
 
 static uint64_t free_slot(const struct table *table, uint64_t line)
 {
-    uint64_t slot;
-    for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
-        slot = line * TABLE_SLOTS_PER_LINE + i;
-        if (layout_number(atomic_load_explicit(word_at(table, slot), memory_order_relaxed)) == 0)
-            return slot;
-    }
-    return NO_SLOT;
+    uint32_t empty = match(table, line, 0);
+    return empty == 0 ? NO_SLOT : line * TABLE_SLOTS_PER_LINE + (unsigned)__builtin_ctz(empty);
 }
 
 /* Copies before it clears, so that a reader may see the number twice but never not at all. */
@@ -253,13 +292,20 @@ static void move_slot(struct table *table, uint64_t from, uint64_t to)
 {
     struct record record = read_slot(table, from);
     uint64_t hash = hash_number(record.number, table->seed);
-    assert(to / TABLE_SLOTS_PER_LINE == layout_home(table, hash) ||
-           to / TABLE_SLOTS_PER_LINE == layout_alternate(table, hash, layout_home(table, hash)));
-    if (from / TABLE_SLOTS_PER_LINE != layout_home(table, hash))
-        table->stale_marks++;
+    assert(to / TABLE_SLOTS_PER_LINE == home_of(table, hash) ||
+           to / TABLE_SLOTS_PER_LINE == alternate_of(table, hash, home_of(table, hash)));
     put(table, to, hash, &record);
     raise_sequence(table, 2);
-    clear(table, from);
+    /* Release, as for the sequence; other tables' writers raise it, too. */
+    atomic_fetch_add_explicit(table->moves, 1, memory_order_release);
+    clear(table, from, hash);
+    table->stats.moved++;
+}
+
+/* The accounts of a line, about to be written. Without accounts this is somewhere else, and does no harm. */
+static void prefetch_accounts(const struct table *table, uint64_t line)
+{
+    __builtin_prefetch((const struct line *)(const void *)(uintptr_t)table->accounts + line, 1);
 }
 
 /* The other line of the number in this slot, which lies in `line`. */
@@ -267,8 +313,8 @@ static uint64_t other_line(const struct table *table, uint64_t line, uint64_t sl
 {
     uint64_t word = atomic_load_explicit(word_at(table, slot), memory_order_relaxed);
     uint64_t hash = hash_number(layout_number(word), table->seed);
-    uint64_t home = layout_home(table, hash);
-    return home == line ? layout_alternate(table, hash, home) : home;
+    uint64_t home = home_of(table, hash);
+    return home == line ? alternate_of(table, hash, home) : home;
 }
 
 /* Moves the numbers along the path that ends in `node`: the one in `from` to `to`, its parent to `from`, and
@@ -292,9 +338,9 @@ static uint64_t move_path(struct table *table, const struct search_node *nodes, 
 static uint64_t make_room(struct table *table, uint64_t hash)
 {
     struct search_node nodes[SEARCH_NODES];
-    uint64_t home = layout_home(table, hash);
+    uint64_t home = home_of(table, hash);
     nodes[0] = (struct search_node){.line = home, .parent_slot = NO_SLOT};
-    nodes[1] = (struct search_node){.line = layout_alternate(table, hash, home), .parent_slot = NO_SLOT};
+    nodes[1] = (struct search_node){.line = alternate_of(table, hash, home), .parent_slot = NO_SLOT};
     uint32_t count = 2;
     for (uint32_t node = 0; node < count && node < SEARCH_NODES / TABLE_SLOTS_PER_LINE; node++) {
         uint64_t first = nodes[node].line * TABLE_SLOTS_PER_LINE;
@@ -302,6 +348,8 @@ static uint64_t make_room(struct table *table, uint64_t hash)
         for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
             lines[i] = other_line(table, nodes[node].line, first + i);
             __builtin_prefetch(&table->lines[lines[i]], 1);
+            if ((int)i < ACCOUNTS_AHEAD)
+                prefetch_accounts(table, lines[i]);
         }
         for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
             uint64_t to = free_slot(table, lines[i]);
@@ -330,16 +378,16 @@ static void replace_in_place(struct table *table, uint64_t slot, const struct re
 /* Adds a record whose number is not there. False: no place can be made. */
 static bool add_new(struct table *table, uint64_t hash, const struct record *record)
 {
-    uint64_t home = layout_home(table, hash);
+    uint64_t home = home_of(table, hash);
     uint64_t slot = free_slot(table, home);
     if (slot == NO_SLOT)
-        slot = free_slot(table, layout_alternate(table, hash, home));
+        slot = free_slot(table, alternate_of(table, hash, home));
     if (slot == NO_SLOT)
         slot = make_room(table, hash);
     if (slot == NO_SLOT)
         return false;
     put(table, slot, hash, record);
-    table->count++;
+    table->stats.records++;
     return true;
 }
 
@@ -354,7 +402,10 @@ enum table_insert_result table_insert(struct table *table, uint64_t hash, const 
         replace_in_place(table, slot, record);
         return TABLE_REPLACED;
     }
-    return add_new(table, hash, record) ? TABLE_ADDED : TABLE_FULL;
+    if (!add_new(table, hash, record))
+        return TABLE_FULL;
+    table->stats.added++;
+    return TABLE_ADDED;
 }
 
 bool table_remove(struct table *table, uint64_t hash, uint64_t number, struct record *old)
@@ -364,10 +415,8 @@ bool table_remove(struct table *table, uint64_t hash, uint64_t number, struct re
         return false;
     if (old != NULL)
         *old = read_slot(table, slot);
-    if (slot / TABLE_SLOTS_PER_LINE != layout_home(table, hash))
-        table->stale_marks++;
-    clear(table, slot);
-    table->count--;
+    clear(table, slot, hash);
+    table->stats.records--;
     return true;
 }
 
@@ -403,42 +452,58 @@ static bool append_overflow(struct overflow *overflow, const struct record *reco
     return true;
 }
 
-/* The first pass: whoever finds room in the home line. Homes keep the order of the hashes, so both tables are
- * walked from front to back, but for the numbers that sit in their alternate. */
-static bool copy_homes(const struct table *from, struct table *to, struct overflow *overflow)
+/* Whoever finds room in the home line; the others are put aside. Homes keep the order of the hashes, so both tables
+ * are walked from front to back, but for the numbers that sit in their alternate. Nobody reads `to` yet, and its
+ * lines fill from their first slot, so how full each is, `fill`, is all there is to know. */
+static bool copy_homes(const struct table *from, struct table *to, uint8_t *fill, struct overflow *overflow)
 {
     for (uint64_t slot = 0; slot < table_slots(from); slot++) {
-        struct record record = read_slot(from, slot);
-        if (record.number == 0)
+        uint64_t word = atomic_load_explicit(word_at(from, slot), memory_order_relaxed);
+        if (layout_number(word) == 0)
             continue;
-        uint64_t hash = hash_number(record.number, to->seed);
-        uint64_t place = free_slot(to, layout_home(to, hash));
-        if (place != NO_SLOT) {
-            put(to, place, hash, &record);
-            to->count++;
-        } else if (!append_overflow(overflow, &record)) {
-            return false;
+        uint64_t home = home_of(to, hash_number(layout_number(word), to->seed));
+        if (fill[home] == TABLE_SLOTS_PER_LINE) {
+            struct record record = read_slot(from, slot);
+            if (!append_overflow(overflow, &record))
+                return false;
+            continue;
         }
+        uint64_t place = home * TABLE_SLOTS_PER_LINE + fill[home]++;
+        atomic_store_explicit(word_at(to, place), word & ~LAYOUT_MARK_MASK, memory_order_relaxed);
+        if (to->accounts != NULL)
+            atomic_store_explicit(&to->accounts[place], read_account(from, slot), memory_order_relaxed);
     }
+    to->stats.records = from->stats.records - overflow->count;
     return true;
+}
+
+static void prefetch_alternate(const struct table *table, uint64_t number)
+{
+    uint64_t hash = hash_number(number, table->seed);
+    uint64_t alternate = alternate_of(table, hash, home_of(table, hash));
+    __builtin_prefetch(&table->lines[alternate], 1);
+    prefetch_accounts(table, alternate);
 }
 
 bool table_copy(const struct table *from, struct table *to)
 {
-    assert(to->count == 0 && from->seed == to->seed);
+    assert(to->stats.records == 0 && from->seed == to->seed);
     struct overflow overflow = {0};
-    bool good = copy_homes(from, to, &overflow);
+    uint8_t *fill = calloc(to->line_count, sizeof *fill);
+    bool good = fill != NULL && copy_homes(from, to, fill, &overflow);
     for (size_t i = 0; good && i < overflow.count; i++) {
-        uint64_t hash = hash_number(overflow.records[i].number, to->seed);
-        good = add_new(to, hash, &overflow.records[i]);
+        if (i + COPY_AHEAD < overflow.count)
+            prefetch_alternate(to, overflow.records[i + COPY_AHEAD].number);
+        good = add_new(to, hash_number(overflow.records[i].number, to->seed), &overflow.records[i]);
     }
     free(overflow.records);
+    free(fill);
     return good;
 }
 
-size_t table_count(const struct table *table)
+struct table_stats table_stats(const struct table *table)
 {
-    return table->count;
+    return table->stats;
 }
 
 size_t table_slots(const struct table *table)
@@ -454,6 +519,6 @@ size_t table_bytes(const struct table *table)
 
 bool table_is_worn(const struct table *table)
 {
-    /* Four stale marks a line let about one miss in twelve read a second line for nothing. */
-    return table->stale_marks > 4 * table->line_count;
+    /* Two stale marks of 48 bits let one miss in 24 read a second line for nothing. */
+    return table->stale_marks > 2 * table->line_count;
 }

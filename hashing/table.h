@@ -4,18 +4,19 @@
  * larger one (directory.h does). The caller brings the hash of each number, table_hash of the table's seed.
  * The layout, the argument for the lock-free reads and the costs stand at the head of table.c.
  *
- * Threads: any number of readers (the find functions, and the batch lookup
- * of lookup.h) beside at most one writer (insert, remove, visit,
- * count and the other writer's functions) at a time; the caller sees to "one writer" and to it that no reader
- * is inside when the table is destroyed.
+ * Threads: any number of readers (the find functions, and the batch lookup of lookup.h) beside at most one writer
+ * (all others) at a time; the caller sees to "one writer" and to it that no reader is inside when the table is
+ * destroyed.
  * Memory: 8 bytes a slot, 16 with account ids; the caller picks the fill by the capacity it asks for. */
 #ifndef NUMBERD_HASHING_TABLE_H
 #define NUMBERD_HASHING_TABLE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hashing/arena.h"
 #include "hashing/record.h"
 
 #define TABLE_SLOTS_PER_LINE 8
@@ -25,13 +26,27 @@ struct table;
 
 enum table_insert_result { TABLE_ADDED, TABLE_REPLACED, TABLE_FULL };
 
-/* The seeded hash that every function below expects (XXH3, 64 bits). Its top 16 bits are left to the owner
+/* What all tables of a directory have in common. */
+struct table_family {
+    struct arena *arena;     /* where their memory comes from; outlives them */
+    _Atomic uint64_t *moves; /* raised whenever a number changes its place within a table; see table.c */
+    uint64_t seed;
+    bool accounts; /* without, every record's account reads as 0 */
+};
+
+struct table_stats {
+    uint64_t records;
+    uint64_t spilled; /* records that are not in their home line: a hit reads a second one */
+    uint64_t added;   /* since the table was made, not counting table_copy */
+    uint64_t moved;   /* records that these additions made change their line */
+};
+
+/* The seeded hash that every function below expects (XXH3, 64 bits). Its top 12 bits are left to the owner
  * for choosing the shard. */
 uint64_t table_hash(uint64_t number, uint64_t seed);
 
-/* A table of at least `slots` slots, 1 .. TABLE_SLOTS_MAX; NULL when memory is short. Without accounts every
- * record's account reads as 0. */
-struct table *table_create(size_t slots, bool with_accounts, uint64_t seed);
+/* A table of at least `slots` slots, 1 .. TABLE_SLOTS_MAX; NULL when memory is short. */
+struct table *table_create(size_t slots, const struct table_family *family);
 void table_destroy(struct table *table);
 
 /* --- readers --- */
@@ -56,11 +71,11 @@ bool table_remove(struct table *table, uint64_t hash, uint64_t number, struct re
 bool table_visit(const struct table *table, bool (*visit)(void *context, const struct record *record),
                  void *context);
 
-/* Fills the empty table `to` with all of `from`'s records; both have the same seed. False when memory is
- * short or `to` is too small; destroy it then. Two walks from front to back. */
+/* Fills the empty table `to` with all of `from`'s records; both are of one family. False when memory is
+ * short or `to` is too small; destroy it then. One walk through both from front to back. */
 bool table_copy(const struct table *from, struct table *to);
 
-size_t table_count(const struct table *table);
+struct table_stats table_stats(const struct table *table);
 size_t table_slots(const struct table *table);
 size_t table_bytes(const struct table *table);
 

@@ -7,7 +7,7 @@
 
 extern "C" {
 #include "hashing/hash.h"
-#include "hashing/pages.h"
+#include "huge.h"
 }
 
 namespace
@@ -23,31 +23,31 @@ struct seeded_hash {
 };
 
 /* The same memory as the table's. */
-template <class T> struct pages_allocator {
+template <class T> struct huge_allocator {
     using value_type = T;
-    pages_allocator() = default;
-    template <class U> pages_allocator(const pages_allocator<U> &)
+    huge_allocator() = default;
+    template <class U> huge_allocator(const huge_allocator<U> &)
     {
     }
     T *allocate(std::size_t n)
     {
-        void *memory = pages_allocate(n * sizeof(T));
+        void *memory = huge_allocate(n * sizeof(T));
         if (memory == nullptr)
             throw std::bad_alloc();
         return static_cast<T *>(memory);
     }
     void deallocate(T *memory, std::size_t n)
     {
-        pages_free(memory, n * sizeof(T));
+        huge_free(memory, n * sizeof(T));
     }
-    bool operator==(const pages_allocator &) const
+    bool operator==(const huge_allocator &) const
     {
         return true;
     }
 };
 
 using map = boost::unordered_flat_map<uint64_t, uint64_t, seeded_hash, std::equal_to<uint64_t>,
-                                      pages_allocator<std::pair<const uint64_t, uint64_t>>>;
+                                      huge_allocator<std::pair<const uint64_t, uint64_t>>>;
 
 } // namespace
 

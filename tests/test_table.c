@@ -13,6 +13,30 @@
 /* The model: an array indexed by number - BASE; account 0 means "not there". */
 #define BASE UINT64_C(4915100000000)
 
+/* A table alone, with all that a directory would bring. */
+struct fixture {
+    struct arena *arena;
+    _Atomic uint64_t moves;
+    struct table *table;
+};
+
+static struct table *set_up(struct fixture *fixture, size_t slots, bool accounts)
+{
+    *fixture = (struct fixture){.arena = arena_create(0)};
+    assert_non_null(fixture->arena);
+    fixture->table = table_create(
+        slots, &(struct table_family){
+                   .arena = fixture->arena, .moves = &fixture->moves, .seed = SEED, .accounts = accounts});
+    assert_non_null(fixture->table);
+    return fixture->table;
+}
+
+static void tear_down(struct fixture *fixture)
+{
+    table_destroy(fixture->table);
+    arena_destroy(fixture->arena);
+}
+
 struct model {
     struct record records[UNIVERSE];
     size_t count;
@@ -20,7 +44,7 @@ struct model {
 
 static void check_against_model(const struct table *table, const struct model *model)
 {
-    assert_int_equal(table_count(table), model->count);
+    assert_int_equal(table_stats(table).records, model->count);
     for (size_t i = 0; i < UNIVERSE; i++) {
         uint64_t number = BASE + i;
         uint64_t hash = table_hash(number, SEED);
@@ -70,7 +94,8 @@ static void test_model(void **state)
     (void)state;
     static const size_t sizes[] = {1, 8, 64, 1000, 2500, 6000};
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
-        struct table *table = table_create(sizes[s], true, SEED);
+        struct fixture fixture;
+        struct table *table = set_up(&fixture, sizes[s], true);
         struct model *model = calloc(1, sizeof *model);
         uint64_t random = sizes[s];
         for (int round = 0; round < 20; round++) {
@@ -78,7 +103,7 @@ static void test_model(void **state)
                 random_step(table, model, &random);
             check_against_model(table, model);
         }
-        table_destroy(table);
+        tear_down(&fixture);
         free(model);
     }
 }
@@ -90,7 +115,8 @@ static void test_fill_of_patterns(void **state)
     (void)state;
     for (int pattern = 0; pattern < 3; pattern++) {
         size_t slots = 100000;
-        struct table *table = table_create(slots, false, SEED);
+        struct fixture fixture;
+        struct table *table = set_up(&fixture, slots, false);
         uint64_t random = 7;
         size_t added = 0;
         for (;; added++) {
@@ -102,7 +128,7 @@ static void test_fill_of_patterns(void **state)
                 break;
         }
         assert_true(added > slots * 95 / 100);
-        table_destroy(table);
+        tear_down(&fixture);
     }
 }
 
@@ -116,7 +142,8 @@ static bool count_visit(void *context, const struct record *record)
 static void test_visit(void **state)
 {
     (void)state;
-    struct table *table = table_create(100, true, SEED);
+    struct fixture fixture;
+    struct table *table = set_up(&fixture, 100, true);
     for (uint64_t n = BASE; n < BASE + 50; n++) {
         struct record record = {.number = n, .account = n + 1};
         assert_int_equal(table_insert(table, table_hash(n, SEED), &record, NULL), TABLE_ADDED);
@@ -126,14 +153,15 @@ static void test_visit(void **state)
     assert_int_equal(left, 1);
     left = 10;
     assert_false(table_visit(table, count_visit, &left));
-    table_destroy(table);
+    tear_down(&fixture);
 }
 
 /* Removing spilled numbers wears the filter; fresh tables are not worn. */
 static void test_wear(void **state)
 {
     (void)state;
-    struct table *table = table_create(8000, false, SEED);
+    struct fixture fixture;
+    struct table *table = set_up(&fixture, 8000, false);
     assert_false(table_is_worn(table));
     uint64_t next = BASE;
     for (int round = 0; round < 100 && !table_is_worn(table); round++) {
@@ -146,7 +174,7 @@ static void test_wear(void **state)
             assert_true(table_remove(table, table_hash(next, SEED), next, NULL));
     }
     assert_true(table_is_worn(table));
-    table_destroy(table);
+    tear_down(&fixture);
 }
 
 int main(void)

@@ -1,0 +1,230 @@
+/* Memory for the tables; see arena.h. */
+#include "hashing/arena.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define NO_ROOM SIZE_MAX
+#define RESERVED_MIN (16 * ARENA_GRANULE)
+#define PAGE ((size_t)4096)
+
+struct arena {
+    unsigned char *base;
+    size_t granules;
+    pthread_mutex_t lock;
+    /* All below under the lock. An offset counts from `base`. */
+    size_t front;    /* behind the extent taken last */
+    size_t taken;    /* bytes */
+    bool wants_huge; /* from the beginning */
+    uint32_t *used;  /* bytes taken in each granule */
+    bool *committed; /* granules that are readable and writable */
+};
+
+/* --- life --- */
+
+/* Twice the machine's memory, since an extent must lie in one piece and the front moves on. */
+static size_t reservation(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES);
+    size_t bytes = pages > 0 ? 2 * (size_t)pages * PAGE : RESERVED_MIN;
+    bytes = bytes < ARENA_BYTES_MAX ? bytes : ARENA_BYTES_MAX;
+    return bytes < RESERVED_MIN ? RESERVED_MIN : bytes & ~(ARENA_GRANULE - 1);
+}
+
+/* Reserves address space that begins at a granule, as much as can be had, and says how much. Nothing can be read
+ * or written there yet, so the system need not account for it. */
+static unsigned char *reserve(size_t *bytes)
+{
+    for (; *bytes >= RESERVED_MIN; *bytes = (*bytes / 2) & ~(ARENA_GRANULE - 1)) {
+        size_t padded = *bytes + ARENA_GRANULE;
+        unsigned char *start =
+            mmap(NULL, padded, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (start == MAP_FAILED)
+            continue;
+        size_t head = -(uintptr_t)start & (ARENA_GRANULE - 1);
+        if (head > 0)
+            munmap(start, head);
+        if (head < ARENA_GRANULE)
+            munmap(start + head + *bytes, ARENA_GRANULE - head);
+        return start + head;
+    }
+    return NULL;
+}
+
+struct arena *arena_create(size_t expected_bytes)
+{
+    struct arena *arena = calloc(1, sizeof *arena);
+    if (arena == NULL)
+        return NULL;
+    size_t bytes = reservation();
+    arena->base = reserve(&bytes);
+    arena->granules = bytes / ARENA_GRANULE;
+    arena->wants_huge = expected_bytes >= ARENA_HUGE_FROM;
+    arena->used = calloc(arena->granules, sizeof *arena->used);
+    arena->committed = calloc(arena->granules, sizeof *arena->committed);
+    pthread_mutex_init(&arena->lock, NULL);
+    if (arena->base == NULL || arena->used == NULL || arena->committed == NULL) {
+        arena_destroy(arena);
+        return NULL;
+    }
+    return arena;
+}
+
+void arena_destroy(struct arena *arena)
+{
+    if (arena == NULL)
+        return;
+    if (arena->base != NULL)
+        munmap(arena->base, arena->granules * ARENA_GRANULE);
+    pthread_mutex_destroy(&arena->lock);
+    free(arena->used);
+    free(arena->committed);
+    free(arena);
+}
+
+void *arena_base(const struct arena *arena)
+{
+    return arena->base;
+}
+
+/* --- taking --- */
+
+static size_t rounded(size_t bytes)
+{
+    return (bytes + ARENA_ALIGNMENT - 1) & ~(ARENA_ALIGNMENT - 1);
+}
+
+/* The first granule at or behind `from` that is in use, below `end`; `end` if none is. */
+static size_t next_used(const struct arena *arena, size_t from, size_t end)
+{
+    while (from < end && arena->used[from] == 0)
+        from++;
+    return from;
+}
+
+/* An offset with `bytes` free behind it: at the front, else in the next run of empty granules, once around. */
+static size_t find_room(const struct arena *arena, size_t bytes)
+{
+    size_t fresh = (arena->front + ARENA_GRANULE - 1) / ARENA_GRANULE;
+    size_t end = (arena->front + bytes + ARENA_GRANULE - 1) / ARENA_GRANULE;
+    if (end <= arena->granules && next_used(arena, fresh, end) >= end)
+        return arena->front;
+    size_t needed = (bytes + ARENA_GRANULE - 1) / ARENA_GRANULE;
+    size_t start = fresh;
+    for (size_t tried = 0; tried < arena->granules;) {
+        if (start + needed > arena->granules) {
+            tried += arena->granules - start + 1;
+            start = 0;
+        }
+        size_t obstacle = next_used(arena, start, start + needed);
+        if (obstacle == start + needed)
+            return start * ARENA_GRANULE;
+        tried += obstacle + 1 - start;
+        start = obstacle + 1;
+    }
+    return NO_ROOM;
+}
+
+/* Makes the granules readable and writable. Only now does the system have to account for them. */
+static bool commit(struct arena *arena, size_t first, size_t end)
+{
+    bool huge = arena->wants_huge || arena->taken >= ARENA_HUGE_FROM;
+    for (size_t i = first; i < end; i++) {
+        if (arena->committed[i])
+            continue;
+        unsigned char *granule = arena->base + i * ARENA_GRANULE;
+        if (mprotect(granule, ARENA_GRANULE, PROT_READ | PROT_WRITE) != 0)
+            return false; /* those before stay committed, empty, for the next who asks */
+        /* Advice: where it is not taken, small pages serve. */
+        (void)madvise(granule, ARENA_GRANULE, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+        arena->committed[i] = true;
+    }
+    return true;
+}
+
+/* Adds to (or takes from) the used bytes of each granule that the extent touches. */
+static void account(struct arena *arena, size_t offset, size_t bytes, bool taking)
+{
+    size_t end = offset + bytes;
+    while (offset < end) {
+        size_t granule = offset / ARENA_GRANULE;
+        size_t border = (granule + 1) * ARENA_GRANULE;
+        uint32_t part = (uint32_t)((border < end ? border : end) - offset);
+        arena->used[granule] = taking ? arena->used[granule] + part : arena->used[granule] - part;
+        offset += part;
+    }
+    arena->taken = taking ? arena->taken + bytes : arena->taken - bytes;
+}
+
+void *arena_take(struct arena *arena, size_t bytes)
+{
+    void *extent = NULL;
+    bytes = rounded(bytes);
+    if (bytes == 0 || bytes > arena->granules * ARENA_GRANULE)
+        return NULL;
+    pthread_mutex_lock(&arena->lock);
+    size_t offset = find_room(arena, bytes);
+    if (offset != NO_ROOM &&
+        commit(arena, offset / ARENA_GRANULE, (offset + bytes + ARENA_GRANULE - 1) / ARENA_GRANULE)) {
+        account(arena, offset, bytes, true);
+        arena->front = offset + bytes;
+        extent = arena->base + offset;
+    }
+    pthread_mutex_unlock(&arena->lock);
+    return extent;
+}
+
+/* --- giving back --- */
+
+/* Frees the extent's pages, and its first and last granules as a whole if they are empty now. What remains of a
+ * granule in use is never taken again before the granule is empty, so whatever is taken is zero. */
+static void release(struct arena *arena, size_t offset, size_t bytes)
+{
+    size_t first = offset / ARENA_GRANULE;
+    size_t last = (offset + bytes - 1) / ARENA_GRANULE;
+    size_t start = (offset + PAGE - 1) & ~(PAGE - 1);
+    size_t end = (offset + bytes) & ~(PAGE - 1);
+    if (arena->used[first] == 0)
+        start = first * ARENA_GRANULE;
+    if (arena->used[last] == 0)
+        end = (last + 1) * ARENA_GRANULE;
+    if (start < end)
+        (void)madvise(arena->base + start, end - start, MADV_DONTNEED);
+    for (size_t i = first; i <= last; i++)
+        if (arena->used[i] == 0 && mprotect(arena->base + i * ARENA_GRANULE, ARENA_GRANULE, PROT_NONE) == 0)
+            arena->committed[i] = false;
+    if (arena->used[last] == 0 && arena->front > last * ARENA_GRANULE &&
+        arena->front <= (last + 1) * ARENA_GRANULE)
+        arena->front = last * ARENA_GRANULE;
+}
+
+void arena_give(struct arena *arena, void *extent, size_t bytes)
+{
+    if (extent == NULL)
+        return;
+    bytes = rounded(bytes);
+    size_t offset = (size_t)((unsigned char *)extent - arena->base);
+    pthread_mutex_lock(&arena->lock);
+    account(arena, offset, bytes, false);
+    release(arena, offset, bytes);
+    pthread_mutex_unlock(&arena->lock);
+}
+
+size_t arena_huge_bytes(void)
+{
+    char line[256];
+    size_t kib = 0;
+    FILE *file = fopen("/proc/self/smaps_rollup", "re");
+    if (file == NULL)
+        return 0;
+    while (fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "AnonHugePages: %zu kB", &kib) == 1)
+            break;
+    fclose(file);
+    return kib * 1024;
+}

@@ -1,0 +1,52 @@
+/* The arena: memory for the tables of one directory, on huge pages where the system gives them.
+ *
+ * Address space for much more than the machine's memory is reserved once; extents are taken from its front, one
+ * right behind the other, and memory goes back to the system as soon as an extent is given back. Tables are
+ * rebuilt in turn (directory.c), so what is given back is mostly the oldest: whole granules of 2 MiB empty from
+ * behind, and at the end of the reservation the front goes on in the empty ones. Nothing is rounded up to huge
+ * pages, so even shards far below 2 MiB lie on them, side by side.
+ *
+ * Huge pages are asked for (MADV_HUGEPAGE, which THP `always` and `madvise` heed) once the arena holds
+ * ARENA_HUGE_FROM bytes, or from the beginning if the creator expects as much; below, small pages cost few
+ * translations and the half-filled last huge page would be a notable share. With THP `never`, or when no huge
+ * page is to be had, all are small: slower, never a failure. arena_huge_bytes tells what was really got.
+ *
+ * Any thread; take and give lock, and may wait for the kernel while it clears or frees pages.
+ * Memory: 5 bytes for each 2 MiB of address space. Where address space is limited (RLIMIT_AS), as much as can be
+ * had is reserved.
+ *
+ *     struct arena *arena = arena_create(expected_bytes);
+ *     void *extent = arena_take(arena, bytes);    zeroed
+ *     arena_give(arena, extent, bytes);
+ *     arena_destroy(arena);
+ */
+#ifndef NUMBERD_HASHING_ARENA_H
+#define NUMBERD_HASHING_ARENA_H
+
+#include <stddef.h>
+
+#define ARENA_GRANULE ((size_t)2 << 20)
+#define ARENA_ALIGNMENT ((size_t)64)
+/* The reservation's limit, a power of two: layout.h counts its lines in 34 bits. */
+#define ARENA_BYTES_MAX ((size_t)1 << 40)
+#define ARENA_HUGE_FROM ((size_t)64 << 20)
+
+struct arena;
+
+/* NULL when memory or address space is short. */
+struct arena *arena_create(size_t expected_bytes);
+/* Everything taken goes with it. */
+void arena_destroy(struct arena *arena);
+
+/* Zeroed, aligned to ARENA_ALIGNMENT; NULL when memory or room is short. Give it back with the same size. */
+void *arena_take(struct arena *arena, size_t bytes);
+void arena_give(struct arena *arena, void *extent, size_t bytes);
+
+/* Where the reservation begins: constant. */
+void *arena_base(const struct arena *arena);
+
+/* Bytes of this process's memory that lie on huge pages now, from /proc/self/smaps_rollup; 0 if that is
+ * unreadable. May take milliseconds: for benchmarks and the stats port. */
+size_t arena_huge_bytes(void);
+
+#endif

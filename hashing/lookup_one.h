@@ -1,0 +1,49 @@
+/* A batch of one number; see lookup.h. Included by each variant behind its match_line. */
+#ifndef NUMBERD_HASHING_LOOKUP_ONE_H
+#define NUMBERD_HASHING_LOOKUP_ONE_H
+
+#include <stdbool.h>
+
+#include "hashing/directory.h"
+#include "hashing/hash.h"
+#include "hashing/lookup.h"
+
+/* True when a number of this hash may have left its home line. Read after the comparison: who has seen a number's
+ * place emptied sees the mark that was set before. */
+static inline bool look_at_mark(const struct line *home, uint64_t hash)
+{
+    uint64_t word = atomic_load_explicit(&home->words[layout_mark_word(hash)], memory_order_acquire);
+    return word >> layout_mark_bit(hash) & 1;
+}
+
+/* The rare paths stand apart, so that the common one is short: how many lookups of one number the processor overlaps
+ * is a matter of how many instructions each has. */
+__attribute__((noinline)) static uint8_t look_at_alternate(const struct lookup_view *view, uint64_t number,
+                                                           uint64_t hash, uint64_t placement, uint64_t moves)
+{
+    if (match_line(lookup_alternate(view, placement, hash), number) != 0)
+        return DIRECTORY_REGISTERED;
+    if (atomic_load_explicit(view->moves, memory_order_relaxed) != moves)
+        return lookup_one_again(view, number);
+    return DIRECTORY_NOT_REGISTERED;
+}
+
+static inline uint8_t look_up_one(const struct lookup_view *view, uint64_t number)
+{
+    uint64_t moves = atomic_load_explicit(view->moves, memory_order_acquire);
+    uint64_t hash = hash_flipped(number, view->flip);
+    uint64_t placement = lookup_placement(view, hash);
+    const struct line *home = lookup_home(view, placement, hash);
+    /* Whatever else is wrong with a number of this range, it is not registered. */
+    if (match_line(home, number) != 0 && number - PHONE_KEY_MIN <= PHONE_KEY_MAX - PHONE_KEY_MIN)
+        return DIRECTORY_REGISTERED;
+    if (!phone_is_surely_valid(number, &view->phones))
+        return lookup_one_unsure(view, number);
+    if (look_at_mark(home, hash))
+        return look_at_alternate(view, number, hash, placement, moves);
+    if (atomic_load_explicit(view->moves, memory_order_relaxed) != moves)
+        return lookup_one_again(view, number);
+    return DIRECTORY_NOT_REGISTERED;
+}
+
+#endif

@@ -1,0 +1,53 @@
+/* What the parts of bench_table share: the world that they measure in. Private to bench_table. */
+#ifndef NUMBERD_LOADTEST_BENCH_TABLE_H
+#define NUMBERD_LOADTEST_BENCH_TABLE_H
+
+#include "bench.h"
+#include "hashing/directory.h"
+#include "population.h"
+
+#define TABLE_SEED UINT64_C(0x1234567)
+#define TABLE_ROUNDS 7
+/* An address book, or the joined requests of a busy moment. */
+#define TABLE_BATCH 1024
+#define TABLE_SMALL_BATCH 128
+
+struct world {
+    struct bench *bench;
+    uint64_t n;
+    struct population population;
+    struct directory *directory;
+    struct epoch_reader *reader;
+    /* Numbers to look up, in random order. */
+    uint64_t query_count;
+    uint64_t *hits;
+    uint64_t *misses;
+    uint8_t *answers;
+};
+
+/* SplitMix64. */
+uint64_t world_random(uint64_t *state);
+
+/* A directory for `expected` numbers, joined by the world's reader; world_close takes both away. */
+void world_open(struct world *world, uint64_t expected, bool accounts);
+void world_close(struct world *world);
+/* Registers number `index` of the population one by one; it must be new. */
+void world_insert(struct world *world, uint64_t index);
+/* Opens one that is sized ahead and registers numbers 0 .. n-1. */
+void world_fill(struct world *world);
+/* Draws the numbers to look up, from those that an index `first` .. `first`+n-1 has. */
+void world_draw(struct world *world, uint64_t first);
+
+/* ns per number, looked up in batches of `batch`; all of them are registered or none is. */
+double world_time_lookups(struct world *world, const uint64_t *numbers, size_t batch, uint64_t count,
+                          bool present);
+
+/* Memory of the process in RAM, in bytes. */
+uint64_t world_resident(void);
+
+/* The parts, each with its rows. */
+void bench_table_lookups(struct world *world);
+void bench_table_growth(struct world *world);
+void bench_table_build(struct world *world);
+
+#endif

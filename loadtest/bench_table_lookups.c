@@ -1,0 +1,214 @@
+/* bench_table's lookups, against raw memory and against boost's map. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench_table.h"
+#include "hashing/arena.h"
+#include "huge.h"
+#ifdef HAVE_BOOST
+#include "peer_boost.h"
+#endif
+
+/* --- raw reads --- */
+
+/* Reads random lines of `memory`: prefetches a group, then adds up one word of each. ns per line. */
+static double time_groups(const uint64_t *memory, const uint32_t *order, uint64_t count, uint64_t *sum,
+                          unsigned group)
+{
+    uint64_t started = bench_now_ns();
+    uint64_t total = 0;
+    for (uint64_t i = 0; i < count; i += group) {
+        for (unsigned j = 0; j < group; j++)
+            __builtin_prefetch(&memory[(uint64_t)order[i + j] * 8]);
+        for (unsigned j = 0; j < group; j++)
+            total += memory[(uint64_t)order[i + j] * 8];
+    }
+    *sum += total;
+    return (double)(bench_now_ns() - started) / (double)count;
+}
+
+/* The same by a window: prefetches into the second-level cache `far` lines ahead, into the first NEAR ahead. */
+static double time_window(const uint64_t *memory, const uint32_t *order, uint64_t count, uint64_t *sum,
+                          unsigned far)
+{
+    enum { NEAR = 12 };
+    uint64_t started = bench_now_ns();
+    uint64_t total = 0;
+    for (uint64_t i = 0; i < count - far; i++) {
+        __builtin_prefetch(&memory[(uint64_t)order[i + far] * 8], 0, 2);
+        __builtin_prefetch(&memory[(uint64_t)order[i + NEAR] * 8], 0, 3);
+        total += memory[(uint64_t)order[i] * 8];
+    }
+    *sum += total;
+    return (double)(bench_now_ns() - started) / (double)(count - far);
+}
+
+static double time_loads(const uint64_t *memory, const uint32_t *order, uint64_t count, uint64_t *sum)
+{
+    uint64_t started = bench_now_ns();
+    uint64_t totals[4] = {0};
+    for (uint64_t i = 0; i < count; i += 4)
+        for (unsigned j = 0; j < 4; j++)
+            totals[j] += memory[(uint64_t)order[i + j] * 8];
+    *sum += totals[0] + totals[1] + totals[2] + totals[3];
+    return (double)(bench_now_ns() - started) / (double)count;
+}
+
+/* The fastest of plain loads, prefetched groups and prefetching windows, chosen anew in each round. */
+static double best_raw(const uint64_t *memory, const uint32_t *order, uint64_t count, uint64_t *sum)
+{
+    double best = time_loads(memory, order, count, sum);
+    for (unsigned size = 32; size <= 256; size *= 2) {
+        best = fmin(best, time_groups(memory, order, count, sum, size));
+        best = fmin(best, time_window(memory, order, count, sum, size));
+    }
+    return best;
+}
+
+/* --- the contestants --- */
+
+#ifdef HAVE_BOOST
+static double time_boost(const struct peer_boost *peer, const uint64_t *numbers, uint64_t count, bool present)
+{
+    uint64_t started = bench_now_ns();
+    size_t found = peer_boost_lookup(peer, numbers, count);
+    double time = (double)(bench_now_ns() - started) / (double)count;
+    bench_assert(found == (present ? count : 0), "boost gave a wrong answer");
+    return time;
+}
+
+static struct peer_boost *fill_boost(const struct world *world)
+{
+    struct peer_boost *peer = peer_boost_create(world->n, TABLE_SEED);
+    for (uint64_t i = 0; i < world->n; i++)
+        peer_boost_insert(peer, population_number(&world->population, i),
+                          population_account(&world->population, i));
+    return peer;
+}
+#endif
+
+enum contestant {
+    RAW,
+    MISS,
+    HIT,
+    SMALL_MISS,
+    SMALL_HIT,
+    SINGLE_MISS,
+    SINGLE_HIT,
+    BOOST_MISS,
+    BOOST_HIT,
+    CONTESTANTS
+};
+
+static void run_round(struct world *world, const uint64_t *memory, const uint32_t *order,
+                      double times[CONTESTANTS], void *peer)
+{
+    uint64_t count = world->query_count;
+    uint64_t sum = 0;
+    times[RAW] = best_raw(memory, order, count, &sum);
+    times[MISS] = world_time_lookups(world, world->misses, TABLE_BATCH, count, false);
+    times[HIT] = world_time_lookups(world, world->hits, TABLE_BATCH, count, true);
+    times[SMALL_MISS] = world_time_lookups(world, world->misses, TABLE_SMALL_BATCH, count, false);
+    times[SMALL_HIT] = world_time_lookups(world, world->hits, TABLE_SMALL_BATCH, count, true);
+    times[SINGLE_MISS] = world_time_lookups(world, world->misses, 1, count / 4, false);
+    times[SINGLE_HIT] = world_time_lookups(world, world->hits, 1, count / 4, true);
+#ifdef HAVE_BOOST
+    times[BOOST_MISS] = time_boost(peer, world->misses, count, false);
+    times[BOOST_HIT] = time_boost(peer, world->hits, count, true);
+#else
+    (void)peer;
+#endif
+    bench_assert(sum == 0, "the raw memory was not zero");
+}
+
+static void report_lookups(struct world *world, const double t[CONTESTANTS])
+{
+    struct bench *bench = world->bench;
+    struct directory_stats stats;
+    directory_stats(world->directory, &stats);
+    bench_report(bench, "raw_line_read", world->n, t[RAW]);
+    bench_report(bench, "lookup_miss", world->n, t[MISS]);
+    bench_report(bench, "lookup_hit", world->n, t[HIT]);
+    bench_report(bench, "lookup_miss_128", world->n, t[SMALL_MISS]);
+    bench_report(bench, "lookup_hit_128", world->n, t[SMALL_HIT]);
+    bench_report(bench, "miss_over_raw", world->n, t[MISS] / t[RAW]);
+    bench_report(bench, "hit_over_raw", world->n, t[HIT] / t[RAW]);
+    bench_report(bench, "load", world->n, (double)stats.records / (double)stats.slots);
+    bench_report(bench, "second_line", world->n, (double)stats.spilled / (double)stats.records);
+    bench_report(bench, "huge_pages", world->n, (double)arena_huge_bytes() / (double)world_resident());
+    bench_report(bench, "single_hit", world->n, t[SINGLE_HIT]);
+    bench_report(bench, "single_miss", world->n, t[SINGLE_MISS]);
+#ifdef HAVE_BOOST
+    bench_report(bench, "boost_hit", world->n, t[BOOST_HIT]);
+    bench_report(bench, "boost_miss", world->n, t[BOOST_MISS]);
+    bench_report(bench, "boost_over_hit", world->n, t[BOOST_HIT] / t[HIT]);
+    bench_report(bench, "boost_over_miss", world->n, t[BOOST_MISS] / t[MISS]);
+    bench_report(bench, "boost_over_single_hit", world->n, t[BOOST_HIT] / t[SINGLE_HIT]);
+    bench_report(bench, "boost_over_single_miss", world->n, t[BOOST_MISS] / t[SINGLE_MISS]);
+#endif
+}
+
+static bool is_wanted(const struct bench *bench)
+{
+    static const char *const names[] = {"raw_line_read",
+                                        "lookup_miss",
+                                        "lookup_hit",
+                                        "lookup_miss_128",
+                                        "lookup_hit_128",
+                                        "miss_over_raw",
+                                        "hit_over_raw",
+                                        "load",
+                                        "second_line",
+                                        "huge_pages",
+                                        "boost_hit",
+                                        "boost_miss",
+                                        "boost_over_hit",
+                                        "boost_over_miss",
+                                        "single_hit",
+                                        "single_miss",
+                                        "boost_over_single_hit",
+                                        "boost_over_single_miss"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (bench_wants(bench, names[i]))
+            return true;
+    return false;
+}
+
+void bench_table_lookups(struct world *world)
+{
+    if (!is_wanted(world->bench))
+        return;
+    double times[TABLE_ROUNDS][CONTESTANTS] = {{0}};
+    double medians[CONTESTANTS];
+    double column[TABLE_ROUNDS];
+    struct directory_stats stats;
+    void *peer = NULL;
+    world_fill(world);
+#ifdef HAVE_BOOST
+    peer = fill_boost(world);
+#endif
+    directory_stats(world->directory, &stats);
+    uint64_t lines = stats.slots / 8;
+    uint64_t *memory = huge_allocate(lines * 64);
+    uint32_t *order = huge_allocate(world->query_count * sizeof *order);
+    bench_assert(memory != NULL && order != NULL, "out of memory");
+    memset(memory, 0, lines * 64);
+    uint64_t random = 5;
+    for (uint64_t i = 0; i < world->query_count; i++)
+        order[i] = (uint32_t)(world_random(&random) % lines);
+    for (unsigned round = 0; round < TABLE_ROUNDS; round++)
+        run_round(world, memory, order, times[round], peer);
+    for (unsigned c = 0; c < CONTESTANTS; c++) {
+        for (unsigned round = 0; round < TABLE_ROUNDS; round++)
+            column[round] = times[round][c];
+        medians[c] = bench_median(column, TABLE_ROUNDS);
+    }
+    report_lookups(world, medians);
+    huge_free(memory, lines * 64);
+    huge_free(order, world->query_count * sizeof *order);
+#ifdef HAVE_BOOST
+    peer_boost_destroy(peer);
+#endif
+    world_close(world);
+}
