@@ -13,16 +13,21 @@
 #define RESERVED_MIN (16 * ARENA_GRANULE)
 #define PAGE ((size_t)4096)
 
+struct granule {
+    uint32_t used;  /* bytes taken */
+    bool committed; /* readable and writable */
+};
+
 struct arena {
     unsigned char *base;
-    size_t granules;
+    size_t granule_count;
     pthread_mutex_t lock;
     /* All below under the lock. An offset counts from `base`. */
     size_t front;    /* behind the extent taken last */
     size_t taken;    /* bytes */
-    bool wants_huge; /* from the beginning */
-    uint32_t *used;  /* bytes taken in each granule */
-    bool *committed; /* granules that are readable and writable */
+    size_t expected; /* bytes; constant */
+    struct granule *granules;
+    uint16_t *edges; /* bytes of each page that extents have taken which do not fill it */
 };
 
 /* --- life --- */
@@ -63,12 +68,13 @@ struct arena *arena_create(size_t expected_bytes)
         return NULL;
     size_t bytes = reservation();
     arena->base = reserve(&bytes);
-    arena->granules = bytes / ARENA_GRANULE;
-    arena->wants_huge = expected_bytes >= ARENA_HUGE_FROM;
-    arena->used = calloc(arena->granules, sizeof *arena->used);
-    arena->committed = calloc(arena->granules, sizeof *arena->committed);
+    arena->granule_count = bytes / ARENA_GRANULE;
+    arena->expected = expected_bytes;
+    /* Large enough that the C library maps them: only what is touched becomes resident. */
+    arena->granules = calloc(arena->granule_count, sizeof *arena->granules);
+    arena->edges = calloc(bytes / PAGE, sizeof *arena->edges);
     pthread_mutex_init(&arena->lock, NULL);
-    if (arena->base == NULL || arena->used == NULL || arena->committed == NULL) {
+    if (arena->base == NULL || arena->granules == NULL || arena->edges == NULL) {
         arena_destroy(arena);
         return NULL;
     }
@@ -80,10 +86,10 @@ void arena_destroy(struct arena *arena)
     if (arena == NULL)
         return;
     if (arena->base != NULL)
-        munmap(arena->base, arena->granules * ARENA_GRANULE);
+        munmap(arena->base, arena->granule_count * ARENA_GRANULE);
     pthread_mutex_destroy(&arena->lock);
-    free(arena->used);
-    free(arena->committed);
+    free(arena->granules);
+    free(arena->edges);
     free(arena);
 }
 
@@ -102,7 +108,7 @@ static size_t rounded(size_t bytes)
 /* The first granule at or behind `from` that is in use, below `end`; `end` if none is. */
 static size_t next_used(const struct arena *arena, size_t from, size_t end)
 {
-    while (from < end && arena->used[from] == 0)
+    while (from < end && arena->granules[from].used == 0)
         from++;
     return from;
 }
@@ -112,13 +118,13 @@ static size_t find_room(const struct arena *arena, size_t bytes)
 {
     size_t fresh = (arena->front + ARENA_GRANULE - 1) / ARENA_GRANULE;
     size_t end = (arena->front + bytes + ARENA_GRANULE - 1) / ARENA_GRANULE;
-    if (end <= arena->granules && next_used(arena, fresh, end) >= end)
+    if (end <= arena->granule_count && next_used(arena, fresh, end) >= end)
         return arena->front;
     size_t needed = (bytes + ARENA_GRANULE - 1) / ARENA_GRANULE;
     size_t start = fresh;
-    for (size_t tried = 0; tried < arena->granules;) {
-        if (start + needed > arena->granules) {
-            tried += arena->granules - start + 1;
+    for (size_t tried = 0; tried < arena->granule_count;) {
+        if (start + needed > arena->granule_count) {
+            tried += arena->granule_count - start + 1;
             start = 0;
         }
         size_t obstacle = next_used(arena, start, start + needed);
@@ -133,29 +139,44 @@ static size_t find_room(const struct arena *arena, size_t bytes)
 /* Makes the granules readable and writable. Only now does the system have to account for them. */
 static bool commit(struct arena *arena, size_t first, size_t end)
 {
-    bool huge = arena->wants_huge || arena->taken >= ARENA_HUGE_FROM;
+    bool huge = arena->taken >= ARENA_HUGE_FROM ||
+                (arena->expected >= ARENA_HUGE_EXPECTED && arena->taken < arena->expected);
     for (size_t i = first; i < end; i++) {
-        if (arena->committed[i])
+        if (arena->granules[i].committed)
             continue;
         unsigned char *granule = arena->base + i * ARENA_GRANULE;
         if (mprotect(granule, ARENA_GRANULE, PROT_READ | PROT_WRITE) != 0)
             return false; /* those before stay committed, empty, for the next who asks */
         /* Advice: where it is not taken, small pages serve. */
         (void)madvise(granule, ARENA_GRANULE, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-        arena->committed[i] = true;
+        arena->granules[i].committed = true;
     }
     return true;
+}
+
+/* Adds to (or takes from) the edges of the extent's first and last pages. */
+static void account_edges(struct arena *arena, size_t offset, size_t bytes, bool taking)
+{
+    size_t end = offset + bytes;
+    size_t first = offset / PAGE;
+    size_t last = (end - 1) / PAGE;
+    size_t head = (first + 1) * PAGE < end ? (first + 1) * PAGE - offset : bytes;
+    size_t tail = first == last ? 0 : end - last * PAGE;
+    arena->edges[first] = (uint16_t)(taking ? arena->edges[first] + head : arena->edges[first] - head);
+    arena->edges[last] = (uint16_t)(taking ? arena->edges[last] + tail : arena->edges[last] - tail);
 }
 
 /* Adds to (or takes from) the used bytes of each granule that the extent touches. */
 static void account(struct arena *arena, size_t offset, size_t bytes, bool taking)
 {
     size_t end = offset + bytes;
+    account_edges(arena, offset, bytes, taking);
     while (offset < end) {
         size_t granule = offset / ARENA_GRANULE;
         size_t border = (granule + 1) * ARENA_GRANULE;
         uint32_t part = (uint32_t)((border < end ? border : end) - offset);
-        arena->used[granule] = taking ? arena->used[granule] + part : arena->used[granule] - part;
+        arena->granules[granule].used =
+            taking ? arena->granules[granule].used + part : arena->granules[granule].used - part;
         offset += part;
     }
     arena->taken = taking ? arena->taken + bytes : arena->taken - bytes;
@@ -165,7 +186,7 @@ void *arena_take(struct arena *arena, size_t bytes)
 {
     void *extent = NULL;
     bytes = rounded(bytes);
-    if (bytes == 0 || bytes > arena->granules * ARENA_GRANULE)
+    if (bytes == 0 || bytes > arena->granule_count * ARENA_GRANULE)
         return NULL;
     pthread_mutex_lock(&arena->lock);
     size_t offset = find_room(arena, bytes);
@@ -181,24 +202,23 @@ void *arena_take(struct arena *arena, size_t bytes)
 
 /* --- giving back --- */
 
-/* Frees the extent's pages, and its first and last granules as a whole if they are empty now. What remains of a
- * granule in use is never taken again before the granule is empty, so whatever is taken is zero. */
+/* Frees the extent's pages, its first and last if nobody else is on them any more. What remains of a granule in use
+ * is never taken again before the granule is empty, so whatever is taken is zero. */
 static void release(struct arena *arena, size_t offset, size_t bytes)
 {
     size_t first = offset / ARENA_GRANULE;
     size_t last = (offset + bytes - 1) / ARENA_GRANULE;
-    size_t start = (offset + PAGE - 1) & ~(PAGE - 1);
-    size_t end = (offset + bytes) & ~(PAGE - 1);
-    if (arena->used[first] == 0)
-        start = first * ARENA_GRANULE;
-    if (arena->used[last] == 0)
-        end = (last + 1) * ARENA_GRANULE;
+    size_t start = offset / PAGE;
+    size_t end = (offset + bytes - 1) / PAGE + 1;
+    start = (start + (arena->edges[start] > 0)) * PAGE;
+    end = (end - (arena->edges[end - 1] > 0)) * PAGE;
     if (start < end)
         (void)madvise(arena->base + start, end - start, MADV_DONTNEED);
     for (size_t i = first; i <= last; i++)
-        if (arena->used[i] == 0 && mprotect(arena->base + i * ARENA_GRANULE, ARENA_GRANULE, PROT_NONE) == 0)
-            arena->committed[i] = false;
-    if (arena->used[last] == 0 && arena->front > last * ARENA_GRANULE &&
+        if (arena->granules[i].used == 0 &&
+            mprotect(arena->base + i * ARENA_GRANULE, ARENA_GRANULE, PROT_NONE) == 0)
+            arena->granules[i].committed = false;
+    if (arena->granules[last].used == 0 && arena->front > last * ARENA_GRANULE &&
         arena->front <= (last + 1) * ARENA_GRANULE)
         arena->front = last * ARENA_GRANULE;
 }

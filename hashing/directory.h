@@ -7,7 +7,7 @@
  * way (epoch.h). A thread must not write from inside a lookup, which no function here allows.
  * What a writer did is seen by every lookup that starts after the writer's call returned.
  *
- * Growth. When the directory as a whole is fuller than DIRECTORY_LOAD, the shard whose turn it is gets a table 16 %
+ * Growth. When the directory as a whole is fuller than DIRECTORY_LOAD, the shard whose turn it is gets a table 12 %
  * larger, and the next one has the next turn: the load stays at DIRECTORY_LOAD however many numbers there are,
  * memory never doubles, and old tables go in the order in which they came (arena.h). A shard that is full out of
  * turn grows by itself. Worn-out filters (table.h) are cleaned up in the same turn.
@@ -35,7 +35,7 @@
 #define DIRECTORY_SHARD_BITS_DEFAULT 8
 /* Records per slot, of the whole: from where on it grows, and how full one that was sized ahead is with the records
  * that were expected. */
-#define DIRECTORY_LOAD 0.885
+#define DIRECTORY_LOAD 0.898
 #define DIRECTORY_RESERVE_LOAD 0.902
 /* A hidden account is "not registered" to every lookup; "invalid" is a number that phone_check refuses. */
 enum directory_answer { DIRECTORY_NOT_REGISTERED = 0, DIRECTORY_REGISTERED = 1, DIRECTORY_INVALID = 2 };
