@@ -57,6 +57,12 @@ static void get_stats_json(struct evhttp_request *request, void *context)
     reply(request, HTTP_OK, "application/json", stats_render_json(&report));
 }
 
+static void get_shards_json(struct evhttp_request *request, void *context)
+{
+    struct stats_report report = collect(context);
+    reply(request, HTTP_OK, "application/json", stats_render_shards(&report));
+}
+
 static void get_page(struct evhttp_request *request, void *context)
 {
     struct stats_report report = collect(context);
@@ -135,6 +141,7 @@ struct http *http_create(struct event_base *base, int listener,
     }
     if (evhttp_set_cb(server, "/metrics", get_metrics, http) != 0 ||
         evhttp_set_cb(server, "/stats.json", get_stats_json, http) != 0 ||
+        evhttp_set_cb(server, "/shards.json", get_shards_json, http) != 0 ||
         evhttp_set_cb(server, "/healthz", get_health, http) != 0 ||
         evhttp_set_cb(server, "/readyz", get_readiness, http) != 0 ||
         evhttp_set_cb(server, "/", get_page, http) != 0) {

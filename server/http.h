@@ -2,6 +2,7 @@
  *
  *   GET /metrics      Prometheus text          GET /healthz   200 while the process runs
  *   GET /stats.json   the report as JSON       GET /readyz    200 while it can serve, else 503 with the reason
+ *   GET /shards.json  the directory, shard by shard
  *   GET /             a page for people
  *
  * Main thread only. Reports come from `collect`; rendering never touches the lookup path. */

@@ -9,7 +9,10 @@ packages=(gcc cmake ninja-build pkg-config curl libc6-dev libevent-dev libjemall
 case "${1:-build}" in
 build) ;;
 test) packages+=(git python3 python3-phonenumbers redis-server redis-tools prometheus clang clang-format clang-tidy llvm
-    libclang-rt-14-dev util-linux g++ libboost1.81-dev) ;;
+    libclang-rt-14-dev util-linux g++ libboost1.81-dev)
+    # The tests of the other processor, run by an emulator (tests/arm64.sh); one library of that architecture.
+    [ "$(dpkg --print-architecture)" = arm64 ] ||
+        packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user libcmocka-dev:arm64) ;;
 *)
     echo "usage: $0 build|test" >&2
     exit 64
@@ -29,6 +32,9 @@ as_root=()
 if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || { echo "$0: run as root, or install sudo, or install yourself: ${missing[*]}" >&2; exit 77; }
     as_root=(sudo)
+fi
+if [[ " ${missing[*]} " == *:arm64* ]] && ! dpkg --print-foreign-architectures | grep -qx arm64; then
+    "${as_root[@]}" dpkg --add-architecture arm64
 fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -12,6 +12,7 @@
 
 #include <event2/event.h>
 
+#include "hashing/arena.h"
 #include "hashing/directory.h"
 #include "persist/datadir.h"
 #include "persist/querylog/querylog.h"
@@ -27,6 +28,10 @@
 #include "server/worker.h"
 
 #define WORKERS_MAX 64
+/* Records that are loaded at a time. */
+#define LOAD_BATCH 512
+/* Between two counts of the huge pages. */
+#define HUGE_PAGES_SECONDS 10
 /* SIGHUP too: a terminal that goes away must not take unsaved registrations along. */
 #define STOP_SIGNALS 3
 static const int stop_signals[STOP_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
@@ -55,6 +60,8 @@ struct app {
     struct acceptor *acceptor;
     struct http *http;
     time_t started;
+    time_t huge_pages_read;           /* when; the main thread's */
+    _Atomic uint64_t huge_page_bytes; /* as of then */
     bool stopping;
 };
 
@@ -116,9 +123,25 @@ static void collect(void *context, struct stats_report *report)
     for (unsigned i = 0; i < app->worker_count; i++)
         stats_add_worker(report, worker_counters(app->workers[i]));
     directory_stats(app->directory, &report->directory);
+    report->shards_of = app->directory;
+    report->lookup_variant = directory_lookup_variant();
+    report->huge_page_bytes = atomic_load(&app->huge_page_bytes);
     collect_query_log(app, &report->query_log);
     snapshots_figures(app->snapshots, &report->snapshot);
     report->ready = report->query_log.accepting || !app->config.refuse_when_log_full;
+}
+
+/* For the stats port, in the main thread. The huge pages are counted anew now and then, since for that the kernel looks
+ * through all of the process's memory; a worker never has them counted. */
+static void collect_for_http(void *context, struct stats_report *report)
+{
+    struct app *app = context;
+    time_t now = time(NULL);
+    if (now < app->huge_pages_read || now >= app->huge_pages_read + HUGE_PAGES_SECONDS) {
+        app->huge_pages_read = now;
+        atomic_store(&app->huge_page_bytes, arena_huge_bytes());
+    }
+    collect(context, report);
 }
 
 static char *stats_json(void *context)
@@ -135,23 +158,36 @@ static uint64_t request_snapshot(void *context)
 
 /* --- loading --- */
 
+/* Records on their way from the snapshot into the directory, many at a time. */
 struct loader {
     struct app *app;
     struct fault *fault;
+    size_t count;
+    struct record records[LOAD_BATCH];
 };
+
+static bool load_batch(struct loader *loader)
+{
+    uint8_t results[LOAD_BATCH];
+    directory_register_batch(loader->app->directory, loader->records, loader->count, results);
+    for (size_t i = 0; i < loader->count; i++) {
+        if (results[i] == DIRECTORY_NO_MEMORY)
+            return fault_set(loader->fault, EX_OSERR,
+                             "out of memory for the registrations: %" PRIu64 " in the snapshot",
+                             loader->app->loaded.records);
+        if (results[i] == DIRECTORY_INVALID_NUMBER)
+            return fault_set(loader->fault, EX_DATAERR,
+                             "the snapshot holds a number that is none; restore a backup");
+    }
+    loader->count = 0;
+    return true;
+}
 
 static bool load_record(void *context, const struct record *record)
 {
     struct loader *loader = context;
-    enum directory_result result = directory_register(loader->app->directory, record);
-    if (result == DIRECTORY_NO_MEMORY)
-        return fault_set(loader->fault, EX_OSERR,
-                         "out of memory for the registrations: %" PRIu64 " in the snapshot",
-                         loader->app->loaded.records);
-    if (result == DIRECTORY_INVALID_NUMBER)
-        return fault_set(loader->fault, EX_DATAERR,
-                         "the snapshot holds a number that is none; restore a backup");
-    return true;
+    loader->records[loader->count++] = *record;
+    return loader->count < LOAD_BATCH || load_batch(loader);
 }
 
 static bool load_registrations(struct app *app, struct fault *fault)
@@ -168,7 +204,8 @@ static bool load_registrations(struct app *app, struct fault *fault)
     if (app->directory == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for the directory of %" PRIu64 " numbers",
                          app->loaded.records);
-    if (found && !snapshot_read(app->datadir.path, load_record, &(struct loader){app, fault}, fault))
+    struct loader loader = {.app = app, .fault = fault};
+    if (found && (!snapshot_read(app->datadir.path, load_record, &loader, fault) || !load_batch(&loader)))
         return false;
     registrations_init(&app->registrations, app->directory, app->loaded.position);
     return true;
@@ -294,7 +331,7 @@ static bool start_serving(struct app *app, struct fault *fault)
     int stats_listener = app->stats_listener;
     int listener = app->listener;
     app->stats_listener = app->listener = -1; /* both calls take them over, also when they fail */
-    app->http = http_create(app->base, stats_listener, collect, app);
+    app->http = http_create(app->base, stats_listener, collect_for_http, app);
     app->acceptor =
         acceptor_create(app->base, listener, app->workers, app->worker_count, app->connections_max);
     if (app->http == NULL || app->acceptor == NULL)

@@ -37,9 +37,9 @@ void stats_add_worker(struct stats_report *report, const struct counters *counte
         report->updates[i] += counter_read(&counters->updates[i]);
 }
 
-static double fill(const struct directory_stats *directory)
+static double ratio(uint64_t part, uint64_t whole)
 {
-    return directory->slots == 0 ? 0 : (double)directory->records / (double)directory->slots;
+    return whole == 0 ? 0 : (double)part / (double)whole;
 }
 
 /* --- JSON --- */
@@ -57,12 +57,39 @@ static json_t *by_name(const char *const *names, const uint64_t *values, unsigne
     return object;
 }
 
+/* What the whole directory and each shard have in common. */
+static json_t *table_json(const struct directory_stats *stats)
+{
+    return json_pack("{s:o, s:o, s:f, s:o, s:f, s:f, s:f, s:o, s:f}", "registered", integer(stats->records),
+                     "slots", integer(stats->slots), "fill", ratio(stats->records, stats->slots), "bytes",
+                     integer(stats->bytes), "bytes_per_number", ratio(stats->bytes, stats->records),
+                     "second_line_share", ratio(stats->spilled, stats->records), "moves_per_insert",
+                     ratio(stats->moved, stats->added), "rebuilds", integer(stats->rebuilds),
+                     "rebuild_seconds", (double)stats->rebuild_ns / 1e9);
+}
+
 static json_t *directory_json(const struct stats_report *report)
 {
-    return json_pack("{s:o, s:o, s:o, s:f, s:o, s:i, s:o}", "registered", integer(report->directory.records),
-                     "position", integer(report->position), "slots", integer(report->directory.slots), "fill",
-                     fill(&report->directory), "bytes", integer(report->directory.bytes), "shards",
-                     (int)report->directory.shards, "rebuilds", integer(report->directory.rebuilds));
+    json_t *object = table_json(&report->directory);
+    json_t *rest = json_pack("{s:o, s:i, s:o, s:s}", "position", integer(report->position), "shards",
+                             (int)report->directory.shards, "bytes_peak",
+                             integer(report->directory.bytes_peak), "lookup", report->lookup_variant);
+    json_object_update(object, rest);
+    json_decref(rest);
+    return object;
+}
+
+char *stats_render_shards(const struct stats_report *report)
+{
+    json_t *array = json_array();
+    for (unsigned i = 0; i < report->directory.shards; i++) {
+        struct directory_stats stats;
+        directory_shard_stats(report->shards_of, i, &stats);
+        json_array_append_new(array, table_json(&stats));
+    }
+    char *text = json_dumps(array, JSON_INDENT(2));
+    json_decref(array);
+    return text;
 }
 
 static json_t *query_log_json(const struct stats_query_log *log)
@@ -90,14 +117,14 @@ char *stats_render_json(const struct stats_report *report)
     char server[20];
     snprintf(server, sizeof server, "%016" PRIx64, report->server_id);
     json_t *root = json_pack(
-        "{s:s, s:s, s:b, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
-        NUMBERD_VERSION, "server", server, "ready", (int)report->ready, "uptime_seconds",
-        integer(report->uptime_seconds), "resident_bytes", integer(report->resident_bytes), "workers",
-        (int)report->workers, "connections_open", integer(report->connections_open), "connections_opened",
-        integer(report->connections_opened), "bytes_in", integer(report->bytes_in), "bytes_out",
-        integer(report->bytes_out), "frames_malformed", integer(report->frames_malformed),
-        "requests_unavailable", integer(report->requests_unavailable), "lookups",
-        by_name(answer_names, report->answers, COUNTERS_ANSWERS), "requests",
+        "{s:s, s:s, s:b, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+        "version", NUMBERD_VERSION, "server", server, "ready", (int)report->ready, "uptime_seconds",
+        integer(report->uptime_seconds), "resident_bytes", integer(report->resident_bytes), "huge_page_bytes",
+        integer(report->huge_page_bytes), "workers", (int)report->workers, "connections_open",
+        integer(report->connections_open), "connections_opened", integer(report->connections_opened),
+        "bytes_in", integer(report->bytes_in), "bytes_out", integer(report->bytes_out), "frames_malformed",
+        integer(report->frames_malformed), "requests_unavailable", integer(report->requests_unavailable),
+        "lookups", by_name(answer_names, report->answers, COUNTERS_ANSWERS), "requests",
         by_name(request_names, report->requests, COUNTERS_REQUEST_TYPES), "updates",
         by_name(update_names, report->updates, COUNTERS_UPDATES), "directory", directory_json(report),
         "query_log", query_log_json(&report->query_log));
@@ -140,6 +167,8 @@ static void put_server(FILE *out, const struct stats_report *report)
     single(out, "numberd_uptime_seconds", "gauge", "Seconds since the start.", report->uptime_seconds);
     single(out, "numberd_resident_bytes", "gauge", "Memory of the process that is in RAM.",
            report->resident_bytes);
+    single(out, "numberd_huge_page_bytes", "gauge", "The part of it that lies on huge pages.",
+           report->huge_page_bytes);
     single(out, "numberd_workers", "gauge", "Worker threads.", report->workers);
     single(out, "numberd_connections_open", "gauge", "Connections open now.", report->connections_open);
     single(out, "numberd_connections_opened_total", "counter", "Connections taken since the start.",
@@ -158,18 +187,36 @@ static void put_server(FILE *out, const struct stats_report *report)
              update_names, report->updates, COUNTERS_UPDATES);
 }
 
+static void single_real(FILE *out, const char *name, const char *type, const char *help, double value)
+{
+    metric(out, name, type, help);
+    fprintf(out, "%s %.6f\n", name, value);
+}
+
 static void put_directory(FILE *out, const struct stats_report *report)
 {
+    const struct directory_stats *directory = &report->directory;
     single(out, "numberd_registered_numbers", "gauge", "Numbers registered now, hidden ones included.",
-           report->directory.records);
+           directory->records);
     single(out, "numberd_registrations_position", "gauge", "Changes to the registrations, over all starts.",
            report->position);
-    single(out, "numberd_directory_bytes", "gauge", "Memory of the hash tables.", report->directory.bytes);
-    single(out, "numberd_directory_slots", "gauge", "Slots of the hash tables.", report->directory.slots);
-    metric(out, "numberd_directory_fill_ratio", "gauge", "Registered numbers over slots.");
-    fprintf(out, "numberd_directory_fill_ratio %.6f\n", fill(&report->directory));
+    single(out, "numberd_directory_bytes", "gauge", "Memory of the hash tables.", directory->bytes);
+    single(out, "numberd_directory_peak_bytes", "gauge", "The most that the hash tables have taken so far.",
+           directory->bytes_peak);
+    single(out, "numberd_directory_slots", "gauge", "Slots of the hash tables.", directory->slots);
+    single_real(out, "numberd_directory_fill_ratio", "gauge", "Registered numbers over slots.",
+                ratio(directory->records, directory->slots));
+    single_real(out, "numberd_directory_second_line_ratio", "gauge",
+                "Share of the registered numbers whose lookup reads a second line.",
+                ratio(directory->spilled, directory->records));
+    single(out, "numberd_directory_inserts_total", "counter", "Numbers added to the hash tables.",
+           directory->added);
+    single(out, "numberd_directory_moves_total", "counter",
+           "Numbers that these inserts pushed to their other line.", directory->moved);
     single(out, "numberd_directory_rebuilds_total", "counter", "Shards rebuilt, to grow or to clean up.",
-           report->directory.rebuilds);
+           directory->rebuilds);
+    single_real(out, "numberd_directory_rebuild_seconds_total", "counter", "Time spent on that.",
+                (double)directory->rebuild_ns / 1e9);
     single(out, "numberd_snapshots_total", "counter",
            "Snapshots of the registrations asked for and finished.", report->snapshot.number);
     metric(out, "numberd_snapshot_timestamp_seconds", "gauge",

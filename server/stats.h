@@ -1,4 +1,4 @@
-/* The statistics as one plain report, and its three renderings: JSON, Prometheus text, a page.
+/* The statistics as one plain report, and its renderings: JSON, Prometheus text, a page.
  *
  * The report is filled by the main from everybody's counters (stats_add_worker does the workers' part); this
  * module knows no thread. Nothing in it names a number, an IP or a principal.
@@ -52,6 +52,9 @@ struct stats_report {
     uint64_t updates[COUNTERS_UPDATES];
     uint64_t position; /* of the registrations */
     struct directory_stats directory;
+    const struct directory *shards_of; /* where stats_render_shards looks; lives as long as the server */
+    const char *lookup_variant;
+    uint64_t huge_page_bytes; /* of resident_bytes, as of the last ten seconds or so */
     struct stats_query_log query_log;
     struct stats_snapshot snapshot;
 };
@@ -63,5 +66,7 @@ void stats_add_worker(struct stats_report *report, const struct counters *counte
 char *stats_render_json(const struct stats_report *report);
 char *stats_render_prometheus(const struct stats_report *report);
 char *stats_render_page(const struct stats_report *report);
+/* The directory shard by shard, as JSON. */
+char *stats_render_shards(const struct stats_report *report);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -117,6 +118,8 @@ static void test_front_comes_round(void **state)
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define NO_LIMITS_HERE 77
+
 /* In a child, with this limit on address space or on writable memory: an arena is got, and a take that exceeds the limit
  * is refused, after which smaller ones still are served. */
 static int try_under_limit(__rlimit_resource_t resource, size_t limit)
@@ -124,6 +127,9 @@ static int try_under_limit(__rlimit_resource_t resource, size_t limit)
     struct rlimit rlimit = {limit, limit};
     if (setrlimit(resource, &rlimit) != 0)
         return 2;
+    /* An emulator takes the limit and does not keep to it. */
+    if (mmap(NULL, limit, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
+        return NO_LIMITS_HERE;
     struct arena *arena = arena_create(0);
     if (arena == NULL)
         return 3;
@@ -150,6 +156,8 @@ static void test_limits(void **state)
         int status;
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_true(WIFEXITED(status));
+        if (WEXITSTATUS(status) == NO_LIMITS_HERE)
+            skip();
         assert_int_equal(WEXITSTATUS(status), 0);
     }
 }
@@ -163,7 +171,8 @@ static void test_huge_pages(void **state)
     size_t bytes = 64 * MIB;
     size_t got[2];
     for (int forbidden = 0; forbidden <= 1; forbidden++) {
-        assert_int_equal(prctl(PR_SET_THP_DISABLE, forbidden, 0, 0, 0), 0);
+        if (prctl(PR_SET_THP_DISABLE, forbidden, 0, 0, 0) != 0)
+            skip(); /* an emulator */
         struct arena *arena = arena_create(bytes);
         size_t before = arena_huge_bytes();
         unsigned char *extent = arena_take(arena, bytes);

@@ -391,5 +391,26 @@ def test_http():
                 assert error.code in (status, 405), (path, error.code)
 
 
+def test_directory_insight():
+    """The directory's figures: those of the shards add up to those of the whole, on all ways to them."""
+    import json
+    with running() as server, Client(server.port) as client:
+        for start in range(0, 20_000, 1000):
+            client.register(*((BASE + start + i, 1, 0) for i in range(1000)))
+        whole, shards = server.stats()["directory"], json.loads(server.get("/shards.json"))
+        assert len(shards) == whole["shards"] == 256
+        for name in ("registered", "slots", "bytes", "rebuilds"):
+            assert sum(shard[name] for shard in shards) == whole[name], name
+        assert whole["registered"] == 20_000 and whole["rebuilds"] > 0 and whole["rebuild_seconds"] > 0
+        assert 0.7 < whole["fill"] < 0.95 and 16 < whole["bytes_per_number"] < 25
+        assert 0 < whole["second_line_share"] < 0.4 and 0 < whole["moves_per_insert"] < 2
+        assert whole["bytes_peak"] > whole["bytes"]
+        assert whole["lookup"] in ("avx512", "avx2", "neon", "scalar")
+        metrics = server.get("/metrics")
+        assert "numberd_directory_inserts_total 20000\n" in metrics
+        assert f"numberd_directory_rebuilds_total {whole['rebuilds']}\n" in metrics
+        assert server.stats()["huge_page_bytes"] <= server.stats()["resident_bytes"]
+
+
 if __name__ == "__main__":
     servers.run_tests(globals())
