@@ -1,6 +1,7 @@
 /* Memory for the tables; see arena.h. */
 #include "hashing/arena.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -198,6 +199,13 @@ void *arena_take(struct arena *arena, size_t bytes)
     }
     pthread_mutex_unlock(&arena->lock);
     return extent;
+}
+
+bool arena_populate(const void *extent, size_t bytes)
+{
+    uintptr_t start = (uintptr_t)extent & ~(uintptr_t)(PAGE - 1);
+    uintptr_t end = ((uintptr_t)extent + bytes + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
+    return madvise((void *)start, end - start, MADV_POPULATE_WRITE) == 0 || errno == EINVAL;
 }
 
 /* --- giving back --- */

@@ -24,6 +24,7 @@
 #ifndef NUMBERD_HASHING_ARENA_H
 #define NUMBERD_HASHING_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define ARENA_GRANULE ((size_t)2 << 20)
@@ -43,6 +44,10 @@ void arena_destroy(struct arena *arena);
 /* Zeroed, aligned to ARENA_ALIGNMENT; NULL when memory or room is short. Give it back with the same size. */
 void *arena_take(struct arena *arena, size_t bytes);
 void arena_give(struct arena *arena, void *extent, size_t bytes);
+
+/* Has the system provide the extent's memory now rather than when it is first touched. False when there is not enough; the
+ * extent stays as it was. Kernels before 5.14 cannot: true, and the memory comes as usual. */
+bool arena_populate(const void *extent, size_t bytes);
 
 /* Where the reservation begins: constant. */
 void *arena_base(const struct arena *arena);

@@ -132,7 +132,7 @@ static size_t reserve_slots(const struct directory_options *options)
     return slots < SLOTS_MIN ? SLOTS_MIN : (size_t)slots;
 }
 
-static bool create_tables(struct directory *directory, size_t slots)
+static bool create_tables(struct directory *directory, size_t slots, bool populate)
 {
     for (unsigned i = 0; i < shard_count(directory); i++) {
         struct table *table = table_create(slots, &directory->family);
@@ -140,6 +140,8 @@ static bool create_tables(struct directory *directory, size_t slots)
             return false;
         count_bytes(directory, table_bytes(table), 0);
         publish_table(directory, i, table);
+        if (populate && !table_populate(table))
+            return false;
     }
     return true;
 }
@@ -177,7 +179,7 @@ static bool allocate_parts(struct directory *directory, const struct directory_o
         return false;
     directory->view = make_view(directory, options->seed);
     directory->rotation.slots = (size_t)((double)slots * GROWTH);
-    return create_tables(directory, slots);
+    return create_tables(directory, slots, options->populate);
 }
 
 struct directory *directory_create(const struct directory_options *options)
@@ -491,6 +493,62 @@ void directory_register_batch(struct directory *directory, const struct record *
     }
     if (locked != UINT_MAX)
         pthread_mutex_unlock(&directory->shards[locked].writer);
+    if (is_crowded(directory))
+        take_turn(directory, true);
+}
+
+/* The bulk's sort: so many parts of a shard that one part's lines and accounts stay near while it is filled (0.2 MB each
+ * with 100 M numbers in 256 shards). */
+#define PART_BITS 6
+#define PARTS (1u << PART_BITS)
+
+static unsigned part_of(const struct directory *directory, uint64_t number)
+{
+    return (unsigned)((hash_number(number, directory->view.seed) & UINT32_MAX) >> (32 - PART_BITS));
+}
+
+/* A copy sorted by part, stable; NULL when memory is short. */
+static struct record *sort_by_part(const struct directory *directory, const struct record *records,
+                                   size_t count)
+{
+    size_t next[PARTS + 1] = {0};
+    struct record *sorted = malloc(count * sizeof *sorted);
+    if (sorted == NULL)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        next[part_of(directory, records[i].number) + 1]++;
+    for (unsigned part = 0; part < PARTS; part++)
+        next[part + 1] += next[part];
+    for (size_t i = 0; i < count; i++)
+        sorted[next[part_of(directory, records[i].number)]++] = records[i];
+    return sorted;
+}
+
+static void count_result(struct directory_bulk *bulk, enum directory_result result)
+{
+    bulk->added += result == DIRECTORY_ADDED;
+    bulk->replaced += result == DIRECTORY_REPLACED;
+    bulk->invalid += result == DIRECTORY_INVALID_NUMBER;
+    bulk->refused += result == DIRECTORY_NO_MEMORY;
+}
+
+void directory_register_shard(struct directory *directory, unsigned shard, const struct record *records,
+                              size_t count, struct directory_bulk *bulk)
+{
+    struct record *sorted = sort_by_part(directory, records, count);
+    const struct record *source = sorted == NULL ? records : sorted;
+    pthread_mutex_lock(&directory->shards[shard].writer);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t hash = hash_number(source[i].number, directory->view.seed);
+        assert(shard_of(directory, hash) == shard);
+        if (i + REGISTER_AHEAD < count)
+            prefetch_write(directory, hash_number(source[i + REGISTER_AHEAD].number, directory->view.seed));
+        count_result(bulk, phone_is_valid(source[i].number, &directory->view.phones)
+                               ? insert_or_grow(directory, shard, hash, &source[i])
+                               : DIRECTORY_INVALID_NUMBER);
+    }
+    pthread_mutex_unlock(&directory->shards[shard].writer);
+    free(sorted);
     if (is_crowded(directory))
         take_turn(directory, true);
 }

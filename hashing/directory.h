@@ -56,6 +56,7 @@ struct directory_options {
     size_t expected_records; /* sized ahead for so many; 0: start small */
     unsigned shard_bits;     /* 2^shard_bits shards, 0 .. DIRECTORY_SHARD_BITS_MAX */
     bool accounts;           /* keep account ids; without, they read as 0 */
+    bool populate;           /* have the memory for the expected records at once, or fail at once */
 };
 
 struct directory_stats {
@@ -100,6 +101,22 @@ enum directory_result directory_register(struct directory *directory, const stru
 void directory_register_batch(struct directory *directory, const struct record *records, size_t count,
                               uint8_t *results);
 unsigned directory_shard_of(const struct directory *directory, uint64_t number);
+
+/* What became of the records of a bulk registration. */
+struct directory_bulk {
+    size_t added;
+    size_t replaced;
+    size_t invalid;
+    size_t refused; /* memory was short */
+};
+
+/* Registers `count` records that all are of `shard` (directory_shard_of), in their order as far as one number is
+ * concerned, and adds to `*bulk`. They are sorted by their place first, so that memory is touched in order: the fastest
+ * way from a hundred thousand records a shard on. Different shards may be built by different threads. Holds the shard's
+ * lock throughout, so other writers of the shard wait; takes as much memory again as the records, or, if that is
+ * short, more time. */
+void directory_register_shard(struct directory *directory, unsigned shard, const struct record *records,
+                              size_t count, struct directory_bulk *bulk);
 
 /* REMOVED, ABSENT or INVALID_NUMBER. Hidden accounts are removed like others. */
 enum directory_result directory_deregister(struct directory *directory, uint64_t number);

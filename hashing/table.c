@@ -166,6 +166,11 @@ void table_destroy(struct table *table)
     free(table);
 }
 
+bool table_populate(const struct table *table)
+{
+    return arena_populate(table->lines, extent_bytes(table->line_count, table->accounts != NULL));
+}
+
 /* --- readers --- */
 
 /* The word of the number or 0, without a check; `*slot` is set on a hit. */

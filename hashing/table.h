@@ -49,6 +49,9 @@ uint64_t table_hash(uint64_t number, uint64_t seed);
 struct table *table_create(size_t slots, const struct table_family *family);
 void table_destroy(struct table *table);
 
+/* arena_populate of all its memory. */
+bool table_populate(const struct table *table);
+
 /* --- readers --- */
 
 /* True and `*flags` when the number is there. */

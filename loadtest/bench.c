@@ -69,15 +69,18 @@ int bench_init(struct bench *bench, const char *about, const struct bench_row *r
     }
     if (optind < argc)
         return mistake(argv[0], "no arguments are taken");
-    bool known = bench->only == NULL;
+    bool known = false;
     for (size_t i = 0; !known && i < row_count; i++)
-        known = strcmp(rows[i].name, bench->only) == 0;
+        known = bench_wants(bench, rows[i].name);
     return known ? -1 : mistake(argv[0], "--only: there is no such row");
 }
 
 bool bench_wants(const struct bench *bench, const char *name)
 {
-    return bench->only == NULL || strcmp(bench->only, name) == 0;
+    if (bench->only == NULL)
+        return true;
+    size_t length = strlen(bench->only);
+    return strncmp(bench->only, name, length) == 0 && (name[length] == '\0' || name[length] == '_');
 }
 
 void bench_report(struct bench *bench, const char *name, uint64_t n, double value)

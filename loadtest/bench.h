@@ -1,6 +1,6 @@
 /* What all benchmarks share: their command line, their rows, their clock.
  *
- *   --list names the rows; --only NAME runs one; --n N sets the size; --quick a size that ends within 30 s;
+ *   --list names the rows; --only NAME runs one, or all that begin with NAME_; --n N sets the size; --quick a size that ends within 30 s;
  *   --json one object a line: name, n, value, unit, bar (the figure to reach, or null), ok.
  *
  * A benchmark is a table of rows and a function that produces them; it asks bench_wants before it measures a

@@ -149,36 +149,8 @@ static void report_lookups(struct world *world, const double t[CONTESTANTS])
 #endif
 }
 
-static bool is_wanted(const struct bench *bench)
-{
-    static const char *const names[] = {"raw_line_read",
-                                        "lookup_miss",
-                                        "lookup_hit",
-                                        "lookup_miss_128",
-                                        "lookup_hit_128",
-                                        "miss_over_raw",
-                                        "hit_over_raw",
-                                        "load",
-                                        "second_line",
-                                        "huge_pages",
-                                        "boost_hit",
-                                        "boost_miss",
-                                        "boost_over_hit",
-                                        "boost_over_miss",
-                                        "single_hit",
-                                        "single_miss",
-                                        "boost_over_single_hit",
-                                        "boost_over_single_miss"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (bench_wants(bench, names[i]))
-            return true;
-    return false;
-}
-
 void bench_table_lookups(struct world *world)
 {
-    if (!is_wanted(world->bench))
-        return;
     double times[TABLE_ROUNDS][CONTESTANTS] = {{0}};
     double medians[CONTESTANTS];
     double column[TABLE_ROUNDS];

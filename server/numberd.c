@@ -192,8 +192,8 @@ static bool load_record(void *context, const struct record *record)
 
 static bool load_registrations(struct app *app, struct fault *fault)
 {
-    struct directory_options options = {.shard_bits = DIRECTORY_SHARD_BITS_DEFAULT,
-                                        .accounts = app->config.accounts};
+    struct directory_options options = {
+        .shard_bits = DIRECTORY_SHARD_BITS_DEFAULT, .accounts = app->config.accounts, .populate = true};
     bool found = snapshot_exists(app->datadir.path);
     if (found && !snapshot_read_info(app->datadir.path, &app->loaded, fault))
         return false;

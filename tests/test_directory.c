@@ -147,6 +147,94 @@ static void test_growth_and_batches(void **state)
     directory_destroy(directory);
 }
 
+/* Numbers at all borders of validity: both ends of what begins with each three digits, in each length, and what lies around
+ * powers of two; keys whose low 50 bits are a registered number; and random ones. Fills `numbers`. */
+static size_t draw_borders(uint64_t *numbers, uint64_t registered)
+{
+    size_t count = 0;
+    uint64_t random = 17;
+    for (uint64_t scale = 1; scale <= UINT64_C(1000000000000); scale *= 10)
+        for (uint64_t leading = 99; leading <= 1000; leading++)
+            for (uint64_t step = 0; step < 2; step++)
+                numbers[count++] = leading * scale - step;
+    for (unsigned bit = 0; bit < 64; bit++)
+        for (uint64_t step = 0; step < 3; step++)
+            numbers[count++] = (UINT64_C(1) << bit) + step - 1;
+    for (unsigned bit = 50; bit < 64; bit++)
+        numbers[count++] = registered | UINT64_C(1) << bit;
+    for (unsigned i = 0; i < 5000; i++)
+        numbers[count++] = unit_random(&random) >> unit_random(&random) % 64;
+    return count;
+}
+
+/* Every lookup variant finds valid what phone_check does, in batches and one by one, among empty slots (number 0) and
+ * a registered number's likes. */
+static void test_validity(void **state)
+{
+    (void)state;
+    enum { MOST = 40000 };
+    uint64_t *numbers = malloc(MOST * sizeof *numbers);
+    uint8_t *answers = malloc(MOST);
+    struct directory *directory = new_directory(2);
+    struct epoch_reader *reader = directory_join(directory);
+    add(directory, BASE, 1, 0);
+    size_t count = draw_borders(numbers, BASE);
+    assert_true(count <= MOST);
+    directory_lookup(directory, reader, numbers, count, answers);
+    for (size_t i = 0; i < count; i++) {
+        uint8_t expected = phone_check(numbers[i]) != PHONE_OK ? DIRECTORY_INVALID
+                           : numbers[i] == BASE                ? DIRECTORY_REGISTERED
+                                                               : DIRECTORY_NOT_REGISTERED;
+        uint8_t one;
+        directory_lookup(directory, reader, &numbers[i], 1, &one);
+        assert_int_equal(answers[i], expected);
+        assert_int_equal(one, expected);
+    }
+    directory_leave(directory, reader);
+    directory_destroy(directory);
+    free(numbers);
+    free(answers);
+}
+
+/* A batch of registrations gives what one by one would, in its order, also for a number that comes twice, for invalid
+ * ones and while shards grow. */
+static void test_register_batch(void **state)
+{
+    (void)state;
+    enum { COUNT = 5000 };
+    struct directory *directory = new_directory(3);
+    struct epoch_reader *reader = directory_join(directory);
+    struct record *records = malloc(COUNT * sizeof *records);
+    uint8_t *results = malloc(COUNT);
+    uint64_t random = 23;
+    for (size_t size = 0, done = 0; done < COUNT; done += size, size++) {
+        size = size < COUNT - done ? size : COUNT - done;
+        for (size_t i = 0; i < size; i++)
+            records[i] = (struct record){.number = unit_random(&random) % 50 == 0 ? 7 : BASE + (done + i) / 2,
+                                         .account = done + i};
+        directory_register_batch(directory, records, size, results);
+        for (size_t i = 0; i < size; i++) {
+            if (records[i].number == 7)
+                assert_int_equal(results[i], DIRECTORY_INVALID_NUMBER);
+            else if ((done + i) % 2 == 0)
+                assert_int_equal(results[i], DIRECTORY_ADDED);
+            else
+                assert_true(results[i] == DIRECTORY_REPLACED || results[i] == DIRECTORY_ADDED);
+        }
+        for (size_t i = 0; i < size; i++) {
+            struct record record;
+            if (records[i].number != 7 && (i + 1 == size || records[i + 1].number != records[i].number)) {
+                assert_int_equal(look(directory, reader, records[i].number, &record), DIRECTORY_REGISTERED);
+                assert_int_equal(record.account, records[i].account);
+            }
+        }
+    }
+    free(records);
+    free(results);
+    directory_leave(directory, reader);
+    directory_destroy(directory);
+}
+
 /* --- readers beside writers --- */
 
 enum { STABLE = 4000, CHURNED = 4000, NEVER = 4000, READERS = 2, WRITERS = 2 };
@@ -246,6 +334,8 @@ int main(void)
         cmocka_unit_test(test_hidden_is_not_registered),
         cmocka_unit_test(test_move),
         cmocka_unit_test(test_growth_and_batches),
+        cmocka_unit_test(test_validity),
+        cmocka_unit_test(test_register_batch),
         cmocka_unit_test(test_readers_beside_writers),
     };
     return cmocka_run_group_tests_name("directory", tests, NULL, NULL);
