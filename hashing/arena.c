@@ -201,11 +201,12 @@ void *arena_take(struct arena *arena, size_t bytes)
     return extent;
 }
 
-bool arena_populate(const void *extent, size_t bytes)
+bool arena_populate(void *extent, size_t bytes)
 {
-    uintptr_t start = (uintptr_t)extent & ~(uintptr_t)(PAGE - 1);
-    uintptr_t end = ((uintptr_t)extent + bytes + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
-    return madvise((void *)start, end - start, MADV_POPULATE_WRITE) == 0 || errno == EINVAL;
+    size_t head = (uintptr_t)extent % PAGE;
+    unsigned char *start = (unsigned char *)extent - head;
+    size_t length = (head + bytes + PAGE - 1) & ~(PAGE - 1);
+    return madvise(start, length, MADV_POPULATE_WRITE) == 0 || errno == EINVAL;
 }
 
 /* --- giving back --- */

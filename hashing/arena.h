@@ -47,7 +47,7 @@ void arena_give(struct arena *arena, void *extent, size_t bytes);
 
 /* Has the system provide the extent's memory now rather than when it is first touched. False when there is not enough; the
  * extent stays as it was. Kernels before 5.14 cannot: true, and the memory comes as usual. */
-bool arena_populate(const void *extent, size_t bytes);
+bool arena_populate(void *extent, size_t bytes);
 
 /* Where the reservation begins: constant. */
 void *arena_base(const struct arena *arena);

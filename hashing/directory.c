@@ -105,13 +105,12 @@ static void count_bytes(struct directory *directory, uint64_t added, uint64_t re
         ;
 }
 
-/* Makes `table` the shard's. Sequentially consistent: see epoch.h. A lookup that sees the new placement for the
- * second line of a number and saw the old one for the first must see `moves` raised. */
+/* Makes `table` the shard's. Sequentially consistent: see epoch.h. The old one stays as it is as long as any lookup may
+ * look into it, so each lookup that keeps to one placement for both lines of a number is right. */
 static void publish_table(struct directory *directory, unsigned index, struct table *table)
 {
     struct shard *shard = &directory->shards[index];
     const struct line *base = arena_base(directory->family.arena);
-    atomic_fetch_add(&directory->moves, 1);
     atomic_store(&directory->placements[index],
                  layout_placement((uint64_t)(table->lines - base), table->line_count));
     atomic_store(&directory->tables[index], table);
@@ -464,37 +463,37 @@ enum directory_result directory_register(struct directory *directory, const stru
     return result;
 }
 
+/* Goes from the locked shard (UINT_MAX: none) to another, which may be the same, and takes a turn in between. */
+static void change_lock(struct directory *directory, unsigned from, unsigned to)
+{
+    if (from != UINT_MAX)
+        pthread_mutex_unlock(&directory->shards[from].writer);
+    if (is_crowded(directory))
+        take_turn(directory, true);
+    if (to != UINT_MAX)
+        pthread_mutex_lock(&directory->shards[to].writer);
+}
+
 void directory_register_batch(struct directory *directory, const struct record *records, size_t count,
                               uint8_t *results)
 {
-    uint64_t hashes[REGISTER_AHEAD];
+    uint64_t seed = directory->view.seed;
     unsigned locked = UINT_MAX;
-    for (size_t i = 0; i < count + REGISTER_AHEAD; i++) {
-        uint64_t hash = hashes[i % REGISTER_AHEAD];
-        if (i >= REGISTER_AHEAD) {
-            const struct record *record = &records[i - REGISTER_AHEAD];
-            unsigned index = shard_of(directory, hash);
-            bool is_due = locked != index || is_crowded(directory);
-            if (is_due && locked != UINT_MAX)
-                pthread_mutex_unlock(&directory->shards[locked].writer);
-            if (is_due && is_crowded(directory))
-                take_turn(directory, true);
-            if (is_due)
-                pthread_mutex_lock(&directory->shards[index].writer);
-            locked = index;
-            results[i - REGISTER_AHEAD] = phone_is_valid(record->number, &directory->view.phones)
-                                              ? (uint8_t)insert_or_grow(directory, index, hash, record)
-                                              : DIRECTORY_INVALID_NUMBER;
-        }
-        if (i < count) {
-            hashes[i % REGISTER_AHEAD] = hash_number(records[i].number, directory->view.seed);
-            prefetch_write(directory, hashes[i % REGISTER_AHEAD]);
-        }
+    for (size_t i = 0; i < count && i < REGISTER_AHEAD; i++)
+        prefetch_write(directory, hash_number(records[i].number, seed));
+    for (size_t i = 0; i < count; i++) {
+        uint64_t hash = hash_number(records[i].number, seed);
+        unsigned index = shard_of(directory, hash);
+        if (i + REGISTER_AHEAD < count)
+            prefetch_write(directory, hash_number(records[i + REGISTER_AHEAD].number, seed));
+        if (index != locked || is_crowded(directory))
+            change_lock(directory, locked, index);
+        locked = index;
+        results[i] = phone_is_valid(records[i].number, &directory->view.phones)
+                         ? (uint8_t)insert_or_grow(directory, index, hash, &records[i])
+                         : DIRECTORY_INVALID_NUMBER;
     }
-    if (locked != UINT_MAX)
-        pthread_mutex_unlock(&directory->shards[locked].writer);
-    if (is_crowded(directory))
-        take_turn(directory, true);
+    change_lock(directory, locked, UINT_MAX);
 }
 
 /* The bulk's sort: so many parts of a shard that one part's lines and accounts stay near while it is filled (0.2 MB each

@@ -45,7 +45,8 @@ void epoch_unregister(struct epoch_reader *reader);
 
 static inline void epoch_enter(const struct epoch *epoch, struct epoch_reader *reader)
 {
-    uint64_t now = atomic_load_explicit(&epoch->current, memory_order_relaxed);
+    /* Acquire: who enters in the writer's new epoch is not waited for, so must see what was replaced before it. */
+    uint64_t now = atomic_load_explicit(&epoch->current, memory_order_acquire);
     if (epoch->has_membarrier) {
         atomic_store_explicit(&reader->active, now, memory_order_relaxed);
         atomic_signal_fence(memory_order_seq_cst); /* the processor's order is the writer's business */

@@ -16,7 +16,8 @@ static inline uint32_t match_half(const void *half, __m256i wanted)
 
 static inline uint32_t match_line(const struct line *line, uint64_t number)
 {
-    __m256i wanted = _mm256_set1_epi64x((long long)(number << LAYOUT_NUMBER_SHIFT));
+    uint64_t shifted = number << LAYOUT_NUMBER_SHIFT;
+    __m256i wanted = _mm256_set1_epi64x((long long)shifted);
     uint32_t mask = match_half(&line->words[0], wanted) | match_half(&line->words[4], wanted) << 4;
     atomic_signal_fence(memory_order_acquire); /* x86 orders loads; the compiler must, too */
     return mask;

@@ -13,20 +13,21 @@
 
 #include "hashing/layout.h"
 
-#define ROW 8
+#define ROW ((size_t)8)
 /* In numbers. Of 32 to 120 ahead and 8 to 24 near all were within 3 %. */
-#define AHEAD 64
-#define NEAR 16
+#define AHEAD ((size_t)64)
+#define NEAR ((size_t)16)
 #define RING (2 * AHEAD)
 /* Numbers after which the list of the spilled is served. */
-#define CHUNK 1024
+#define CHUNK ((size_t)1024)
 
 static inline uint32_t match_line(const struct line *line, uint64_t number)
 {
     __m512i words = _mm512_load_si512((const void *)line);
     atomic_signal_fence(memory_order_acquire); /* x86 orders loads; the compiler must, too */
     __m512i shown = _mm512_and_si512(words, _mm512_set1_epi64((long long)LAYOUT_SHOWN_MASK));
-    return _mm512_cmpeq_epi64_mask(shown, _mm512_set1_epi64((long long)(number << LAYOUT_NUMBER_SHIFT)));
+    uint64_t wanted = number << LAYOUT_NUMBER_SHIFT;
+    return _mm512_cmpeq_epi64_mask(shown, _mm512_set1_epi64((long long)wanted));
 }
 
 #include "hashing/lookup_one.h"
@@ -46,13 +47,17 @@ struct constants {
 struct window {
     _Alignas(64) const struct line *homes[RING];
     _Alignas(64) uint64_t hashes[RING];
+    _Alignas(64) uint64_t placements[RING];
 };
 
-/* The numbers that may lie in their alternate: hash and index. A row is stored whole, so there is room for one more. */
+/* The numbers that may lie in their alternate. It must be looked for in the table in which the home was looked into, so
+ * the placement is kept: with a newer table's alternate, a number that spilled in the old one only would be missed. A row is stored whole, so there is room for one more. */
 struct spilled {
     size_t count;
     _Alignas(64) uint64_t hashes[CHUNK + ROW];
+    _Alignas(64) uint64_t placements[CHUNK + ROW];
     _Alignas(64) uint64_t indices[CHUNK + ROW];
+    const struct line *lines[CHUNK]; /* step 3's */
 };
 
 static inline struct constants prepare(const struct lookup_view *view)
@@ -112,12 +117,14 @@ static inline void place_row(const struct lookup_view *view, const struct consta
     __m512i hashes = hash_row(constants, _mm512_loadu_si512(numbers + index));
     __m512i shards =
         _mm512_and_si512(_mm512_srl_epi64(hashes, constants->shard_shift), constants->shard_mask);
-    __m512i placements = _mm512_i64gather_epi64(shards, (const void *)(uintptr_t)view->placements, 8);
+    const void *placed = view->placements;
+    __m512i placements = _mm512_i64gather_epi64(shards, placed, 8);
     __m512i counts = _mm512_and_si512(placements, _mm512_set1_epi64((long long)LAYOUT_COUNT_MASK));
     /* mul_epu32 takes the low 32 bits of each: layout_reduce. */
     __m512i homes = _mm512_add_epi64(_mm512_srli_epi64(_mm512_mul_epu32(hashes, counts), 32),
                                      _mm512_srli_epi64(placements, LAYOUT_COUNT_BITS));
     _mm512_store_si512(window->hashes + index % RING, hashes);
+    _mm512_store_si512(window->placements + index % RING, placements);
     _mm512_store_si512((void *)(window->homes + index % RING),
                        _mm512_add_epi64(_mm512_slli_epi64(homes, 6), constants->base));
 }
@@ -167,24 +174,24 @@ static inline void look_at_row(const struct constants *constants, const uint64_t
     __mmask8 again = (__mmask8)(marked & valid & ~found);
     __m512i indices = _mm512_add_epi64(counting, _mm512_set1_epi64((long long)index));
     _mm512_storeu_si512(spilled->hashes + spilled->count, _mm512_maskz_compress_epi64(again, hashes));
+    __m512i placements = _mm512_load_si512(window->placements + index % RING);
+    _mm512_storeu_si512(spilled->placements + spilled->count, _mm512_maskz_compress_epi64(again, placements));
     _mm512_storeu_si512(spilled->indices + spilled->count, _mm512_maskz_compress_epi64(again, indices));
     spilled->count += (size_t)_mm_popcnt_u32(again);
 }
 
-/* Step 3. A shard may have a new table by now: then its alternate lines are as good. */
+/* Step 3. */
 static inline void look_at_spilled(const struct lookup_view *view, const uint64_t *numbers, uint8_t *answers,
                                    struct spilled *spilled)
 {
     for (size_t j = 0; j < spilled->count; j++) {
-        uint64_t hash = spilled->hashes[j];
-        const struct line *line = lookup_alternate(view, lookup_placement(view, hash), hash);
+        const struct line *line = lookup_alternate(view, spilled->placements[j], spilled->hashes[j]);
         _mm_prefetch(line, _MM_HINT_T0);
-        spilled->hashes[j] = (uint64_t)(uintptr_t)line;
+        spilled->lines[j] = line;
     }
     for (size_t j = 0; j < spilled->count; j++) {
         size_t index = spilled->indices[j];
-        const struct line *line = (const struct line *)(uintptr_t)spilled->hashes[j];
-        answers[index] = match_line(line, numbers[index]) != 0;
+        answers[index] = match_line(spilled->lines[j], numbers[index]) != 0;
     }
 }
 

@@ -307,10 +307,11 @@ static void move_slot(struct table *table, uint64_t from, uint64_t to)
     table->stats.moved++;
 }
 
-/* The accounts of a line, about to be written. Without accounts this is somewhere else, and does no harm. */
+/* The accounts of a line, about to be written. They lie behind the lines; without accounts this is somewhere else, and
+ * does no harm. */
 static void prefetch_accounts(const struct table *table, uint64_t line)
 {
-    __builtin_prefetch((const struct line *)(const void *)(uintptr_t)table->accounts + line, 1);
+    __builtin_prefetch(table->lines + table->line_count + line, 1);
 }
 
 /* The other line of the number in this slot, which lies in `line`. */

@@ -5,7 +5,8 @@
  *
  * The million is made of rounds with a small directory each, so that a number that is just being moved has a good chance
  * of being looked up just then. Each of these changes made the test fail: a slot cleared before its number is copied,
- * `moves` not raised for a move, and no wait for readers before a table is freed. */
+ * `moves` not raised for a move, no wait for readers before a table is freed, and, a mistake that it found, a number's
+ * second line looked for in a newer table than its first. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
