@@ -62,6 +62,33 @@ static unsigned char *reserve(size_t *bytes)
     return NULL;
 }
 
+/* Zeroed; what is never touched takes no memory, and what is touched takes small pages even with THP `always`. */
+static void *allocate_sparse(size_t bytes)
+{
+    void *memory =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    (void)madvise(memory, bytes, MADV_NOHUGEPAGE);
+    return memory;
+}
+
+static void free_sparse(void *memory, size_t bytes)
+{
+    if (memory != NULL)
+        munmap(memory, bytes);
+}
+
+static size_t granules_bytes(const struct arena *arena)
+{
+    return arena->granule_count * sizeof *arena->granules;
+}
+
+static size_t edges_bytes(const struct arena *arena)
+{
+    return arena->granule_count * (ARENA_GRANULE / PAGE) * sizeof *arena->edges;
+}
+
 struct arena *arena_create(size_t expected_bytes)
 {
     struct arena *arena = calloc(1, sizeof *arena);
@@ -71,10 +98,11 @@ struct arena *arena_create(size_t expected_bytes)
     arena->base = reserve(&bytes);
     arena->granule_count = bytes / ARENA_GRANULE;
     arena->expected = expected_bytes;
-    /* Large enough that the C library maps them: only what is touched becomes resident. */
-    arena->granules = calloc(arena->granule_count, sizeof *arena->granules);
-    arena->edges = calloc(bytes / PAGE, sizeof *arena->edges);
     pthread_mutex_init(&arena->lock, NULL);
+    if (arena->base != NULL) {
+        arena->granules = allocate_sparse(granules_bytes(arena));
+        arena->edges = allocate_sparse(edges_bytes(arena));
+    }
     if (arena->base == NULL || arena->granules == NULL || arena->edges == NULL) {
         arena_destroy(arena);
         return NULL;
@@ -89,8 +117,8 @@ void arena_destroy(struct arena *arena)
     if (arena->base != NULL)
         munmap(arena->base, arena->granule_count * ARENA_GRANULE);
     pthread_mutex_destroy(&arena->lock);
-    free(arena->granules);
-    free(arena->edges);
+    free_sparse(arena->granules, granules_bytes(arena));
+    free_sparse(arena->edges, edges_bytes(arena));
     free(arena);
 }
 
