@@ -78,6 +78,20 @@ static double time_boost(const struct peer_boost *peer, const uint64_t *numbers,
     return time;
 }
 
+static bool wants_boost(const struct bench *bench)
+{
+    static const char *const names[] = {"boost_hit",
+                                        "boost_miss",
+                                        "boost_over_hit",
+                                        "boost_over_miss",
+                                        "boost_over_single_hit",
+                                        "boost_over_single_miss"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (bench_wants(bench, names[i]))
+            return true;
+    return false;
+}
+
 static struct peer_boost *fill_boost(const struct world *world)
 {
     struct peer_boost *peer = peer_boost_create(world->n, TABLE_SEED);
@@ -114,8 +128,10 @@ static void run_round(struct world *world, const uint64_t *memory, const uint32_
     times[SINGLE_MISS] = world_time_lookups(world, world->misses, 1, count / 4, false);
     times[SINGLE_HIT] = world_time_lookups(world, world->hits, 1, count / 4, true);
 #ifdef HAVE_BOOST
-    times[BOOST_MISS] = time_boost(peer, world->misses, count, false);
-    times[BOOST_HIT] = time_boost(peer, world->hits, count, true);
+    if (peer != NULL) {
+        times[BOOST_MISS] = time_boost(peer, world->misses, count, false);
+        times[BOOST_HIT] = time_boost(peer, world->hits, count, true);
+    }
 #else
     (void)peer;
 #endif
@@ -158,7 +174,7 @@ void bench_table_lookups(struct world *world)
     void *peer = NULL;
     world_fill(world);
 #ifdef HAVE_BOOST
-    peer = fill_boost(world);
+    peer = wants_boost(world->bench) ? fill_boost(world) : NULL;
 #endif
     directory_stats(world->directory, &stats);
     uint64_t lines = stats.slots / 8;
@@ -180,7 +196,8 @@ void bench_table_lookups(struct world *world)
     huge_free(memory, lines * 64);
     huge_free(order, world->query_count * sizeof *order);
 #ifdef HAVE_BOOST
-    peer_boost_destroy(peer);
+    if (peer != NULL)
+        peer_boost_destroy(peer);
 #endif
     world_close(world);
 }
