@@ -50,6 +50,7 @@ struct rotation {
     pthread_mutex_t lock;
     unsigned turn;
     size_t slots;
+    unsigned clean_turn; /* of its own: cleaning up must not end a round of growth */
 };
 
 struct directory {
@@ -356,11 +357,12 @@ static bool grow_alone(struct directory *directory, unsigned index)
 
 /* --- rebuilding in turn; no shard's lock is held --- */
 
-static void pass_turn(struct directory *directory)
+static void pass_turn(struct directory *directory, bool grow)
 {
     struct rotation *rotation = &directory->rotation;
-    rotation->turn = (rotation->turn + 1) % shard_count(directory);
-    if (rotation->turn == 0)
+    unsigned *turn = grow ? &rotation->turn : &rotation->clean_turn;
+    *turn = (*turn + 1) % shard_count(directory);
+    if (grow && *turn == 0)
         rotation->slots = (size_t)((double)rotation->slots * GROWTH);
 }
 
@@ -374,7 +376,7 @@ static void take_turn(struct directory *directory, bool grow)
         return; /* somebody is at it */
     bool done = false;
     for (unsigned tried = 0; !done && tried < shard_count(directory); tried++) {
-        unsigned index = rotation->turn;
+        unsigned index = grow ? rotation->turn : rotation->clean_turn;
         pthread_mutex_lock(&directory->shards[index].writer);
         struct table *table = own_table(directory, index);
         size_t slots = table_slots(table);
@@ -384,7 +386,7 @@ static void take_turn(struct directory *directory, bool grow)
         pthread_mutex_unlock(&directory->shards[index].writer);
         if (failed)
             break;
-        pass_turn(directory);
+        pass_turn(directory, grow);
     }
     pthread_mutex_unlock(&rotation->lock);
 }

@@ -10,7 +10,7 @@
  * Growth. When the directory as a whole is fuller than DIRECTORY_LOAD, the shard whose turn it is gets a table 12 %
  * larger, and the next one has the next turn: the load stays at DIRECTORY_LOAD however many numbers there are,
  * memory never doubles, and old tables go in the order in which they came (arena.h). A shard that is full out of
- * turn grows by itself. Worn-out filters (table.h) are cleaned up in the same turn.
+ * turn grows by itself. Worn-out filters (table.h) are cleaned up in a turn of their own.
  *
  * Placement depends on `seed`: give each process a random one, or a client can choose numbers that collide.
  * Memory: 8 bytes a slot, 16 with accounts, at DIRECTORY_LOAD, plus the new table of one shard while it is filled.

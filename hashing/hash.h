@@ -1,6 +1,6 @@
 /* The seeded hash that tables and directory place numbers by: XXH3, 64 bits, inline since it is most of a
- * lookup's arithmetic. Private to hashing/ and to benchmarks that compare with the same hash. The top 16 bits
- * choose the shard, the others the place in it (table.c). */
+ * lookup's arithmetic. Private to hashing/ and to benchmarks that compare with the same hash. The topmost
+ * 12 bits at most choose the shard, the others the place in it (table.c). */
 #ifndef NUMBERD_HASHING_HASH_H
 #define NUMBERD_HASHING_HASH_H
 

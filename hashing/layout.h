@@ -25,6 +25,12 @@
 #define LAYOUT_COUNT_BITS 30
 #define LAYOUT_COUNT_MASK ((UINT64_C(1) << LAYOUT_COUNT_BITS) - 1)
 
+/* Where a hash names its mark: three bits for the word, ten for the bit in it. */
+#define LAYOUT_MARK_WORD_SHIFT 36
+#define LAYOUT_MARK_BIT_SHIFT 39
+#define LAYOUT_MARK_BIT_BITS 10
+#define LAYOUT_MARK_BIT_MASK ((UINT64_C(1) << LAYOUT_MARK_BIT_BITS) - 1)
+
 struct line {
     _Atomic uint64_t words[TABLE_SLOTS_PER_LINE];
 };
@@ -84,12 +90,13 @@ static inline uint64_t layout_alternate(uint64_t hash, uint64_t home, uint64_t l
  * `layout_mark_word`. */
 static inline unsigned layout_mark_word(uint64_t hash)
 {
-    return (unsigned)(hash >> 36 & 7);
+    return (unsigned)(hash >> LAYOUT_MARK_WORD_SHIFT & (TABLE_SLOTS_PER_LINE - 1));
 }
 
 static inline unsigned layout_mark_bit(uint64_t hash)
 {
-    return (unsigned)((hash >> 39 & 0x3ff) * LAYOUT_MARK_BITS >> 10);
+    return (unsigned)((hash >> LAYOUT_MARK_BIT_SHIFT & LAYOUT_MARK_BIT_MASK) * LAYOUT_MARK_BITS >>
+                      LAYOUT_MARK_BIT_BITS);
 }
 
 static inline uint64_t layout_placement(uint64_t first_line, uint64_t line_count)

@@ -51,7 +51,8 @@ struct window {
 };
 
 /* The numbers that may lie in their alternate. It must be looked for in the table in which the home was looked into, so
- * the placement is kept: with a newer table's alternate, a number that spilled in the old one only would be missed. A row is stored whole, so there is room for one more. */
+ * the placement is kept: with a newer table's alternate, a number that spilled in the old one only would be
+ * missed. A row is stored whole, so there is room for one more. */
 struct spilled {
     size_t count;
     _Alignas(64) uint64_t hashes[CHUNK + ROW];
@@ -132,9 +133,12 @@ static inline void place_row(const struct lookup_view *view, const struct consta
 /* Which numbers of a row have a mark in their home line: may have spilled. */
 static inline __mmask8 marks_of_row(const struct line *const *homes, __m512i hashes)
 {
-    __m512i words = _mm512_and_si512(_mm512_srli_epi64(hashes, 36 - 3), _mm512_set1_epi64(7 << 3));
-    __m512i bits = _mm512_and_si512(_mm512_srli_epi64(hashes, 39), _mm512_set1_epi64(0x3ff));
-    bits = _mm512_srli_epi64(_mm512_mul_epu32(bits, _mm512_set1_epi64(LAYOUT_MARK_BITS)), 10);
+    __m512i words =
+        _mm512_and_si512(_mm512_srli_epi64(hashes, LAYOUT_MARK_WORD_SHIFT - 3), _mm512_set1_epi64(7 << 3));
+    __m512i bits = _mm512_and_si512(_mm512_srli_epi64(hashes, LAYOUT_MARK_BIT_SHIFT),
+                                    _mm512_set1_epi64((long long)LAYOUT_MARK_BIT_MASK));
+    bits =
+        _mm512_srli_epi64(_mm512_mul_epu32(bits, _mm512_set1_epi64(LAYOUT_MARK_BITS)), LAYOUT_MARK_BIT_BITS);
     __m512i addresses = _mm512_add_epi64(_mm512_load_si512((const void *)homes), words);
     __m512i marks = _mm512_i64gather_epi64(addresses, NULL, 1);
     return _mm512_test_epi64_mask(marks, _mm512_sllv_epi64(_mm512_set1_epi64(1), bits));

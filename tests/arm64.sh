@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the directory, the ring and their unit tests for arm64 and runs them under qemu-aarch64: with the NEON lookup,
 # and test_directory with the scalar one, too. Installs nothing (server/install-dependencies.sh test does). The emulator
-# keeps this processor's memory order, so this checks the code for arm64, not its order of reads and writes; for that
-# reason test_histories, which takes it long, is not among them.
+# keeps this processor's memory order, so this checks the code for arm64, not its order of reads and writes; test_histories
+# is not among them: the emulator ran out of memory with it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -235,6 +235,67 @@ static void test_register_batch(void **state)
     directory_destroy(directory);
 }
 
+/* A shard's records as a bulk: added, replaced and invalid ones are counted, and the last of one number stays. */
+static void test_register_shard(void **state)
+{
+    (void)state;
+    enum { COUNT = 20000 };
+    struct directory *directory = new_directory(0);
+    struct epoch_reader *reader = directory_join(directory);
+    struct record *records = malloc(2 * COUNT * sizeof *records);
+    struct directory_bulk bulk = {0};
+    for (uint64_t i = 0; i < 2 * COUNT; i++)
+        records[i] = (struct record){.number = i % COUNT == 7 ? 3 : BASE + i % COUNT, .account = i};
+    directory_register_shard(directory, 0, records, 2 * COUNT, &bulk);
+    assert_int_equal(bulk.added, COUNT - 1);
+    assert_int_equal(bulk.replaced, COUNT - 1);
+    assert_int_equal(bulk.invalid, 2);
+    assert_int_equal(bulk.refused, 0);
+    for (uint64_t i = 0; i < COUNT; i++) {
+        struct record record;
+        if (i == 7)
+            continue;
+        assert_int_equal(look(directory, reader, BASE + i, &record), DIRECTORY_REGISTERED);
+        assert_int_equal(record.account, COUNT + i);
+    }
+    free(records);
+    directory_leave(directory, reader);
+    directory_destroy(directory);
+}
+
+/* Long churn cleans filters up again and again; growth afterwards is what it is without
+ * it, and the shards stay alike. */
+static void test_growth_after_churn(void **state)
+{
+    (void)state;
+    enum { COUNT = 20000 };
+    struct directory *directory = new_directory(3);
+    struct directory_stats stats;
+    uint64_t first = BASE;
+    uint64_t next = BASE;
+    while (next < BASE + COUNT)
+        add(directory, next++, 1, 0);
+    directory_stats(directory, &stats);
+    uint64_t rebuilds = stats.rebuilds;
+    for (int i = 0; i < 150 * COUNT; i++) {
+        assert_int_equal(directory_deregister(directory, first++), DIRECTORY_REMOVED);
+        add(directory, next++, 1, 0);
+    }
+    directory_stats(directory, &stats);
+    assert_true(stats.rebuilds > rebuilds + 200); /* 25 rounds of eight shards */
+    for (int i = 0; i < COUNT; i++)
+        add(directory, next++, 1, 0);
+    directory_stats(directory, &stats);
+    assert_int_equal(stats.records, 2 * COUNT);
+    assert_true((double)stats.records / (double)stats.slots > 0.80);
+    for (unsigned shard = 0; shard < stats.shards; shard++) {
+        struct directory_stats own;
+        directory_shard_stats(directory, shard, &own);
+        assert_true((double)(own.slots * stats.shards) < 1.3 * (double)stats.slots);
+    }
+    directory_destroy(directory);
+}
+
 /* --- readers beside writers --- */
 
 enum { STABLE = 4000, CHURNED = 4000, NEVER = 4000, READERS = 2, WRITERS = 2 };
@@ -336,6 +397,8 @@ int main(void)
         cmocka_unit_test(test_growth_and_batches),
         cmocka_unit_test(test_validity),
         cmocka_unit_test(test_register_batch),
+        cmocka_unit_test(test_register_shard),
+        cmocka_unit_test(test_growth_after_churn),
         cmocka_unit_test(test_readers_beside_writers),
     };
     return cmocka_run_group_tests_name("directory", tests, NULL, NULL);

@@ -136,7 +136,7 @@ static void test_each_allocation(void **state)
         print_message("%s: %u allocations failed in turn, %u registrations refused\n",
                       lasting ? "lasting" : "once", at - 1, refused);
         assert_true(at > 50);
-        /* One failure alone never refuses a number: the shard is tried again, or is not full yet. */
+        /* One failure alone refuses at most the number that met it in a full shard. */
         assert_true(lasting ? refused > NUMBERS : refused < NUMBERS);
     }
 }

@@ -96,13 +96,30 @@ static void test_key_and_text_agree(void **state)
     }
 }
 
+/* The multiplications give what the divisions would, at both ends of each quotient's keys; and the lookup's check agrees
+ * with phone_check there. */
+static void test_leading_three(void **state)
+{
+    (void)state;
+    static struct phone_index index;
+    phone_index_init(&index);
+    for (uint64_t scale = 1000; scale <= UINT64_C(1000000000000); scale *= 10) {
+        for (uint64_t leading = 100; leading < 1000; leading++) {
+            uint64_t ends[] = {leading * scale, leading * scale + scale - 1};
+            for (size_t i = 0; i < 2; i++) {
+                assert_int_equal(phone_leading_three(ends[i]), leading);
+                assert_int_equal(phone_is_valid(ends[i], &index), phone_check(ends[i]) == PHONE_OK);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse_accepts_e164),
-        cmocka_unit_test(test_parse_gives_the_reason),
-        cmocka_unit_test(test_check_of_integers),
-        cmocka_unit_test(test_key_and_text_agree),
+        cmocka_unit_test(test_parse_accepts_e164), cmocka_unit_test(test_parse_gives_the_reason),
+        cmocka_unit_test(test_check_of_integers),  cmocka_unit_test(test_key_and_text_agree),
+        cmocka_unit_test(test_leading_three),
     };
     return cmocka_run_group_tests_name("phone", tests, NULL, NULL);
 }
