@@ -168,8 +168,7 @@ static size_t find_room(const struct arena *arena, size_t bytes)
 /* Makes the granules readable and writable. Only now does the system have to account for them. */
 static bool commit(struct arena *arena, size_t first, size_t end)
 {
-    bool huge = arena->taken >= ARENA_HUGE_FROM ||
-                (arena->expected >= ARENA_HUGE_EXPECTED && arena->taken < arena->expected);
+    bool huge = arena->taken >= ARENA_HUGE_FROM || arena->expected >= ARENA_HUGE_EXPECTED;
     for (size_t i = first; i < end; i++) {
         if (arena->granules[i].committed)
             continue;

@@ -7,14 +7,14 @@
  * pages, so even shards far below 2 MiB lie on them, side by side.
  *
  * Huge pages are asked for (MADV_HUGEPAGE, which THP `always` and `madvise` heed) once the arena holds
- * ARENA_HUGE_FROM bytes, and from the beginning for what its creator expects if that is ARENA_HUGE_EXPECTED bytes.
+ * ARENA_HUGE_FROM bytes, and from the beginning if its creator expects ARENA_HUGE_EXPECTED bytes.
  * Otherwise small pages: then they cost few translations, and the partly filled huge pages at both ends of what is in use
  * would be a notable share of the memory. With THP `never`, or when no huge page is to be had, all are small: slower,
  * never a failure. arena_huge_bytes tells what was really got.
  *
  * Any thread; take and give lock, and may wait for the kernel while it clears or frees pages.
- * Memory: 8 bytes for each 2 MiB of address space, 2 for each page that was ever in use. Where address space is limited (RLIMIT_AS), as much as can be
- * had is reserved.
+ * Memory: 8 bytes for each 2 MiB of address space, 2 for each page that was ever in use. Where address space is limited
+ * (RLIMIT_AS), as much as can be had is reserved.
  *
  *     struct arena *arena = arena_create(expected_bytes);
  *     void *extent = arena_take(arena, bytes);    zeroed

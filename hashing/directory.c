@@ -165,6 +165,7 @@ static bool allocate_parts(struct directory *directory, const struct directory_o
 {
     unsigned shards = shard_count(directory);
     size_t slots = reserve_slots(options);
+    size_t first_slots = options->images ? SLOTS_MIN : slots;
     size_t slot_bytes = sizeof(uint64_t) * (options->accounts ? 2 : 1);
     directory->shards = aligned_alloc(64, (shards * sizeof *directory->shards + 63) & ~(size_t)63);
     directory->placements = calloc(shards, sizeof *directory->placements);
@@ -179,7 +180,7 @@ static bool allocate_parts(struct directory *directory, const struct directory_o
         return false;
     directory->view = make_view(directory, options->seed);
     directory->rotation.slots = (size_t)((double)slots * GROWTH);
-    return create_tables(directory, slots, options->populate);
+    return create_tables(directory, first_slots, options->populate);
 }
 
 struct directory *directory_create(const struct directory_options *options)
@@ -190,7 +191,7 @@ struct directory *directory_create(const struct directory_options *options)
         return NULL;
     memset(directory, 0, sizeof *directory);
     directory->shard_bits = options->shard_bits;
-    directory->expected = (int64_t)options->expected_records;
+    directory->expected = options->images ? 0 : (int64_t)options->expected_records;
     directory->lookup = *lookup_choose();
     directory->family = (struct table_family){
         .moves = &directory->moves, .seed = options->seed, .accounts = options->accounts};
@@ -621,24 +622,104 @@ enum directory_result directory_move(struct directory *directory, uint64_t from,
 
 /* --- the whole --- */
 
-static bool append_record(void *context, const struct record *record)
+bool directory_visit_shard(struct directory *directory, unsigned index,
+                           bool (*visit)(void *context, const struct record *record), void *context)
 {
-    struct record **end = context;
-    *(*end)++ = *record;
-    return true;
+    assert(index < shard_count(directory));
+    pthread_mutex_lock(&directory->shards[index].writer);
+    bool completed = table_visit(own_table(directory, index), visit, context);
+    pthread_mutex_unlock(&directory->shards[index].writer);
+    return completed;
 }
 
-size_t directory_copy_shard(struct directory *directory, unsigned index, struct record *records,
-                            size_t capacity)
+bool directory_read(struct directory *directory, uint64_t number, struct record *record)
+{
+    uint64_t hash = hash_number(number, directory->view.seed);
+    unsigned index = shard_of(directory, hash);
+    pthread_mutex_lock(&directory->shards[index].writer);
+    bool found = table_find_record(own_table(directory, index), hash, number, record);
+    pthread_mutex_unlock(&directory->shards[index].writer);
+    return found;
+}
+
+/* --- images --- */
+
+struct directory_shape directory_shape(const struct directory *directory)
+{
+    return (struct directory_shape){directory->view.seed, directory->shard_bits, directory->family.accounts};
+}
+
+size_t directory_copy_shard(struct directory *directory, unsigned index, struct table_image *image,
+                            void *bytes, size_t capacity)
 {
     assert(index < shard_count(directory));
     pthread_mutex_lock(&directory->shards[index].writer);
     const struct table *table = own_table(directory, index);
-    size_t count = table_stats(table).records;
-    if (count <= capacity)
-        table_visit(table, append_record, &(struct record *){records});
+    *image = table_image(table);
+    size_t size = table_image_bytes(image, directory->family.accounts);
+    if (size <= capacity)
+        memcpy(bytes, table_memory(table), size); /* only the lock's holder writes to it */
     pthread_mutex_unlock(&directory->shards[index].writer);
-    return count;
+    return size;
+}
+
+void *directory_load_shard(struct directory *directory, unsigned index, const struct table_image *image)
+{
+    assert(index < shard_count(directory));
+    struct table *table = table_create_for(image, &directory->family);
+    if (table == NULL)
+        return NULL;
+    if (!table_populate(table)) {
+        table_destroy(table);
+        return NULL;
+    }
+    struct table *old = own_table(directory, index);
+    count_bytes(directory, table_bytes(table), table_bytes(old));
+    publish_table(directory, index, table);
+    table_destroy(old);
+    return table_memory(table);
+}
+
+void directory_loaded(struct directory *directory)
+{
+    size_t largest = 0;
+    int64_t records = 0;
+    for (unsigned i = 0; i < shard_count(directory); i++) {
+        const struct table *table = own_table(directory, i);
+        records += (int64_t)table_stats(table).records;
+        largest = table_slots(table) > largest ? table_slots(table) : largest;
+        directory->shards[i].unreported = 0;
+    }
+    atomic_store_explicit(&directory->records, records, memory_order_relaxed);
+    /* The round goes on that was under way when the images were taken. */
+    directory->rotation.slots = largest;
+    directory->rotation.turn = directory->rotation.clean_turn = 0;
+}
+
+struct shard_check {
+    const struct directory *directory;
+    unsigned shard;
+    uint64_t records;
+};
+
+static bool check_record(void *context, const struct record *record)
+{
+    struct shard_check *check = context;
+    const struct directory *directory = check->directory;
+    uint64_t hash = hash_number(record->number, directory->view.seed);
+    struct record found;
+    check->records++;
+    return phone_is_valid(record->number, &directory->view.phones) &&
+           shard_of(directory, hash) == check->shard &&
+           table_find_record(own_table(directory, check->shard), hash, record->number, &found) &&
+           found.account == record->account && found.flags == record->flags;
+}
+
+bool directory_check_shard(const struct directory *directory, unsigned index)
+{
+    struct shard_check check = {.directory = directory, .shard = index};
+    const struct table *table = own_table(directory, index);
+    return table_visit(table, check_record, &check) && check.records == table_stats(table).records;
 }
 
 static void add_stats(const struct shard *shard, struct directory_stats *stats)

@@ -2,7 +2,7 @@
  * larger one when it fills.
  *
  * Threads. Readers (lookup functions) take no lock and never wait, not even while a shard grows; each reading
- * thread joins once and passes its own reader. Writers (register, deregister, move, copy_shard) may be any
+ * thread joins once and passes its own reader. Writers (register, deregister, move, copy_shard, visit_shard) may be any
  * threads; they lock the shards they touch, and one that has to rebuild a shard waits for the lookups then under
  * way (epoch.h). A thread must not write from inside a lookup, which no function here allows.
  * What a writer did is seen by every lookup that starts after the writer's call returned.
@@ -30,6 +30,7 @@
 
 #include "hashing/epoch.h"
 #include "hashing/record.h"
+#include "hashing/table.h"
 
 #define DIRECTORY_SHARD_BITS_MAX 12
 #define DIRECTORY_SHARD_BITS_DEFAULT 8
@@ -57,6 +58,7 @@ struct directory_options {
     unsigned shard_bits;     /* 2^shard_bits shards, 0 .. DIRECTORY_SHARD_BITS_MAX */
     bool accounts;           /* keep account ids; without, they read as 0 */
     bool populate;           /* have the memory for the expected records at once, or fail at once */
+    bool images;             /* the expected records come by directory_load_shard: begin with small tables */
 };
 
 struct directory_stats {
@@ -124,10 +126,38 @@ enum directory_result directory_deregister(struct directory *directory, uint64_t
  * goes: at no moment is neither registered. */
 enum directory_result directory_move(struct directory *directory, uint64_t from, uint64_t to);
 
-/* Copies all records of shard 0 .. shards-1, hidden ones too, under its writer lock. Returns their count; if
- * that is above `capacity` nothing was copied: come again with more room. */
-size_t directory_copy_shard(struct directory *directory, unsigned shard, struct record *records,
-                            size_t capacity);
+/* Calls `visit` for each record of shard 0 .. shards-1, hidden ones too, under its writer lock, until it returns false.
+ * False when it did. */
+bool directory_visit_shard(struct directory *directory, unsigned shard,
+                           bool (*visit)(void *context, const struct record *record), void *context);
+
+/* The record of a number, hidden or not; false when there is none. For those who write, under the shard's lock. */
+bool directory_read(struct directory *directory, uint64_t number, struct record *record);
+
+/* --- shards as they lie in memory, for files; good for a directory of the same seed, shard_bits and accounts --- */
+
+/* What two directories have in common if one's images are good for the other. */
+struct directory_shape {
+    uint64_t seed;
+    unsigned shard_bits;
+    bool accounts;
+};
+struct directory_shape directory_shape(const struct directory *directory);
+
+/* Copies the shard's memory, under its writer lock. Returns its bytes; if that is above `capacity` nothing was copied:
+ * come again with more room. */
+size_t directory_copy_shard(struct directory *directory, unsigned shard, struct table_image *image,
+                            void *bytes, size_t capacity);
+
+/* Replaces the shard's table by one for the image, and returns its memory, to be filled by the caller before anybody
+ * looks anything up or writes to the directory. NULL when memory is short or the image describes no table; the shard is
+ * then as it was. Different shards may be loaded by different threads; directory_loaded once all are filled. */
+void *directory_load_shard(struct directory *directory, unsigned shard, const struct table_image *image);
+void directory_loaded(struct directory *directory);
+
+/* True when each record of the shard is a valid number that a lookup would find where it is, and their count is right.
+ * For checks of what was loaded, while nobody writes. */
+bool directory_check_shard(const struct directory *directory, unsigned shard);
 
 /* Sums over the shards, or one shard's; no lock, each value is of some recent moment. */
 void directory_stats(const struct directory *directory, struct directory_stats *stats);

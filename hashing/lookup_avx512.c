@@ -133,8 +133,8 @@ static inline void place_row(const struct lookup_view *view, const struct consta
 /* Which numbers of a row have a mark in their home line: may have spilled. */
 static inline __mmask8 marks_of_row(const struct line *const *homes, __m512i hashes)
 {
-    __m512i words =
-        _mm512_and_si512(_mm512_srli_epi64(hashes, LAYOUT_MARK_WORD_SHIFT - 3), _mm512_set1_epi64(7 << 3));
+    __m512i words = _mm512_and_si512(_mm512_srli_epi64(hashes, LAYOUT_MARK_WORD_SHIFT - 3),
+                                     _mm512_set1_epi64((TABLE_SLOTS_PER_LINE - 1) << 3));
     __m512i bits = _mm512_and_si512(_mm512_srli_epi64(hashes, LAYOUT_MARK_BIT_SHIFT),
                                     _mm512_set1_epi64((long long)LAYOUT_MARK_BIT_MASK));
     bits =

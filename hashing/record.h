@@ -17,4 +17,13 @@ struct record {
     uint8_t flags;
 };
 
+/* A change to what is registered, in absolute terms: carried out twice, or again from any earlier point on, in the same
+ * order, it leaves the same. */
+enum change_kind { CHANGE_SET = 1, CHANGE_REMOVE = 2 };
+
+struct change {
+    enum change_kind kind;
+    struct record record; /* CHANGE_REMOVE: the number alone counts */
+};
+
 #endif

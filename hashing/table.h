@@ -45,6 +45,16 @@ struct table_stats {
  * for choosing the shard. */
 uint64_t table_hash(uint64_t number, uint64_t seed);
 
+/* A table's memory as it is, for a file, with what cannot be read from it. Good for tables of the same seed and
+ * TABLE_IMAGE_LAYOUT alone. */
+#define TABLE_IMAGE_LAYOUT 1
+struct table_image {
+    uint64_t line_count; /* of 64 bytes, and as much again of accounts */
+    uint64_t records;
+    uint64_t spilled;
+    uint64_t stale_marks;
+};
+
 /* A table of at least `slots` slots, 1 .. TABLE_SLOTS_MAX; NULL when memory is short. */
 struct table *table_create(size_t slots, const struct table_family *family);
 void table_destroy(struct table *table);
@@ -77,6 +87,21 @@ bool table_visit(const struct table *table, bool (*visit)(void *context, const s
 /* Fills the empty table `to` with all of `from`'s records; both are of one family. False when memory is
  * short or `to` is too small; destroy it then. One walk through both from front to back. */
 bool table_copy(const struct table *from, struct table *to);
+
+/* Describes the table; the memory to copy is table_memory's. */
+struct table_image table_image(const struct table *table);
+size_t table_image_bytes(const struct table_image *image, bool accounts);
+
+/* table_visit for an image's bytes. */
+bool table_image_visit(const struct table_image *image, bool accounts, const void *bytes,
+                       bool (*visit)(void *context, const struct record *record), void *context);
+
+/* A table made for the image, which the caller has to fill with the image's bytes before anybody reads it. NULL when
+ * memory is short or the image describes no table. */
+struct table *table_create_for(const struct table_image *image, const struct table_family *family);
+
+/* All of the table's memory, table_image_bytes. */
+void *table_memory(const struct table *table);
 
 struct table_stats table_stats(const struct table *table);
 size_t table_slots(const struct table *table);

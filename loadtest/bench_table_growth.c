@@ -6,6 +6,9 @@
 
 #include "bench_table.h"
 #include "histogram.h"
+#ifdef HAVE_BOOST
+#include "peer_boost.h"
+#endif
 
 /* Numbers between two looks at the memory, and the records that are prepared outside of the measured time. */
 #define STEP 1024
@@ -19,52 +22,86 @@ static void prepare(const struct world *world, uint64_t first, struct record *re
                                      .account = population_account(&world->population, first + i)};
 }
 
-/* Registers STEP records in batches of `batch`; ns. */
-static uint64_t time_inserts(struct world *world, const struct record *records, size_t batch)
-{
-    uint8_t results[STEP];
-    uint64_t started = bench_now_ns();
-    if (batch == 1)
-        for (size_t i = 0; i < STEP; i++)
-            results[i] = (uint8_t)directory_register(world->directory, &records[i]);
-    else
-        for (size_t i = 0; i < STEP; i += batch)
-            directory_register_batch(world->directory, records + i, batch, results + i);
-    uint64_t spent = bench_now_ns() - started;
-    for (size_t i = 0; i < STEP; i++)
-        bench_assert(results[i] == DIRECTORY_ADDED, "an insert was not added");
-    return spent;
-}
-
-/* Grows a directory from 0 to n. Returns its rate in M/s; `*bytes` are those resident a number at its worst from 1 M on
- * (from n/2 on if n is smaller). */
-static double grow_from_nothing(struct world *world, bool accounts, size_t batch, double *bytes,
-                                double *moves)
+/* Grows from 0 to n, STEP records a call of `insert`. Returns the rate in M/s; `*bytes` are those resident a number at
+ * its worst from 1 M on (from n/2 on if n is smaller). */
+static double time_growth(const struct world *world,
+                          void (*insert)(void *context, const struct record records[STEP]), void *context,
+                          double *bytes)
 {
     struct record records[STEP];
     uint64_t resident_before = world_resident();
     uint64_t settled = world->n >= 2000000 ? 1000000 : world->n / 2;
     uint64_t spent = 0;
     uint64_t done = 0;
-    struct directory_stats stats;
-    world_open(world, 0, accounts);
     *bytes = 0;
     for (; done + STEP <= world->n; done += STEP) {
         prepare(world, done, records);
-        spent += time_inserts(world, records, batch);
+        uint64_t started = bench_now_ns();
+        insert(context, records);
+        spent += bench_now_ns() - started;
         double now = (double)(world_resident() - resident_before) / (double)(done + STEP);
         if (done >= settled && now > *bytes)
             *bytes = now;
     }
+    return (double)done / (double)spent * 1e3;
+}
+
+struct directory_growth {
+    struct directory *directory;
+    size_t batch; /* records a call; STEP is a multiple */
+};
+
+static void insert_into_directory(void *context, const struct record records[STEP])
+{
+    const struct directory_growth *growth = context;
+    uint8_t results[STEP];
+    if (growth->batch == 1)
+        for (size_t i = 0; i < STEP; i++)
+            results[i] = (uint8_t)directory_register(growth->directory, &records[i]);
+    else
+        for (size_t i = 0; i < STEP; i += growth->batch)
+            directory_register_batch(growth->directory, records + i, growth->batch, results + i);
+    for (size_t i = 0; i < STEP; i++)
+        bench_assert(results[i] == DIRECTORY_ADDED, "an insert was not added");
+}
+
+static double grow_from_nothing(struct world *world, bool accounts, size_t batch, double *bytes,
+                                double *moves)
+{
+    struct directory_stats stats;
+    world_open(world, 0, accounts);
+    struct directory_growth growth = {world->directory, batch};
+    double rate = time_growth(world, insert_into_directory, &growth, bytes);
     directory_stats(world->directory, &stats);
-    bench_assert(stats.records == done, "the directory counts wrong");
+    bench_assert(stats.records == world->n / STEP * STEP, "the directory counts wrong");
     /* What is not resident between two inserts: a shard that is there twice. */
-    double peak = (double)stats.bytes_peak / (double)done;
+    double peak = (double)stats.bytes_peak / (double)stats.records;
     *bytes = peak > *bytes ? peak : *bytes;
     *moves = (double)stats.moved / (double)stats.added;
     world_close(world);
-    return (double)done / (double)spent * 1e3;
+    return rate;
 }
+
+#ifdef HAVE_BOOST
+static void insert_into_boost(void *context, const struct record records[STEP])
+{
+    for (size_t i = 0; i < STEP; i++)
+        peer_boost_insert(context, records[i].number, records[i].account);
+}
+
+/* How fast inserts can be here, in a map that may double its memory and that nobody reads meanwhile. */
+static void bench_boost_growth(const struct world *world)
+{
+    double bytes;
+    struct peer_boost *peer = peer_boost_create(0, TABLE_SEED);
+    double rate = time_growth(world, insert_into_boost, peer, &bytes);
+    uint64_t last = population_number(&world->population, world->n / STEP * STEP - 1);
+    bench_assert(peer_boost_lookup(peer, &last, 1) == 1, "boost lost a number");
+    bench_report(world->bench, "boost_insert_growing", world->n, rate);
+    bench_report(world->bench, "boost_memory", world->n, bytes);
+    peer_boost_destroy(peer);
+}
+#endif
 
 static void bench_growth(struct world *world)
 {
@@ -80,6 +117,10 @@ static void bench_growth(struct world *world)
     if (bench_wants(bench, "insert_growing_batch"))
         bench_report(bench, "insert_growing_batch", world->n,
                      grow_from_nothing(world, true, TABLE_SMALL_BATCH, &bytes, &moves));
+#ifdef HAVE_BOOST
+    if (bench_wants(bench, "boost_insert_growing") || bench_wants(bench, "boost_memory"))
+        bench_boost_growth(world);
+#endif
     if (bench_wants(bench, "memory_no_accounts")) {
         (void)grow_from_nothing(world, false, TABLE_SMALL_BATCH, &bytes, &moves);
         bench_report(bench, "memory_no_accounts", world->n, bytes);
@@ -161,17 +202,17 @@ static void bench_growth_readers(struct world *world)
 
 static double time_both(struct world *world)
 {
-    double rounds[TABLE_ROUNDS];
-    for (unsigned round = 0; round < TABLE_ROUNDS; round++)
-        rounds[round] = world_time_lookups(world, world->hits, TABLE_BATCH, world->query_count, true) +
-                        world_time_lookups(world, world->misses, TABLE_BATCH, world->query_count, false);
-    return bench_median(rounds, TABLE_ROUNDS);
+    return world_time_lookups(world, world->hits, TABLE_BATCH, world->query_count, true) +
+           world_time_lookups(world, world->misses, TABLE_BATCH, world->query_count, false);
 }
 
-/* A window over the indices moves on: the oldest number goes, the next comes, ten times the size. What is fresh is
- * measured afterwards, of the same numbers. */
+/* A window over the indices moves on: the oldest number goes, the next comes, ten times the size. What is fresh has the
+ * same numbers; both are there at the end, and are measured in turn. */
 static void bench_churn(struct world *world)
 {
+    struct world fresh = *world;
+    double churned_times[TABLE_ROUNDS];
+    double fresh_times[TABLE_ROUNDS];
     world_fill(world);
     for (uint64_t i = 0; i < 10 * world->n; i++) {
         bench_assert(directory_deregister(world->directory, population_number(&world->population, i)) ==
@@ -179,13 +220,17 @@ static void bench_churn(struct world *world)
                      "a removal found nothing");
         world_insert(world, world->n + i);
     }
-    world_draw(world, 10 * world->n);
-    double churned = time_both(world);
-    world_close(world);
-    world_open(world, world->n, true);
+    world_open(&fresh, world->n, true);
     for (uint64_t i = 0; i < world->n; i++)
-        world_insert(world, 10 * world->n + i);
-    bench_report(world->bench, "churn_over_fresh", world->n, churned / time_both(world));
+        world_insert(&fresh, 10 * world->n + i);
+    world_draw(world, 10 * world->n);
+    for (unsigned round = 0; round < TABLE_ROUNDS; round++) {
+        churned_times[round] = time_both(world);
+        fresh_times[round] = time_both(&fresh);
+    }
+    bench_report(world->bench, "churn_over_fresh", world->n,
+                 bench_median(churned_times, TABLE_ROUNDS) / bench_median(fresh_times, TABLE_ROUNDS));
+    world_close(&fresh);
     world_close(world);
     world_draw(world, 0);
 }

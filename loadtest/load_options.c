@@ -26,15 +26,17 @@ static const struct number_option number_options[] = {
     {"count", "registered numbers of the population (default 100000)", offsetof(struct load_options, count),
      1, POPULATION_MAX},
     {"seed", "of the population (default 1)", offsetof(struct load_options, seed), 0, UINT64_MAX},
-    {"connections", "run: connections (default 4)", offsetof(struct load_options, connections), 1, 60000},
+    {"connections", "run: connections (default 4; register: 64)", offsetof(struct load_options, connections),
+     1, 60000},
     {"threads", "run: threads (default 1)", offsetof(struct load_options, threads), 1, 64},
-    {"outstanding", "run: requests under way on each connection, closed loop (default 8)",
+    {"outstanding", "run: requests under way on each connection, closed loop (default 8; register: 1)",
      offsetof(struct load_options, outstanding), 1, 4096},
     {"rate", "run: open loop, numbers per second in all (default: closed loop)",
      offsetof(struct load_options, rate), 1, UINT64_C(1000000000)},
-    {"batch", "run: numbers in a request (default 16)", offsetof(struct load_options, batch), 1,
+    {"batch", "run: numbers in a request (default 16; register: 64)", offsetof(struct load_options, batch), 1,
      WIRE_COUNT_MAX},
-    {"seconds", "run: length (default 10)", offsetof(struct load_options, seconds), 1, 86400},
+    {"seconds", "run: length (default 10; register: until all are registered)",
+     offsetof(struct load_options, seconds), 1, 86400},
     {"numbers", "run: end after so many numbers instead", offsetof(struct load_options, numbers), 1,
      UINT64_C(1000000000000)},
     {"warmup", "run: seconds before the counting begins (default 0)",
@@ -54,7 +56,8 @@ static void print_help(void)
 {
     printf("usage: numberload generate [OPTION]...   the population as CSV, for numberctl import\n"
            "       numberload verify [OPTION]...     looks up every number and every neighbour once\n"
-           "       numberload run [OPTION]...        load, closed loop or open loop\n\n"
+           "       numberload run [OPTION]...        lookups, closed loop or open loop\n"
+           "       numberload register [OPTION]...   registrations; takes the options of run\n\n"
            "  --server ADDRESS     the server (default 127.0.0.1:%u)\n"
            "  --token-file FILE    file whose first word is the token to show\n"
            "  --hit-ratio R        run: share of registered numbers, 0 to 1 (default 0.5)\n"
@@ -66,7 +69,8 @@ static void print_help(void)
         "\nThe population is --count numbers over real numbering plans, the same for the same seed; each has "
         "an\n"
         "unregistered neighbour. Every answer is checked; the status is 65 when one was wrong, 69 when the\n"
-        "server was lost. In the open loop a latency counts from when the request should have been sent.\n");
+        "server was lost or did not take a registration. In the open loop a latency counts from when the "
+        "request should have been sent.\n");
 }
 
 static bool parse_number(const struct number_option *option, const char *text, struct load_options *options)
@@ -122,8 +126,8 @@ static int take(struct load_options *options, int option, const char *value)
 
 static int take_verb(struct load_options *options, const char *verb)
 {
-    static const char *const names[] = {"generate", "verify", "run"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const names[] = {"generate", "verify", "run", "register"};
+    for (int i = 0; i < 4; i++) {
         if (strcmp(verb, names[i]) == 0) {
             options->verb = (enum load_verb)i;
             return -1;
@@ -132,18 +136,26 @@ static int take_verb(struct load_options *options, const char *verb)
     return mistake("no such verb: ", verb);
 }
 
-int load_options_read(struct load_options *options, int argc, char **argv)
+/* What was not given; it may depend on the verb. */
+static void set_defaults(struct load_options *options)
+{
+    bool registers = options->verb == LOAD_REGISTER;
+    if (options->connections == 0)
+        options->connections = registers ? 64 : 4;
+    if (options->outstanding == 0)
+        options->outstanding = registers ? 1 : 8;
+    if (options->batch == 0)
+        options->batch = registers ? 64 : 16;
+    if (options->seconds == 0 && options->numbers == 0 && registers)
+        options->numbers = options->count;
+    else if (options->seconds == 0 && options->numbers == 0)
+        options->seconds = 10;
+}
+
+/* Takes the options; -1 to go on. */
+static int walk(struct load_options *options, int argc, char **argv)
 {
     struct option known[NUMBER_OPTION_COUNT + 7] = {{0}};
-    *options = (struct load_options){.verb = LOAD_RUN,
-                                     .server = "127.0.0.1",
-                                     .count = 100000,
-                                     .seed = 1,
-                                     .connections = 4,
-                                     .threads = 1,
-                                     .outstanding = 8,
-                                     .batch = 16,
-                                     .hit_ratio = 0.5};
     for (size_t i = 0; i < NUMBER_OPTION_COUNT; i++)
         known[i] = (struct option){number_options[i].name, required_argument, NULL, (int)i};
     known[NUMBER_OPTION_COUNT] = (struct option){"help", no_argument, NULL, OPTION_HELP};
@@ -160,12 +172,21 @@ int load_options_read(struct load_options *options, int argc, char **argv)
         if (status >= 0)
             return status;
     }
-    if (optind + 1 < argc)
+    return -1;
+}
+
+int load_options_read(struct load_options *options, int argc, char **argv)
+{
+    *options = (struct load_options){
+        .verb = LOAD_RUN, .server = "127.0.0.1", .count = 100000, .seed = 1, .threads = 1, .hit_ratio = 0.5};
+    int status = walk(options, argc, argv);
+    if (status < 0 && optind + 1 < argc)
         return mistake("too many arguments: ", argv[optind + 1]);
-    int status = optind < argc ? take_verb(options, argv[optind]) : -1;
-    if (status < 0 && options->threads > options->connections)
-        return mistake("--threads must not be above --connections", "");
-    if (options->seconds == 0 && options->numbers == 0)
-        options->seconds = 10;
-    return status;
+    if (status < 0 && optind < argc)
+        status = take_verb(options, argv[optind]);
+    if (status >= 0)
+        return status;
+    set_defaults(options);
+    return options->threads > options->connections ? mistake("--threads must not be above --connections", "")
+                                                   : -1;
 }

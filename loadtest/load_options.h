@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum load_verb { LOAD_GENERATE, LOAD_VERIFY, LOAD_RUN };
+enum load_verb { LOAD_GENERATE, LOAD_VERIFY, LOAD_RUN, LOAD_REGISTER };
 
 struct load_options {
     enum load_verb verb;
@@ -18,7 +18,7 @@ struct load_options {
     uint64_t outstanding; /* closed loop: requests under way on each connection */
     uint64_t rate;        /* numbers per second; 0: closed loop */
     uint64_t batch;       /* numbers in a request */
-    uint64_t seconds;     /* 0: until `numbers` are looked up */
+    uint64_t seconds;     /* 0: until `numbers` are answered */
     uint64_t numbers;     /* 0: until `seconds` are over */
     uint64_t warmup_seconds;
     double hit_ratio;

@@ -23,15 +23,18 @@
 #define OUTSTANDING_MAX 4096
 #define READ_BYTES (256u << 10)
 
+/* Behind its end it goes on as at its beginning, so that every request is one slice. */
 struct pool {
     uint64_t size;
     uint64_t *numbers;
-    uint8_t *expected;
+    uint64_t *accounts; /* of a registration */
+    uint8_t *expected;  /* of a lookup */
 };
 
 struct pending {
     uint64_t due_ns;
     uint64_t pool_offset;
+    uint16_t count;
 };
 
 struct connection {
@@ -85,22 +88,49 @@ static uint64_t next_random(uint64_t *state)
 
 /* --- the pool --- */
 
-static bool fill_pool(struct pool *pool, const struct load_options *options,
-                      const struct population *population)
+static void draw_lookups(const struct pool *pool, const struct load_options *options,
+                         const struct population *population)
 {
     uint64_t random = options->seed + 1;
-    pool->size = POOL_NUMBERS;
-    pool->numbers = malloc((POOL_NUMBERS + WIRE_COUNT_MAX) * sizeof *pool->numbers);
-    pool->expected = malloc(POOL_NUMBERS + WIRE_COUNT_MAX);
-    if (pool->numbers == NULL || pool->expected == NULL)
-        return false;
-    for (uint64_t i = 0; i < POOL_NUMBERS + WIRE_COUNT_MAX; i++) {
+    for (uint64_t i = 0; i < pool->size; i++) {
         uint64_t index = next_random(&random) % options->count;
         bool hit = (double)(next_random(&random) >> 11) * 0x1p-53 < options->hit_ratio;
         pool->numbers[i] =
             hit ? population_number(population, index) : population_neighbour(population, index);
         pool->expected[i] = hit ? WIRE_REGISTERED : WIRE_NOT_REGISTERED;
     }
+    for (uint64_t i = 0; i < WIRE_COUNT_MAX; i++) {
+        pool->numbers[pool->size + i] = pool->numbers[i % pool->size];
+        pool->expected[pool->size + i] = pool->expected[i % pool->size];
+    }
+}
+
+/* The population itself, in its order. */
+static void list_registrations(const struct pool *pool, const struct population *population)
+{
+    for (uint64_t i = 0; i < pool->size + WIRE_COUNT_MAX; i++) {
+        pool->numbers[i] = population_number(population, i % pool->size);
+        pool->accounts[i] = population_account(population, i % pool->size);
+    }
+}
+
+static bool fill_pool(struct pool *pool, const struct load_options *options,
+                      const struct population *population)
+{
+    bool registers = options->verb == LOAD_REGISTER;
+    pool->size = registers ? options->count : POOL_NUMBERS;
+    size_t length = pool->size + WIRE_COUNT_MAX;
+    pool->numbers = malloc(length * sizeof *pool->numbers);
+    pool->accounts = registers ? malloc(length * sizeof *pool->accounts) : NULL;
+    pool->expected = registers ? NULL : malloc(length);
+    if (pool->numbers == NULL || (pool->accounts == NULL && pool->expected == NULL)) {
+        fprintf(stderr, "numberload: out of memory for %" PRIu64 " numbers\n", pool->size);
+        return false;
+    }
+    if (registers)
+        list_registrations(pool, population);
+    else
+        draw_lookups(pool, options, population);
     return true;
 }
 
@@ -157,23 +187,37 @@ static uint8_t *reserve_out(struct connection *connection, size_t bytes)
     return connection->out + connection->out_bytes;
 }
 
+/* One request for the slice of the pool that begins at `offset`; its bytes. */
+static uint32_t encode(const struct pool *pool, uint8_t type, uint8_t *room, uint32_t id, uint64_t offset,
+                       uint16_t count)
+{
+    if (type == WIRE_LOOKUP)
+        return wire_encode_numbers(room, type, id, NULL, pool->numbers + offset, count);
+    uint32_t bytes = wire_encode_header(room, type, 0, id, count);
+    uint8_t *entry = room + WIRE_REQUEST_HEADER_BYTES;
+    for (uint64_t i = offset; i < offset + count; i++, entry += WIRE_REGISTER_BYTES)
+        wire_put_register_entry(entry, pool->numbers[i], pool->accounts[i], 0);
+    return bytes;
+}
+
 /* Puts one request into the connection's buffer. */
 static void ask(struct loader *loader, struct connection *connection, uint64_t due_ns)
 {
-    uint16_t count = (uint16_t)loader->options->batch;
-    uint8_t *room = reserve_out(connection, wire_request_bytes(WIRE_LOOKUP, 0, count));
+    uint8_t type = loader->options->verb == LOAD_REGISTER ? WIRE_REGISTER : WIRE_LOOKUP;
+    uint64_t batch = loader->options->batch;
+    uint16_t count = (uint16_t)(batch < loader->numbers_left ? batch : loader->numbers_left);
+    uint8_t *room = reserve_out(connection, wire_request_bytes(type, 0, count));
     if (room == NULL) {
         lose(loader, connection);
         return;
     }
     uint64_t offset = loader->next_offset;
     loader->next_offset = (offset + count) % loader->pool->size;
-    connection->pending[connection->next_id % OUTSTANDING_MAX] = (struct pending){due_ns, offset};
-    connection->out_bytes += wire_encode_numbers(room, WIRE_LOOKUP, connection->next_id++, NULL,
-                                                 loader->pool->numbers + offset, count);
+    connection->pending[connection->next_id % OUTSTANDING_MAX] = (struct pending){due_ns, offset, count};
+    connection->out_bytes += encode(loader->pool, type, room, connection->next_id++, offset, count);
     loader->unanswered++;
     if (loader->numbers_left != UINT64_MAX)
-        loader->numbers_left -= count < loader->numbers_left ? count : loader->numbers_left;
+        loader->numbers_left -= count;
 }
 
 static bool may_ask(const struct loader *loader, uint64_t now)
@@ -183,24 +227,40 @@ static bool may_ask(const struct loader *loader, uint64_t now)
 
 /* --- receiving --- */
 
-static void check(struct loader *loader, const struct wire_reply *reply, const struct pending *pending,
-                  uint64_t now)
+static void check_lookups(struct load_report *report, const struct wire_reply *reply, const uint8_t *expected)
 {
-    struct load_report *report = &loader->report;
-    const uint8_t *expected = loader->pool->expected + pending->pool_offset;
-    if (reply->code != WIRE_OK) {
-        report->unavailable++;
-        return;
-    }
-    if (reply->count != loader->options->batch || reply->body_bytes != reply->count) {
-        report->wrong += loader->options->batch;
-        return;
-    }
     for (uint32_t i = 0; i < reply->count; i++) {
         report->registered += reply->body[i] == WIRE_REGISTERED;
         report->limited += reply->body[i] == WIRE_LIMITED;
         report->wrong += reply->body[i] != expected[i] && reply->body[i] != WIRE_LIMITED;
     }
+}
+
+static void check_registrations(struct load_report *report, const struct wire_reply *reply)
+{
+    for (uint32_t i = 0; i < reply->count; i++) {
+        report->added += reply->body[i] == WIRE_ADDED;
+        report->replaced += reply->body[i] == WIRE_REPLACED;
+        report->wrong += reply->body[i] != WIRE_ADDED && reply->body[i] != WIRE_REPLACED;
+    }
+}
+
+static void check(struct loader *loader, const struct wire_reply *reply, const struct pending *pending,
+                  uint64_t now)
+{
+    struct load_report *report = &loader->report;
+    if (reply->code != WIRE_OK) {
+        report->unavailable++;
+        return;
+    }
+    if (reply->count != pending->count || reply->body_bytes != reply->count) {
+        report->wrong += pending->count;
+        return;
+    }
+    if (loader->options->verb == LOAD_REGISTER)
+        check_registrations(report, reply);
+    else
+        check_lookups(report, reply, loader->pool->expected + pending->pool_offset);
     if (now < loader->count_from_ns)
         return;
     report->requests++;
@@ -326,21 +386,27 @@ static bool open_connection(struct loader *loader, struct connection *connection
            epoll_ctl(loader->epoll, EPOLL_CTL_ADD, connection->fd, &event) == 0;
 }
 
+/* Of `whole`, what thread `number` of `parts` takes. */
+static uint64_t share_of(uint64_t whole, uint64_t parts, unsigned number)
+{
+    return whole / parts + (number < whole % parts);
+}
+
 static bool set_up(struct loader *loader, const struct load_options *options, const struct pool *pool,
                    unsigned number)
 {
-    unsigned share = (unsigned)(options->connections / options->threads +
-                                (number < options->connections % options->threads));
+    unsigned share = (unsigned)share_of(options->connections, options->threads, number);
     *loader = (struct loader){.options = options,
                               .pool = pool,
                               .epoll = epoll_create1(EPOLL_CLOEXEC),
                               .connections = calloc(share, sizeof *loader->connections),
                               .connection_count = share,
-                              .next_offset = pool->size / options->threads * number,
-                              .numbers_left =
-                                  options->numbers == 0 ? UINT64_MAX : options->numbers / options->threads};
-    if (number < options->numbers % options->threads)
-        loader->numbers_left++;
+                              .numbers_left = options->numbers == 0
+                                                  ? UINT64_MAX
+                                                  : share_of(options->numbers, options->threads, number)};
+    for (unsigned i = 0; i < number; i++) /* side by side: a pool that is asked for once, is so exactly */
+        loader->next_offset += share_of(pool->size, options->threads, i);
+    loader->next_offset %= pool->size;
     if (options->rate > 0)
         loader->interval_ns_x1000 =
             (uint64_t)(1e12 * (double)options->batch * (double)options->threads / (double)options->rate);
@@ -390,6 +456,8 @@ static void sum_up(const struct loader *loaders, uint64_t count, struct load_rep
         report->registered += part->registered;
         report->wrong += part->wrong;
         report->limited += part->limited;
+        report->added += part->added;
+        report->replaced += part->replaced;
         report->unavailable += part->unavailable;
         report->broken += part->broken;
         histogram_merge(&report->latency, &part->latency);
@@ -432,6 +500,7 @@ bool load_run(const struct load_options *options, const struct population *popul
         tear_down(&loaders[i]);
     free(loaders);
     free(pool.numbers);
+    free(pool.accounts);
     free(pool.expected);
     return good;
 }

@@ -1,7 +1,8 @@
-/* The load: connections with requests under way, in closed or open loop, every answer checked.
+/* The load: connections with lookups or registrations under way, in closed or open loop, every answer checked.
  *
  * Each thread has an epoll loop over its share of the connections. Requests are slices of a pool of numbers that
- * is drawn before the clock starts, so the tester's own cost per number is a copy and a comparison.
+ * is drawn before the clock starts, so the tester's own cost per number is a copy and a comparison. Registrations go
+ * through the population in its order, once or, if more are asked for, again and again.
  * Closed loop: each connection has `outstanding` requests under way; latency counts from the sending.
  * Open loop: requests are due at a constant rate, whatever the server does; latency counts from when the request
  * was due, so a stall is seen by all who would have asked meanwhile (Tene's coordinated omission). */
@@ -22,6 +23,8 @@ struct load_report {
     uint64_t registered;  /* answers */
     uint64_t wrong;       /* answers that contradict the population */
     uint64_t limited;     /* numbers answered LIMITED */
+    uint64_t added;       /* registrations that were new */
+    uint64_t replaced;    /* and those that were not */
     uint64_t unavailable; /* requests answered with a code other than OK */
     uint64_t broken;      /* connections lost */
     struct histogram latency;

@@ -1,4 +1,4 @@
-/* numberload: generates a population, verifies a server against it, and loads the server. */
+/* numberload: generates a population, verifies a server against it, and loads the server with lookups or registrations. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -122,7 +122,7 @@ static int verify(const struct load_options *options, const struct population *p
     return verification.wrong == 0 ? EX_OK : EX_DATAERR;
 }
 
-/* --- run --- */
+/* --- run and register --- */
 
 static const double percents[] = {50, 90, 99, 99.9, 99.99};
 #define PERCENT_COUNT (sizeof percents / sizeof percents[0])
@@ -132,29 +132,46 @@ static double rate(uint64_t count, double seconds)
     return seconds > 0 ? (double)count / seconds : 0;
 }
 
-static void print_json(const struct load_report *report)
+static json_t *latency_json(const struct histogram *latency)
 {
-    json_t *latency = json_object();
+    json_t *object = json_object();
     for (size_t i = 0; i < PERCENT_COUNT; i++) {
         char name[16];
         snprintf(name, sizeof name, "p%g", percents[i]);
-        json_object_set_new(latency, name,
-                            json_integer((json_int_t)histogram_percentile(&report->latency, percents[i])));
+        json_object_set_new(object, name,
+                            json_integer((json_int_t)histogram_percentile(latency, percents[i])));
     }
-    json_object_set_new(latency, "max", json_integer((json_int_t)report->latency.max_ns));
+    json_object_set_new(object, "max", json_integer((json_int_t)latency->max_ns));
+    return object;
+}
+
+/* The answers of the verb's kind. */
+static json_t *answers_json(const struct load_report *report, enum load_verb verb)
+{
+    if (verb == LOAD_REGISTER)
+        return json_pack("{s:I, s:I}", "added", (json_int_t)report->added, "replaced",
+                         (json_int_t)report->replaced);
+    return json_pack("{s:I, s:I}", "registered", (json_int_t)report->registered, "limited",
+                     (json_int_t)report->limited);
+}
+
+static void print_json(const struct load_report *report, enum load_verb verb)
+{
     json_t *object = json_pack(
-        "{s:f, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:o}", "seconds", report->seconds, "requests",
+        "{s:f, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:o}", "seconds", report->seconds, "requests",
         (json_int_t)report->requests, "numbers", (json_int_t)report->numbers, "requests_per_second",
         rate(report->requests, report->seconds), "numbers_per_second", rate(report->numbers, report->seconds),
-        "registered", (json_int_t)report->registered, "wrong", (json_int_t)report->wrong, "limited",
-        (json_int_t)report->limited, "unavailable", (json_int_t)report->unavailable, "broken",
-        (json_int_t)report->broken, "latency_ns", latency);
+        "wrong", (json_int_t)report->wrong, "unavailable", (json_int_t)report->unavailable, "broken",
+        (json_int_t)report->broken, "latency_ns", latency_json(&report->latency));
+    json_t *answers = answers_json(report, verb);
+    json_object_update(object, answers);
+    json_decref(answers);
     json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(object);
 }
 
-static void print_text(const struct load_report *report)
+static void print_text(const struct load_report *report, enum load_verb verb)
 {
     printf("%" PRIu64 " numbers in %" PRIu64 " requests in %.2f s: %.0f numbers/s, %.0f requests/s\n",
            report->numbers, report->requests, report->seconds, rate(report->numbers, report->seconds),
@@ -164,9 +181,12 @@ static void print_text(const struct load_report *report)
         printf(" p%g %.3f ms,", percents[i],
                (double)histogram_percentile(&report->latency, percents[i]) / 1e6);
     printf(" max %.3f ms\n", (double)report->latency.max_ns / 1e6);
-    printf("%" PRIu64 " registered, %" PRIu64 " wrong, %" PRIu64 " limited; %" PRIu64
-           " requests unavailable, %" PRIu64 " connections broken\n",
-           report->registered, report->wrong, report->limited, report->unavailable, report->broken);
+    if (verb == LOAD_REGISTER)
+        printf("%" PRIu64 " added, %" PRIu64 " replaced, ", report->added, report->replaced);
+    else
+        printf("%" PRIu64 " registered, %" PRIu64 " limited, ", report->registered, report->limited);
+    printf("%" PRIu64 " wrong; %" PRIu64 " requests unavailable, %" PRIu64 " connections broken\n",
+           report->wrong, report->unavailable, report->broken);
 }
 
 static int run(const struct load_options *options, const struct population *population)
@@ -175,10 +195,11 @@ static int run(const struct load_options *options, const struct population *popu
     if (!load_run(options, population, &report))
         return fail(EX_UNAVAILABLE, "the load was not started");
     if (options->json)
-        print_json(&report);
+        print_json(&report, options->verb);
     else
-        print_text(&report);
-    if (report.broken > 0)
+        print_text(&report, options->verb);
+    /* A lookup without an answer costs nothing but that; a registration without one may not be there. */
+    if (report.broken > 0 || (options->verb == LOAD_REGISTER && report.unavailable > 0))
         return EX_UNAVAILABLE;
     return report.wrong > 0 ? EX_DATAERR : EX_OK;
 }
@@ -199,6 +220,7 @@ int main(int argc, char **argv)
             status = verify(&options, &population);
             break;
         case LOAD_RUN:
+        case LOAD_REGISTER:
             status = run(&options, &population);
             break;
         }

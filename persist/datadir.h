@@ -2,7 +2,7 @@
  *
  *   DIR/numberd.format          text: format version, byte order, server id
  *   DIR/lock                    held with flock(2) by the one process that may write
- *   DIR/registrations.snapshot  see registrations/snapshot.h
+ *   DIR/snapshots/, DIR/journal/, DIR/incoming/  see registrations/store.h
  *   DIR/querylog/               see querylog/segment.h
  *
  * The server id is 64 random bits made with the directory; the query log names its keys by it. */
@@ -14,7 +14,7 @@
 
 #include "persist/fault.h"
 
-#define DATADIR_FORMAT 1
+#define DATADIR_FORMAT 2
 
 struct datadir {
     char *path;

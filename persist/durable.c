@@ -3,11 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
-
-#define STREAM_BUFFER_BYTES (1 << 20)
 
 static bool set_path(char path[PATH_MAX], const char *folder, const char *name, const char *suffix,
                      struct fault *fault)
@@ -18,20 +17,43 @@ static bool set_path(char path[PATH_MAX], const char *folder, const char *name, 
     return true;
 }
 
+static bool cannot_write(const struct durable_file *file, int error, struct fault *fault)
+{
+    return fault_set(fault, EX_IOERR, "cannot write %s: %s; free space or repair the disk, then try again",
+                     file->final_path, strerror(error));
+}
+
 bool durable_begin(struct durable_file *file, const char *folder, const char *name, struct fault *fault)
 {
     if (!set_path(file->final_path, folder, name, "", fault) ||
         !set_path(file->aside_path, folder, name, ".new", fault))
         return false;
     /* For the owner alone: all that is written here is about people. */
-    int fd = open(file->aside_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    file->stream = fd < 0 ? NULL : fdopen(fd, "w");
-    if (file->stream == NULL)
-        return fault_set(fault, EX_CANTCREAT,
-                         "cannot create %s: %s; check the folder's permissions and space", file->aside_path,
-                         strerror(errno));
-    setvbuf(file->stream, NULL, _IOFBF, STREAM_BUFFER_BYTES);
+    file->fd = open(file->aside_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    return file->fd >= 0 ||
+           fault_set(fault, EX_CANTCREAT, "cannot create %s: %s; check the folder's permissions and space",
+                     file->aside_path, strerror(errno));
+}
+
+bool durable_pwrite(int fd, const void *bytes, size_t length, uint64_t offset)
+{
+    for (size_t done = 0; done < length;) {
+        ssize_t wrote = pwrite(fd, (const char *)bytes + done, length - done, (off_t)(offset + done));
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote <= 0) {
+            errno = wrote == 0 ? EIO : errno;
+            return false;
+        }
+        done += (size_t)wrote;
+    }
     return true;
+}
+
+bool durable_put(struct durable_file *file, const void *bytes, size_t length, uint64_t offset,
+                 struct fault *fault)
+{
+    return durable_pwrite(file->fd, bytes, length, offset) || cannot_write(file, errno, fault);
 }
 
 bool durable_sync_folder(const char *folder, struct fault *fault)
@@ -46,16 +68,20 @@ bool durable_sync_folder(const char *folder, struct fault *fault)
 
 bool durable_commit(struct durable_file *file, struct fault *fault)
 {
-    bool written = fflush(file->stream) == 0 && !ferror(file->stream) && fsync(fileno(file->stream)) == 0;
+    bool written = fsync(file->fd) == 0;
     int error = errno;
-    bool closed = fclose(file->stream) == 0;
-    file->stream = NULL;
-    if (!written || !closed || rename(file->aside_path, file->final_path) != 0) {
-        error = written ? errno : error;
+    if (close(file->fd) != 0 && written) {
+        written = false;
+        error = errno;
+    }
+    file->fd = -1;
+    if (written && rename(file->aside_path, file->final_path) != 0) {
+        written = false;
+        error = errno;
+    }
+    if (!written) {
         unlink(file->aside_path);
-        return fault_set(fault, EX_IOERR,
-                         "cannot write %s: %s; free space or repair the disk, then try again",
-                         file->final_path, strerror(error));
+        return cannot_write(file, error, fault);
     }
     char folder[PATH_MAX];
     snprintf(folder, sizeof folder, "%s", file->final_path);
@@ -65,8 +91,8 @@ bool durable_commit(struct durable_file *file, struct fault *fault)
 
 void durable_abort(struct durable_file *file)
 {
-    fclose(file->stream);
-    file->stream = NULL;
+    close(file->fd);
+    file->fd = -1;
     unlink(file->aside_path);
 }
 
@@ -76,6 +102,8 @@ bool durable_write(const char *folder, const char *name, const void *bytes, size
     struct durable_file file;
     if (!durable_begin(&file, folder, name, fault))
         return false;
-    fwrite(bytes, 1, length, file.stream); /* a short write sets the stream's error, which commit looks at */
-    return durable_commit(&file, fault);
+    if (durable_put(&file, bytes, length, 0, fault))
+        return durable_commit(&file, fault);
+    durable_abort(&file);
+    return false;
 }

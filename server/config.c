@@ -14,7 +14,9 @@
 
 #include "persist/querylog/querylog.h"
 
-enum kind { KIND_TEXT, KIND_INTEGER, KIND_BYTES, KIND_CHOICE };
+enum kind { KIND_TEXT, KIND_INTEGER, KIND_BYTES, KIND_CHOICE, KIND_POLICY };
+
+#define CHOICES_MAX 3
 
 /* One setting: a flag and a key of the file. */
 struct setting {
@@ -25,7 +27,8 @@ struct setting {
     size_t offset;
     uint64_t min;
     uint64_t max;
-    const char *choices[2]; /* KIND_CHOICE: what sets the bool to false, and to true */
+    /* KIND_CHOICE: what sets the bool to false, and to true. KIND_POLICY: what sets the integer to 0, 1, 2. */
+    const char *choices[CHOICES_MAX];
 };
 
 #define TEXT(name, field, argument, help)                                                                    \
@@ -76,6 +79,30 @@ static const struct setting settings[] = {
     TEXT("token-file", token_file, "FILE",
          "clients must show one of these tokens: PRINCIPAL TOKEN a line (default: none needed)"),
     CHOICE("accounts", accounts, "no", "yes", "keep account ids, 8 bytes a number (default yes)"),
+    {"durability",
+     "always|interval|off",
+     "when a registration is acknowledged: always = when it is on the disk; interval = when the system has "
+     "it,\n"
+     "        which writes it every durability-interval-ms; off = when the system has it, which writes it "
+     "when it\n"
+     "        likes (a power cut may then lose what was acknowledged; default always)",
+     KIND_POLICY,
+     offsetof(struct config, durability),
+     0,
+     0,
+     {"always", "interval", "off"}},
+    INTEGER("durability-interval-ms", durability_interval_ms, 1, 60000,
+            "for durability interval, 1 to 60000 (default 1000)"),
+    INTEGER("snapshot-minutes", snapshot_minutes, 0, 10080,
+            "write a snapshot of the registrations so often, 0 to 10080; 0: not by time (default 60)"),
+    {"journal-bytes",
+     "SIZE",
+     "write one when the journal has grown by so much, K M G T allowed; 0: not for that (default 1G)",
+     KIND_BYTES,
+     offsetof(struct config, journal_bytes),
+     0,
+     UINT64_C(1) << 50,
+     {0}},
     INTEGER("drain-seconds", drain_seconds, 0, 600,
             "patience with clients and Redis at the stop (default 5)"),
 };
@@ -126,6 +153,11 @@ static bool assign(struct config *config, const struct setting *setting, const c
             return false;
         *(uint64_t *)field = number;
         return true;
+    case KIND_POLICY:
+        for (number = 0; number < CHOICES_MAX && strcmp(value, setting->choices[number]) != 0;)
+            number++;
+        *(uint64_t *)field = number;
+        return number < CHOICES_MAX;
     case KIND_CHOICE:
         *(bool *)field = strcmp(value, setting->choices[1]) == 0;
         return *(bool *)field || strcmp(value, setting->choices[0]) == 0;
@@ -166,6 +198,9 @@ static bool set_defaults(struct config *config, struct fault *fault)
                               .retention_hours = QUERYLOG_RETENTION_HOURS_MAX,
                               .query_log_bytes = UINT64_C(16) << 30,
                               .drain_seconds = 5,
+                              .durability_interval_ms = 1000,
+                              .snapshot_minutes = 60,
+                              .journal_bytes = UINT64_C(1) << 30,
                               .accounts = true};
     if (config->data_dir == NULL || config->listen == NULL || config->stats_listen == NULL)
         return fault_set(fault, EX_OSERR, "out of memory");
@@ -223,7 +258,7 @@ static void print_help(void)
         printf("  --%s %s\n        %s\n", settings[i].name, settings[i].argument, settings[i].help);
     printf("  --help, --version\n\nSIGTERM and SIGINT stop it in order: clients are answered, the query log "
            "is written, "
-           "the\nregistrations are saved. The protocol is described in server/PROTOCOL.md.\n");
+           "a\nsnapshot of the registrations is saved. The protocol is described in server/PROTOCOL.md.\n");
 }
 
 enum { OPTION_HELP = 256, OPTION_VERSION, OPTION_CONFIG };

@@ -21,6 +21,10 @@ struct config {
     uint64_t retention_hours;
     uint64_t query_log_bytes;
     uint64_t drain_seconds;
+    uint64_t durability; /* enum journal_policy */
+    uint64_t durability_interval_ms;
+    uint64_t snapshot_minutes;
+    uint64_t journal_bytes;
     bool refuse_when_log_full;
     bool accounts;
 };

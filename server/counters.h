@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define COUNTERS_REQUEST_TYPES 11 /* by wire type; 0: of unknown type */
+#define COUNTERS_REQUEST_TYPES 12 /* by wire type; 0: of unknown type */
 #define COUNTERS_ANSWERS 4        /* by wire status: not registered, registered, invalid, limited */
 #define COUNTERS_UPDATES 7        /* by wire status from WIRE_ADDED on */
 

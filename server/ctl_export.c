@@ -15,7 +15,9 @@
 #include "hashing/phone.h"
 #include "persist/datadir.h"
 #include "persist/durable.h"
-#include "persist/registrations/snapshot.h"
+#include "persist/registrations/store.h"
+
+#define LOAD_THREADS 2
 
 struct export
 {
@@ -23,6 +25,7 @@ struct export
     const char *data_dir;
     const char *output;
     bool last;
+    bool is_served; /* by a server, which has just written a snapshot */
     uint64_t server_id;
     char target[PATH_MAX]; /* what --output leads to */
     FILE *stream;
@@ -43,51 +46,60 @@ static bool put_record(void *context, const struct record *record)
     return true;
 }
 
-/* The server asked must be the one that has the directory open, or its snapshot is of no use here. */
-static int check_server(const struct export *export, struct client *client)
+/* Brings the snapshot up to date when a server has the directory open. */
+static int refresh(struct export *export)
 {
-    struct wire_reply reply;
-    const char *server = "";
-    if (!client_send_plain(client, WIRE_STATS) || !client_finish(client, &reply))
-        return ctl_fail_client(client);
-    json_t *stats = json_loadb((const char *)reply.body, reply.body_bytes, 0, NULL);
-    json_unpack(stats, "{s:s}", "server", &server);
-    bool same = strtoull(server, NULL, 16) == export->server_id;
-    json_decref(stats);
-    return same ? EX_OK
-                : ctl_fail(EX_USAGE,
-                           "the server at %s does not serve %s; name the one that does with --server",
-                           export->common.server, export->data_dir);
+    if (export->last)
+        return EX_OK;
+    export->is_served = datadir_is_in_use(export->data_dir);
+    return export->is_served ? ctl_refresh_snapshot(&export->common, export->data_dir, export->server_id,
+                                                    ", or take the last snapshot with --last")
+                             : EX_OK;
 }
 
-/* Brings the snapshot up to date when a server has the directory open. */
-static int refresh(const struct export *export)
+/* The last snapshot alone: what a running server has just written. */
+static int write_snapshot(struct export *export)
 {
-    int status = EX_OK;
-    if (export->last || !datadir_is_in_use(export->data_dir))
-        return EX_OK;
-    struct client *client = ctl_connect(&export->common, &status);
-    if (client == NULL)
-        return ctl_fail(
-            status,
-            "%s is in use, and its server was not reached; name it with --server, or take the last "
-            "snapshot with --last",
-            export->data_dir);
-    status = check_server(export, client);
-    if (status == EX_OK)
-        status = ctl_take_snapshot(client);
-    client_close(client);
-    return status;
+    char folder[PATH_MAX];
+    struct fault fault = {0};
+    uint64_t *positions = NULL;
+    size_t count = 0;
+    snprintf(folder, sizeof folder, "%s/" SNAPSHOT_FOLDER, export->data_dir);
+    bool good = snapshot_list(folder, &positions, &count, &fault) &&
+                (count == 0 || snapshot_visit(folder, positions[0], put_record, export, &fault));
+    free(positions);
+    return good ? EX_OK : ctl_fail(fault.status, "%s", fault.text);
+}
+
+static void notice(const char *line)
+{
+    ctl_fail(EX_OK, "%s", line);
+}
+
+/* Nobody has the directory open: the snapshot and the journal behind it. */
+static int write_store(struct export *export)
+{
+    struct store_options options = {
+        .data_dir = export->data_dir, .accounts = true, .threads = LOAD_THREADS, .notice = notice};
+    struct snapshot_progress progress = {0};
+    struct store_found found;
+    struct fault fault;
+    struct directory_stats stats;
+    struct directory *directory = store_load(&options, &progress, &found, &fault);
+    if (directory == NULL)
+        return ctl_fail(fault.status, "%s", fault.text);
+    directory_stats(directory, &stats);
+    for (unsigned shard = 0; shard < stats.shards; shard++)
+        directory_visit_shard(directory, shard, put_record, export);
+    directory_destroy(directory);
+    return EX_OK;
 }
 
 static int write_all(struct export *export)
 {
-    struct fault fault;
     if (!export->common.json)
         fputs("number,account,flags\n", export->stream);
-    if (snapshot_exists(export->data_dir) && !snapshot_read(export->data_dir, put_record, export, &fault))
-        return ctl_fail(fault.status, "%s", fault.text);
-    return EX_OK;
+    return export->last || export->is_served ? write_snapshot(export) : write_store(export);
 }
 
 static int export_to_stdout(struct export *export)
@@ -106,7 +118,7 @@ static int export_to_special(struct export *export)
     if (export->stream == NULL)
         return ctl_fail(EX_CANTCREAT, "cannot write to %s: %s", export->output, strerror(errno));
     int status = write_all(export);
-    if (fclose(export->stream) != 0 && status == EX_OK)
+    if (!ctl_close(export->stream) && status == EX_OK)
         status = ctl_fail(EX_IOERR, "cannot write to %s: %s", export->output, strerror(errno));
     return status;
 }
@@ -132,8 +144,12 @@ static int export_to_file(struct export *export)
     snprintf(name, sizeof name, "%s", export->output);
     if (!durable_begin(&file, dirname(folder), basename(name), &fault))
         return ctl_fail(fault.status, "%s", fault.text);
-    export->stream = file.stream;
-    int status = write_all(export);
+    int copy = dup(file.fd); /* the stream's own, so that the file can be synced after its end */
+    export->stream = copy < 0 ? NULL : fdopen(copy, "w");
+    int status =
+        export->stream == NULL ? ctl_fail(EX_OSERR, "out of descriptors or memory") : write_all(export);
+    if (export->stream != NULL && !ctl_close(export->stream) && status == EX_OK)
+        status = ctl_fail(EX_IOERR, "cannot write to %s: %s", export->output, strerror(errno));
     if (status != EX_OK) {
         durable_abort(&file);
         return status;
@@ -176,14 +192,17 @@ int ctl_export(int argc, char **argv)
 int ctl_snapshot(int argc, char **argv)
 {
     struct ctl_common common;
-    int status = ctl_parse(&common, "snapshot", "", "Has the server write its registrations to the disk now.",
-                           NULL, 0, &argc, &argv);
+    int status = ctl_parse(
+        &common, "snapshot", "",
+        "Has the server write a snapshot of its registrations now. One that is read-only, since its journal\n"
+        "could not be written, takes registrations again afterwards.",
+        NULL, 0, &argc, &argv);
     if (status >= 0)
         return status;
     struct client *client = ctl_connect(&common, &status);
     if (client == NULL)
         return status;
-    status = ctl_take_snapshot(client);
+    status = ctl_take_snapshot(client, WIRE_SNAPSHOT);
     client_close(client);
     if (status == EX_OK && common.json)
         ctl_print_json(json_pack("{s:b}", "written", 1));

@@ -98,21 +98,31 @@ int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis,
 
 /* --- the server --- */
 
-struct client *ctl_connect(const struct ctl_common *common, int *status)
+/* Connects; NULL with the status and why not. */
+static struct client *try_to_connect(const struct ctl_common *common, int *status, char *error,
+                                     size_t error_bytes)
 {
-    char error[512];
     char token[WIRE_TOKEN_BYTES_MAX + 1];
     struct client_options options = {.server = common->server};
+    *status = EX_UNAVAILABLE;
     if (common->token_file != NULL) {
         if (!client_read_token(common->token_file, token)) {
-            *status = ctl_fail(EX_NOINPUT, "cannot read a token from %s", common->token_file);
+            *status = EX_NOINPUT;
+            snprintf(error, error_bytes, "cannot read a token from %s", common->token_file);
             return NULL;
         }
         options.token = token;
     }
-    struct client *client = client_connect(&options, error, sizeof error);
+    return client_connect(&options, error, error_bytes);
+}
+
+struct client *ctl_connect(const struct ctl_common *common, int *status)
+{
+    char error[512];
+    int failed;
+    struct client *client = try_to_connect(common, &failed, error, sizeof error);
     if (client == NULL)
-        *status = ctl_fail(EX_UNAVAILABLE, "%s", error);
+        *status = ctl_fail(failed, "%s", error);
     return client;
 }
 
@@ -121,10 +131,10 @@ int ctl_fail_client(const struct client *client)
     return ctl_fail(EX_UNAVAILABLE, "%s", client_error(client));
 }
 
-int ctl_take_snapshot(struct client *client)
+int ctl_take_snapshot(struct client *client, enum wire_type type)
 {
     struct wire_reply reply;
-    if (!client_send_plain(client, WIRE_SNAPSHOT) || !client_finish(client, &reply))
+    if (!client_send_plain(client, type) || !client_finish(client, &reply))
         return ctl_fail_client(client);
     if (reply.body_bytes < 8)
         return ctl_fail(EX_PROTOCOL, "the server's reply to the snapshot request is too short");
@@ -143,6 +153,46 @@ int ctl_take_snapshot(struct client *client)
             return ctl_fail(EX_IOERR, "the server could not write the snapshot; its log says why");
         nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     }
+}
+
+/* The server asked must be the one that has the directory open, or its snapshot is of no use there. */
+static int check_server(const struct ctl_common *common, struct client *client, const char *data_dir,
+                        uint64_t server_id)
+{
+    struct wire_reply reply;
+    const char *server = "";
+    if (!client_send_plain(client, WIRE_STATS) || !client_finish(client, &reply))
+        return ctl_fail_client(client);
+    json_t *stats = json_loadb((const char *)reply.body, reply.body_bytes, 0, NULL);
+    json_unpack(stats, "{s:s}", "server", &server);
+    bool same = strtoull(server, NULL, 16) == server_id;
+    json_decref(stats);
+    return same ? EX_OK
+                : ctl_fail(EX_USAGE,
+                           "the server at %s does not serve %s; name the one that does with --server",
+                           common->server, data_dir);
+}
+
+int ctl_refresh_snapshot(const struct ctl_common *common, const char *data_dir, uint64_t server_id,
+                         const char *otherwise)
+{
+    char error[512];
+    int status;
+    struct client *client = try_to_connect(common, &status, error, sizeof error);
+    if (client == NULL)
+        return ctl_fail(status, "%s is in use, and its server was not reached (%s); name it with --server%s",
+                        data_dir, error, otherwise);
+    status = check_server(common, client, data_dir, server_id);
+    if (status == EX_OK)
+        status = ctl_take_snapshot(client, WIRE_SNAPSHOT);
+    client_close(client);
+    return status;
+}
+
+bool ctl_close(FILE *stream)
+{
+    bool failed = ferror(stream) != 0; /* of an earlier write: closing says nothing of it */
+    return fclose(stream) == 0 && !failed;
 }
 
 /* --- values --- */

@@ -3,12 +3,8 @@
 
 #include <stdio.h>
 #include <sysexits.h>
-#include <time.h>
 
 #include "hashing/phone.h"
-
-/* A move meets a running snapshot at most for as long as that takes to copy. */
-#define TRIES 100
 
 /* Prints the result; the status says whether it is what was asked for. */
 static int report(const struct ctl_common *common, uint64_t number, uint8_t status)
@@ -92,24 +88,6 @@ int ctl_deregister(int argc, char **argv)
     return status;
 }
 
-/* Sends the move again while the server says that it could not do it now. */
-static int move(const struct ctl_common *common, struct client *client, uint64_t from, uint64_t to)
-{
-    struct wire_reply reply;
-    for (int i = 0; i < TRIES; i++) {
-        if (!client_send_move(client, from, to) || !client_finish(client, &reply))
-            return ctl_fail_client(client);
-        if (reply.count != 1)
-            return ctl_fail(EX_PROTOCOL, "the server's reply to the move has no result");
-        if (reply.body[0] != WIRE_REFUSED || reply.retry_after_ms == 0)
-            break;
-        nanosleep(&(struct timespec){.tv_sec = reply.retry_after_ms / 1000,
-                                     .tv_nsec = (long)(reply.retry_after_ms % 1000) * 1000000},
-                  NULL);
-    }
-    return report(common, to, reply.body[0]);
-}
-
 int ctl_move(int argc, char **argv)
 {
     struct ctl_common common;
@@ -127,7 +105,7 @@ int ctl_move(int argc, char **argv)
     struct client *client = ctl_connect(&common, &status);
     if (client == NULL)
         return status;
-    status = move(&common, client, from, to);
+    status = client_send_move(client, from, to) ? finish(&common, client, &to) : ctl_fail_client(client);
     client_close(client);
     return status;
 }

@@ -79,11 +79,14 @@ static void get_health(struct evhttp_request *request, void *context)
 static void get_readiness(struct evhttp_request *request, void *context)
 {
     struct stats_report report = collect(context);
-    const char *text = report.ready ? "ready\n"
-                       : report.query_log.accepting
-                           ? "not ready: the server is stopping\n"
-                           : "not ready: the query log is full and its policy is refuse\n";
-    evbuffer_add_printf(evhttp_request_get_output_buffer(request), "%s", text);
+    struct evbuffer *out = evhttp_request_get_output_buffer(request);
+    if (report.ready)
+        evbuffer_add_printf(out, "ready%s\n",
+                            report.journal.read_only ? "; read-only: the journal cannot be written" : "");
+    else if (report.loading)
+        evbuffer_add_printf(out, "not ready: %s, %u percent\n", report.not_ready, report.loading_percent);
+    else
+        evbuffer_add_printf(out, "not ready: %s\n", report.not_ready);
     evhttp_send_reply(request, report.ready ? HTTP_OK : HTTP_SERVUNAVAIL, NULL, NULL);
 }
 

@@ -20,6 +20,7 @@ static const struct verb verbs[] = {
     {"move", "give an account another number", ctl_move},
     {"import", "register the rows of a CSV file", ctl_import},
     {"export", "write all registrations as CSV", ctl_export},
+    {"check", "say whether a data directory's registrations are whole", ctl_check},
     {"snapshot", "have the server save its registrations now", ctl_snapshot},
     {"stats", "print the server's statistics", ctl_stats},
     {"ping", "time one answer of the server", ctl_ping},

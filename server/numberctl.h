@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <jansson.h>
 
@@ -61,8 +62,16 @@ uint64_t ctl_now_ms(void);
 /* Prints the object on one line and frees it. */
 void ctl_print_json(json_t *object);
 
-/* Asks the server for a snapshot and waits until it is written; prints why not. */
-int ctl_take_snapshot(struct client *client);
+/* Asks the server for a snapshot (or WIRE_REPLACE_ALL) and waits until it is written; prints why not. */
+int ctl_take_snapshot(struct client *client, enum wire_type type);
+
+/* Has the server that holds the data directory write a snapshot there; prints why not, also when another one answers.
+ * `otherwise` is added to the advice when none does. */
+int ctl_refresh_snapshot(const struct ctl_common *common, const char *data_dir, uint64_t server_id,
+                         const char *otherwise);
+
+/* Closes the stream; false when anything that was written to it is not there. */
+bool ctl_close(FILE *stream);
 
 int ctl_lookup(int argc, char **argv);
 int ctl_register(int argc, char **argv);
@@ -70,6 +79,7 @@ int ctl_deregister(int argc, char **argv);
 int ctl_move(int argc, char **argv);
 int ctl_import(int argc, char **argv);
 int ctl_export(int argc, char **argv);
+int ctl_check(int argc, char **argv);
 int ctl_snapshot(int argc, char **argv);
 int ctl_stats(int argc, char **argv);
 int ctl_ping(int argc, char **argv);

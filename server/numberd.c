@@ -1,5 +1,6 @@
 /* numberd: set-up bottom up, the main loop, teardown in reverse. */
 #include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,20 +17,19 @@
 #include "hashing/directory.h"
 #include "persist/datadir.h"
 #include "persist/querylog/querylog.h"
-#include "persist/registrations/snapshot.h"
 #include "server/acceptor.h"
 #include "server/address.h"
 #include "server/config.h"
+#include "server/durability.h"
 #include "server/http.h"
+#include "server/loader.h"
 #include "server/registrations.h"
-#include "server/snapshots.h"
 #include "server/stats.h"
 #include "server/tokens.h"
 #include "server/worker.h"
 
 #define WORKERS_MAX 64
-/* Records that are loaded at a time. */
-#define LOAD_BATCH 512
+#define LOAD_THREADS_MAX 4
 /* Between two counts of the huge pages. */
 #define HUGE_PAGES_SECONDS 10
 /* SIGHUP too: a terminal that goes away must not take unsaved registrations along. */
@@ -42,10 +42,12 @@ static const int stop_signals[STOP_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
 struct app {
     struct config config;
     struct datadir datadir;
-    struct directory *directory;
+    struct loader *loader; /* until the registrations are loaded */
     struct registrations registrations;
-    struct snapshot_info loaded;
-    struct snapshots *snapshots;
+    struct directory *directory;     /* what is served; under the lock once it is open */
+    pthread_rwlock_t directory_lock; /* taken by those who look at it for its figures */
+    struct durability *durability;
+    atomic_bool open; /* set when the three above are, for other threads */
     struct tokens *tokens;
     struct querylog *querylog;
     struct ring *rings[WORKERS_MAX];
@@ -60,9 +62,12 @@ struct app {
     struct acceptor *acceptor;
     struct http *http;
     time_t started;
-    time_t huge_pages_read;           /* when; the main thread's */
-    _Atomic uint64_t huge_page_bytes; /* as of then */
+    time_t huge_pages_read;                                        /* when; the main thread's */
+    struct directory_stats shards[1u << DIRECTORY_SHARD_BITS_MAX]; /* the main thread's, for the stats port */
+    _Atomic uint64_t huge_page_bytes;                              /* as of then */
     bool stopping;
+    bool failed; /* in the main loop; `fault` says why */
+    struct fault fault;
 };
 
 static void notice(const char *line)
@@ -111,6 +116,20 @@ static void collect_query_log(const struct app *app, struct stats_query_log *log
     log->in_flight = log->looked_up - log->stored - log->lost;
 }
 
+static void collect_registrations(struct app *app, struct stats_report *report)
+{
+    report->loading = !atomic_load(&app->open);
+    if (report->loading) {
+        report->not_ready = "the registrations are being loaded";
+        return;
+    }
+    pthread_rwlock_rdlock(&app->directory_lock);
+    directory_stats(app->directory, &report->directory);
+    pthread_rwlock_unlock(&app->directory_lock);
+    report->position = atomic_load(&app->registrations.position);
+    durability_figures(app->durability, &report->journal, &report->snapshot);
+}
+
 /* Called from the main thread (HTTP) and from workers (the protocol's stats). */
 static void collect(void *context, struct stats_report *report)
 {
@@ -118,17 +137,16 @@ static void collect(void *context, struct stats_report *report)
     *report = (struct stats_report){.uptime_seconds = (uint64_t)(time(NULL) - app->started),
                                     .resident_bytes = resident_bytes(),
                                     .server_id = app->datadir.server_id,
-                                    .workers = app->worker_count,
-                                    .position = atomic_load(&app->registrations.position)};
+                                    .workers = app->worker_count};
     for (unsigned i = 0; i < app->worker_count; i++)
         stats_add_worker(report, worker_counters(app->workers[i]));
-    directory_stats(app->directory, &report->directory);
-    report->shards_of = app->directory;
+    collect_registrations(app, report);
     report->lookup_variant = directory_lookup_variant();
     report->huge_page_bytes = atomic_load(&app->huge_page_bytes);
     collect_query_log(app, &report->query_log);
-    snapshots_figures(app->snapshots, &report->snapshot);
-    report->ready = report->query_log.accepting || !app->config.refuse_when_log_full;
+    if (!report->query_log.accepting && app->config.refuse_when_log_full)
+        report->not_ready = "the query log is full and its policy is refuse";
+    report->ready = report->not_ready == NULL;
 }
 
 /* For the stats port, in the main thread. The huge pages are counted anew now and then, since for that the kernel looks
@@ -142,6 +160,15 @@ static void collect_for_http(void *context, struct stats_report *report)
         atomic_store(&app->huge_page_bytes, arena_huge_bytes());
     }
     collect(context, report);
+    if (report->loading) {
+        report->loading_percent = loader_progress(app->loader);
+        return;
+    }
+    pthread_rwlock_rdlock(&app->directory_lock);
+    for (unsigned i = 0; i < report->directory.shards; i++)
+        directory_shard_stats(app->directory, i, &app->shards[i]);
+    pthread_rwlock_unlock(&app->directory_lock);
+    report->shards = app->shards;
 }
 
 static char *stats_json(void *context)
@@ -153,62 +180,100 @@ static char *stats_json(void *context)
 
 static uint64_t request_snapshot(void *context)
 {
-    return snapshots_request(((struct app *)context)->snapshots);
+    return durability_request_snapshot(((struct app *)context)->durability);
 }
 
-/* --- loading --- */
-
-/* Records on their way from the snapshot into the directory, many at a time. */
-struct loader {
-    struct app *app;
-    struct fault *fault;
-    size_t count;
-    struct record records[LOAD_BATCH];
-};
-
-static bool load_batch(struct loader *loader)
+static uint64_t request_replacement(void *context)
 {
-    uint8_t results[LOAD_BATCH];
-    directory_register_batch(loader->app->directory, loader->records, loader->count, results);
-    for (size_t i = 0; i < loader->count; i++) {
-        if (results[i] == DIRECTORY_NO_MEMORY)
-            return fault_set(loader->fault, EX_OSERR,
-                             "out of memory for the registrations: %" PRIu64 " in the snapshot",
-                             loader->app->loaded.records);
-        if (results[i] == DIRECTORY_INVALID_NUMBER)
-            return fault_set(loader->fault, EX_DATAERR,
-                             "the snapshot holds a number that is none; restore a backup");
+    return durability_request_replacement(((struct app *)context)->durability);
+}
+
+/* --- loading, while the ports answer NOT_READY --- */
+
+static void announce_ready(const struct app *app)
+{
+    char line[512];
+    struct directory_stats stats;
+    directory_stats(app->directory, &stats);
+    snprintf(line, sizeof line,
+             "ready: %" PRIu64 " numbers, lookups on %s, stats on http://%s/, %u workers, query log to %s",
+             stats.records, app->config.listen, app->config.stats_listen, app->worker_count,
+             app->config.redis == NULL ? "the data directory" : "Redis");
+    notice(line);
+}
+
+/* From the journal's thread. */
+static void on_acknowledged(void *context)
+{
+    const struct app *app = context;
+    for (unsigned i = 0; i < app->worker_count; i++)
+        worker_acknowledge(app->workers[i]);
+}
+
+/* In the snapshots' thread: a replacement of all registrations is served from now on. */
+static void serve(void *context, struct directory *directory)
+{
+    struct app *app = context;
+    pthread_rwlock_wrlock(&app->directory_lock);
+    app->directory = directory;
+    pthread_rwlock_unlock(&app->directory_lock);
+    for (unsigned i = 0; i < app->worker_count; i++)
+        worker_serve(app->workers[i], directory);
+    for (unsigned i = 0; i < app->worker_count; i++)
+        while (!worker_serves(app->workers[i], directory))
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static bool start_durability(struct app *app, const struct store_found *found)
+{
+    struct durability_options options = {
+        .data_dir = app->datadir.path,
+        .registrations = &app->registrations,
+        .directory = app->directory,
+        .found = *found,
+        .policy = (enum journal_policy)app->config.durability,
+        .interval_ms = (unsigned)app->config.durability_interval_ms,
+        .snapshot_seconds = (unsigned)app->config.snapshot_minutes * 60,
+        .journal_bytes = app->config.journal_bytes,
+        .serve = serve,
+        .acknowledged = on_acknowledged,
+        .notice = notice,
+        .context = app,
+    };
+    app->durability = durability_start(&options, &app->fault);
+    return app->durability != NULL;
+}
+
+/* In the main loop: from here on the workers answer. */
+static void on_loaded(void *context)
+{
+    struct app *app = context;
+    struct store_found found;
+    app->directory = loader_take(app->loader, &found, &app->fault);
+    if (app->directory == NULL || !start_durability(app, &found)) {
+        app->failed = true;
+        event_base_loopbreak(app->base);
+        return;
     }
-    loader->count = 0;
-    return true;
+    atomic_store(&app->open, true);
+    for (unsigned i = 0; i < app->worker_count; i++)
+        worker_serve(app->workers[i], app->directory);
+    announce_ready(app);
 }
 
-static bool load_record(void *context, const struct record *record)
+static bool start_loading(struct app *app, struct fault *fault)
 {
-    struct loader *loader = context;
-    loader->records[loader->count++] = *record;
-    return loader->count < LOAD_BATCH || load_batch(loader);
-}
-
-static bool load_registrations(struct app *app, struct fault *fault)
-{
-    struct directory_options options = {
-        .shard_bits = DIRECTORY_SHARD_BITS_DEFAULT, .accounts = app->config.accounts, .populate = true};
-    bool found = snapshot_exists(app->datadir.path);
-    if (found && !snapshot_read_info(app->datadir.path, &app->loaded, fault))
-        return false;
-    options.expected_records = app->loaded.records;
-    if (getrandom(&options.seed, sizeof options.seed, 0) != sizeof options.seed)
-        return fault_set(fault, EX_OSERR, "the system gave no random seed");
-    app->directory = directory_create(&options);
-    if (app->directory == NULL)
-        return fault_set(fault, EX_OSERR, "out of memory for the directory of %" PRIu64 " numbers",
-                         app->loaded.records);
-    struct loader loader = {.app = app, .fault = fault};
-    if (found && (!snapshot_read(app->datadir.path, load_record, &loader, fault) || !load_batch(&loader)))
-        return false;
-    registrations_init(&app->registrations, app->directory, app->loaded.position);
-    return true;
+    uint64_t threads = app->config.threads + 1;
+    struct loader_options options = {
+        .store = {.data_dir = app->datadir.path,
+                  .accounts = app->config.accounts,
+                  .threads = threads < LOAD_THREADS_MAX ? (unsigned)threads : LOAD_THREADS_MAX,
+                  .notice = notice},
+        .base = app->base,
+        .done = on_loaded,
+        .context = app};
+    app->loader = loader_start(&options, fault);
+    return app->loader != NULL;
 }
 
 /* --- set-up --- */
@@ -278,10 +343,9 @@ static bool start_query_log(struct app *app, struct fault *fault)
 static bool create_workers(struct app *app, struct fault *fault)
 {
     char error[256];
-    app->hooks = (struct service_hooks){stats_json, request_snapshot, app};
+    app->hooks = (struct service_hooks){stats_json, request_snapshot, request_replacement, app};
     for (unsigned i = 0; i < app->config.threads; i++) {
-        struct worker_options options = {.directory = app->directory,
-                                         .registrations = &app->registrations,
+        struct worker_options options = {.registrations = &app->registrations,
                                          .tokens = app->tokens,
                                          .hooks = &app->hooks,
                                          .cache_seconds = (uint32_t)app->config.cache_seconds,
@@ -341,15 +405,11 @@ static bool start_serving(struct app *app, struct fault *fault)
 
 static bool start(struct app *app, struct fault *fault)
 {
-    struct snapshots_options snapshots = {.registrations = &app->registrations, .notice = notice};
-    if (!watch_signals(app, fault) || !datadir_open(&app->datadir, app->config.data_dir, fault) ||
-        !load_tokens(app, fault) || !open_ports(app, fault) || !load_registrations(app, fault))
-        return false;
-    snapshots.folder = app->datadir.path;
-    snapshots.found = app->loaded;
-    app->snapshots = snapshots_start(&snapshots, fault);
-    return app->snapshots != NULL && start_query_log(app, fault) && create_workers(app, fault) &&
-           start_serving(app, fault);
+    registrations_init(&app->registrations);
+    pthread_rwlock_init(&app->directory_lock, NULL);
+    return watch_signals(app, fault) && datadir_open(&app->datadir, app->config.data_dir, fault) &&
+           load_tokens(app, fault) && open_ports(app, fault) && start_query_log(app, fault) &&
+           create_workers(app, fault) && start_serving(app, fault) && start_loading(app, fault);
 }
 
 /* --- teardown --- */
@@ -371,6 +431,8 @@ static void stop_query_log(struct app *app)
     struct querylog_figures figures =
         querylog_stop(app->querylog, (unsigned)app->config.drain_seconds * 1000);
     char line[160];
+    if (app->failed && figures.stored + figures.spooled + figures.lost == 0)
+        return; /* why it failed is the line to be read */
     snprintf(line, sizeof line,
              "query log: %" PRIu64 " events stored, %" PRIu64 " left in the spool, %" PRIu64 " lost",
              figures.stored, figures.spooled, figures.lost);
@@ -382,8 +444,9 @@ static bool stop(struct app *app, struct fault *fault)
 {
     stop_workers(app);
     stop_query_log(app);
-    bool saved =
-        app->snapshots == NULL || snapshots_stop(app->snapshots, (unsigned)app->config.drain_seconds, fault);
+    bool saved = app->durability == NULL ||
+                 durability_stop(app->durability, (unsigned)app->config.drain_seconds, fault);
+    loader_stop(app->loader);
     for (unsigned i = 0; i < app->worker_count; i++)
         worker_destroy(app->workers[i]);
     for (unsigned i = 0; i < WORKERS_MAX; i++)
@@ -401,6 +464,8 @@ static bool stop(struct app *app, struct fault *fault)
         close(app->stats_listener);
     tokens_destroy(app->tokens);
     directory_destroy(app->directory);
+    registrations_deinit(&app->registrations);
+    pthread_rwlock_destroy(&app->directory_lock);
     datadir_close(&app->datadir);
     return saved;
 }
@@ -414,17 +479,12 @@ static int fail(const struct fault *fault)
 static void announce(const struct app *app)
 {
     char line[512];
-    if (app->connections_max < app->config.connections_max) {
-        snprintf(line, sizeof line,
-                 "connections-max is cut from %" PRIu64 " to %" PRIu64
-                 ": raise the limit of open files (ulimit -n)",
-                 app->config.connections_max, app->connections_max);
-        notice(line);
-    }
+    if (app->connections_max >= app->config.connections_max)
+        return;
     snprintf(line, sizeof line,
-             "ready: %" PRIu64 " numbers, lookups on %s, stats on http://%s/, %u workers, query log to %s",
-             app->loaded.records, app->config.listen, app->config.stats_listen, app->worker_count,
-             app->config.redis == NULL ? "the data directory" : "Redis");
+             "connections-max is cut from %" PRIu64 " to %" PRIu64
+             ": raise the limit of open files (ulimit -n)",
+             app->config.connections_max, app->connections_max);
     notice(line);
 }
 
@@ -444,6 +504,8 @@ int main(int argc, char **argv)
     if (start(&app, &fault)) {
         announce(&app);
         event_base_dispatch(app.base);
+        if (app.failed)
+            status = fail(&app.fault);
     } else {
         status = fail(&fault);
     }

@@ -1,53 +1,174 @@
 /* The one door through which registrations change; see registrations.h. */
 #include "server/registrations.h"
 
-void registrations_init(struct registrations *registrations, struct directory *directory, uint64_t position)
+#include <string.h>
+
+void registrations_init(struct registrations *registrations)
 {
-    registrations->directory = directory;
-    atomic_init(&registrations->position, position);
-    pthread_rwlock_init(&registrations->moves, NULL);
+    *registrations = (struct registrations){.directory = NULL};
+    pthread_mutex_init(&registrations->door, NULL);
 }
 
 void registrations_deinit(struct registrations *registrations)
 {
-    pthread_rwlock_destroy(&registrations->moves);
+    pthread_mutex_destroy(&registrations->door);
 }
 
-static enum directory_result count(struct registrations *registrations, enum directory_result result)
+void registrations_open(struct registrations *registrations, struct directory *directory,
+                        const struct registrations_journal *journal, uint64_t position)
 {
-    if (result == DIRECTORY_ADDED || result == DIRECTORY_REPLACED || result == DIRECTORY_REMOVED ||
-        result == DIRECTORY_MOVED)
-        atomic_fetch_add(&registrations->position, 1);
-    return result;
+    registrations->directory = directory;
+    registrations->accounts = directory_shape(directory).accounts;
+    registrations->journal = *journal;
+    atomic_store(&registrations->position, position);
 }
 
-enum directory_result registrations_register(struct registrations *registrations, const struct record *record)
+uint64_t registrations_pause(struct registrations *registrations)
 {
-    return count(registrations, directory_register(registrations->directory, record));
+    pthread_mutex_lock(&registrations->door);
+    registrations->is_paused = true;
+    uint64_t position = atomic_load(&registrations->position);
+    pthread_mutex_unlock(&registrations->door);
+    return position;
 }
 
-enum directory_result registrations_deregister(struct registrations *registrations, uint64_t number)
+void registrations_go_on(struct registrations *registrations, struct directory *directory, uint64_t position)
 {
-    return count(registrations, directory_deregister(registrations->directory, number));
+    pthread_mutex_lock(&registrations->door);
+    if (directory != NULL) {
+        registrations->directory = directory;
+        atomic_store(&registrations->position, position);
+    }
+    registrations->is_paused = false;
+    pthread_mutex_unlock(&registrations->door);
 }
 
-bool registrations_move(struct registrations *registrations, uint64_t from, uint64_t to,
-                        enum directory_result *result)
+uint64_t registrations_acknowledged(const struct registrations *registrations)
 {
-    if (pthread_rwlock_tryrdlock(&registrations->moves) != 0)
-        return false;
-    *result = count(registrations, directory_move(registrations->directory, from, to));
-    pthread_rwlock_unlock(&registrations->moves);
+    return registrations->journal.acknowledged(registrations->journal.context);
+}
+
+bool registrations_have_failed(const struct registrations *registrations)
+{
+    return registrations->journal.has_failed(registrations->journal.context);
+}
+
+uint64_t registrations_position(struct registrations *registrations)
+{
+    pthread_mutex_lock(&registrations->door);
+    uint64_t position = atomic_load(&registrations->position);
+    pthread_mutex_unlock(&registrations->door);
+    return position;
+}
+
+/* --- one lock's worth; the door is held --- */
+
+/* Changes that took effect, for the journal. */
+struct effect {
+    bool accounts;
+    size_t count;
+    struct change changes[2 * REGISTRATIONS_TOGETHER];
+};
+
+static void add_change(struct effect *effect, enum change_kind kind, const struct record *record)
+{
+    struct change *change = &effect->changes[effect->count++];
+    *change = (struct change){.kind = kind, .record = *record};
+    if (!effect->accounts)
+        change->record.account = 0;
+}
+
+static void register_some(struct directory *directory, const void *entries, size_t count, uint8_t *results,
+                          struct effect *effect)
+{
+    const struct record *records = entries;
+    directory_register_batch(directory, records, count, results);
+    for (size_t i = 0; i < count; i++)
+        if (results[i] == DIRECTORY_ADDED || results[i] == DIRECTORY_REPLACED)
+            add_change(effect, CHANGE_SET, &records[i]);
+}
+
+static void deregister_some(struct directory *directory, const void *entries, size_t count, uint8_t *results,
+                            struct effect *effect)
+{
+    const uint64_t *numbers = entries;
+    for (size_t i = 0; i < count; i++) {
+        results[i] = (uint8_t)directory_deregister(directory, numbers[i]);
+        if (results[i] == DIRECTORY_REMOVED)
+            add_change(effect, CHANGE_REMOVE, &(struct record){.number = numbers[i]});
+    }
+}
+
+static void move_some(struct directory *directory, const void *entries, size_t count, uint8_t *results,
+                      struct effect *effect)
+{
+    const struct registrations_pair *pairs = entries;
+    for (size_t i = 0; i < count; i++) {
+        struct record record;
+        results[i] = (uint8_t)directory_move(directory, pairs[i].from, pairs[i].to);
+        /* Nobody else changes it while the door is held, so it is there. */
+        if (results[i] != DIRECTORY_MOVED || !directory_read(directory, pairs[i].to, &record))
+            continue;
+        add_change(effect, CHANGE_SET, &record);
+        add_change(effect, CHANGE_REMOVE, &(struct record){.number = pairs[i].from});
+    }
+}
+
+/* --- all of a request --- */
+
+typedef void some_function(struct directory *directory, const void *entries, size_t count, uint8_t *results,
+                           struct effect *effect);
+
+/* False: the journal has failed, nothing was done. */
+static bool apply_some(struct registrations *registrations, some_function *some, const void *entries,
+                       size_t count, uint8_t *results)
+{
+    const struct registrations_journal *journal = &registrations->journal;
+    struct effect effect;
+    effect.count = 0; /* the rest is filled as far as it is used */
+    effect.accounts = registrations->accounts;
+    pthread_mutex_lock(&registrations->door);
+    bool good = !journal->has_failed(journal->context);
+    if (good && (registrations->is_paused || !journal->reserve(journal->context, 2 * count))) {
+        memset(results, DIRECTORY_NO_MEMORY, count);
+    } else if (good) {
+        some(registrations->directory, entries, count, results, &effect);
+        uint64_t position = journal->append(journal->context, effect.changes, effect.count);
+        atomic_store(&registrations->position, position);
+    }
+    pthread_mutex_unlock(&registrations->door);
+    return good;
+}
+
+static bool apply(struct registrations *registrations, some_function *some, const void *entries,
+                  size_t entry_bytes, size_t count, uint8_t *results, uint64_t *position)
+{
+    for (size_t done = 0; done < count; done += REGISTRATIONS_TOGETHER) {
+        size_t size = count - done < REGISTRATIONS_TOGETHER ? count - done : REGISTRATIONS_TOGETHER;
+        if (!apply_some(registrations, some, (const char *)entries + done * entry_bytes, size,
+                        results + done))
+            return false;
+    }
+    /* Others' changes may be counted in: waiting for them does no harm, and what was found absent or occupied because of
+     * them is then as safe as they are. */
+    *position = atomic_load(&registrations->position);
     return true;
 }
 
-uint64_t registrations_begin_copy(struct registrations *registrations)
+bool registrations_register(struct registrations *registrations, const struct record *records, size_t count,
+                            uint8_t *results, uint64_t *position)
 {
-    pthread_rwlock_wrlock(&registrations->moves);
-    return atomic_load(&registrations->position);
+    return apply(registrations, register_some, records, sizeof *records, count, results, position);
 }
 
-void registrations_end_copy(struct registrations *registrations)
+bool registrations_deregister(struct registrations *registrations, const uint64_t *numbers, size_t count,
+                              uint8_t *results, uint64_t *position)
 {
-    pthread_rwlock_unlock(&registrations->moves);
+    return apply(registrations, deregister_some, numbers, sizeof *numbers, count, results, position);
+}
+
+bool registrations_move(struct registrations *registrations, const struct registrations_pair *pairs,
+                        size_t count, uint8_t *results, uint64_t *position)
+{
+    return apply(registrations, move_some, pairs, sizeof *pairs, count, results, position);
 }

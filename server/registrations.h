@@ -1,38 +1,74 @@
-/* The one door through which registrations change: each change that takes effect gets the next position.
+/* The one door through which registrations change: each change that takes effect gets the next position, in memory and in
+ * the journal behind it.
  *
- * Threads: all functions from any thread. A move copies a number from shard to shard, so it must not run while
- * somebody copies the shards one by one; such a move is answered REGISTRATIONS_BUSY at once, never waits.
- * Registering and deregistering go on during a copy. */
+ * A change is carried out in memory first, where lookups see it at once, and then appended to the journal. It may be
+ * acknowledged when registrations_acknowledged has reached the position that came with it. So whatever was acknowledged is
+ * seen by every lookup; and a lookup may see a change shortly before its acknowledgement. When the journal fails in
+ * between, the change is in memory and nobody was told that it is safe.
+ *
+ * Threads: all functions from any thread; open and close while nobody else is inside. One lock orders the changes; it is
+ * held for at most REGISTRATIONS_TOGETHER of them at a time, and never while the disk is waited for. The journal is
+ * known by its functions alone, so that the server's core knows no files. */
 #ifndef NUMBERD_SERVER_REGISTRATIONS_H
 #define NUMBERD_SERVER_REGISTRATIONS_H
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "hashing/directory.h"
 
-struct registrations {
-    struct directory *directory;
-    _Atomic uint64_t position; /* changes made so far, those before the last start included */
-    pthread_rwlock_t moves;    /* read: a move runs; written: a copy runs */
+#define REGISTRATIONS_TOGETHER 512
+
+/* What the door wants of a journal; see persist/registrations/journal.h for each. */
+struct registrations_journal {
+    bool (*reserve)(void *context, size_t count);
+    uint64_t (*append)(void *context, const struct change *changes, size_t count);
+    uint64_t (*acknowledged)(const void *context);
+    bool (*has_failed)(const void *context);
+    void *context;
 };
 
-void registrations_init(struct registrations *registrations, struct directory *directory, uint64_t position);
+struct registrations {
+    struct directory *directory; /* NULL: not open */
+    bool accounts;               /* of the directory; without, the journal gets account 0, too */
+    struct registrations_journal journal;
+    bool is_paused;            /* under the door: changes are refused */
+    _Atomic uint64_t position; /* changes made so far, those before the last start included */
+    pthread_mutex_t door;
+};
+
+struct registrations_pair {
+    uint64_t from;
+    uint64_t to;
+};
+
+void registrations_init(struct registrations *registrations);
 void registrations_deinit(struct registrations *registrations);
+void registrations_open(struct registrations *registrations, struct directory *directory,
+                        const struct registrations_journal *journal, uint64_t position);
 
-enum directory_result registrations_register(struct registrations *registrations,
-                                             const struct record *record);
-enum directory_result registrations_deregister(struct registrations *registrations, uint64_t number);
+/* Each carries out the entries in their order, `results` by index (enum directory_result); the results may be told when
+ * `*position` is acknowledged. False: the journal has failed; entries that were not carried out before that never
+ * will be, and nothing may be acknowledged. Memory that is short refuses single entries. */
+bool registrations_register(struct registrations *registrations, const struct record *records, size_t count,
+                            uint8_t *results, uint64_t *position);
+bool registrations_deregister(struct registrations *registrations, const uint64_t *numbers, size_t count,
+                              uint8_t *results, uint64_t *position);
+bool registrations_move(struct registrations *registrations, const struct registrations_pair *pairs,
+                        size_t count, uint8_t *results, uint64_t *position);
 
-/* False: a copy is under way, nothing was done. */
-bool registrations_move(struct registrations *registrations, uint64_t from, uint64_t to,
-                        enum directory_result *result);
+/* From here on entries are refused (DIRECTORY_NO_MEMORY, which clients are told to repeat), until the directory is replaced
+ * or, with NULL, stays. pause returns the position. */
+uint64_t registrations_pause(struct registrations *registrations);
+void registrations_go_on(struct registrations *registrations, struct directory *directory, uint64_t position);
 
-/* Around a copy of all shards. begin waits for the moves under way and returns the position that the copy
- * surely covers. */
-uint64_t registrations_begin_copy(struct registrations *registrations);
-void registrations_end_copy(struct registrations *registrations);
+uint64_t registrations_acknowledged(const struct registrations *registrations);
+bool registrations_have_failed(const struct registrations *registrations);
+
+/* The position up to which all changes are in the directory, for somebody who is about to copy it. */
+uint64_t registrations_position(struct registrations *registrations);
 
 #endif

@@ -143,41 +143,57 @@ static enum wire_status status_of(enum directory_result result)
     return WIRE_REFUSED;
 }
 
-/* A move that met a snapshot was not done; the client is told per number, with the others' results. */
-static enum wire_status update_one(struct registrations *registrations, uint8_t type, const uint8_t *entry)
-{
-    enum directory_result result = DIRECTORY_NO_MEMORY;
-    uint64_t number = wire_get_u64(entry);
-    if (type == WIRE_REGISTER) {
-        struct record record = {.number = number, .account = wire_get_u64(entry + 8), .flags = entry[16]};
-        result = registrations_register(registrations, &record);
-    } else if (type == WIRE_DEREGISTER) {
-        result = registrations_deregister(registrations, number);
-    } else if (!registrations_move(registrations, number, wire_get_u64(entry + 8), &result)) {
-        return WIRE_REFUSED;
-    }
-    return status_of(result);
-}
-
 static void count_update(struct counters *counters, enum wire_status status)
 {
     if (status >= WIRE_ADDED)
         counter_add(&counters->updates[status - WIRE_ADDED], 1);
 }
 
+/* Carries the request out; the results as enum directory_result in scratch->answers. */
+static bool update(struct service *service, const struct wire_request *request, uint64_t *position)
+{
+    struct service_scratch *scratch = service->scratch;
+    size_t count = request->count;
+    const uint8_t *entry = request->entries;
+    if (request->type == WIRE_REGISTER) {
+        for (size_t i = 0; i < count; i++, entry += WIRE_REGISTER_BYTES)
+            scratch->records[i] = (struct record){
+                .number = wire_get_u64(entry), .account = wire_get_u64(entry + 8), .flags = entry[16]};
+        return registrations_register(service->registrations, scratch->records, count, scratch->answers,
+                                      position);
+    }
+    if (request->type == WIRE_DEREGISTER) {
+        for (size_t i = 0; i < count; i++, entry += WIRE_NUMBER_BYTES)
+            scratch->numbers[i] = wire_get_u64(entry);
+        return registrations_deregister(service->registrations, scratch->numbers, count, scratch->answers,
+                                        position);
+    }
+    for (size_t i = 0; i < count; i++, entry += WIRE_MOVE_BYTES)
+        scratch->pairs[i] =
+            (struct registrations_pair){.from = wire_get_u64(entry), .to = wire_get_u64(entry + 8)};
+    return registrations_move(service->registrations, scratch->pairs, count, scratch->answers, position);
+}
+
+#define READ_ONLY_TEXT "the server cannot write its journal; repeat it when that is mended"
+
 bool requests_update(struct service *service, const struct wire_request *request, struct buffer *out)
 {
     struct wire_reply reply = reply_to(request, WIRE_OK);
+    uint64_t position;
+    size_t before = out->length;
     reply.count = request->count;
     reply.body_bytes = request->count;
+    /* The room first: what is carried out must be answered. */
     uint8_t *body = begin_reply(&reply, out);
     if (body == NULL)
         return false;
-    uint32_t entry_bytes = wire_entry_bytes(request->type);
+    if (!update(service, request, &position)) {
+        out->length = before;
+        return requests_reply(request, WIRE_READ_ONLY, READ_ONLY_TEXT, out);
+    }
     bool refused = false;
     for (size_t i = 0; i < request->count; i++) {
-        enum wire_status status =
-            update_one(service->registrations, request->type, request->entries + i * entry_bytes);
+        enum wire_status status = status_of((enum directory_result)service->scratch->answers[i]);
         body[i] = (uint8_t)status;
         refused = refused || status == WIRE_REFUSED;
         count_update(service->counters, status);
@@ -186,7 +202,34 @@ bool requests_update(struct service *service, const struct wire_request *request
         reply.retry_after_ms = RETRY_MS;
         wire_encode_reply_header(body - WIRE_REPLY_HEADER_BYTES, &reply);
     }
+    service->hold_position = position;
     return true;
+}
+
+/* The text is left out, so that no frame grows. */
+void requests_retract(struct buffer *out, size_t from)
+{
+    size_t kept = from;
+    for (size_t at = from; at < out->length;) {
+        struct wire_reply reply;
+        if (wire_decode_reply(out->bytes + at, out->length - at, &reply) != WIRE_DONE)
+            break; /* cannot be: whole frames were appended */
+        size_t bytes = reply.frame_bytes;
+        at += bytes;
+        uint8_t type = reply.type & (uint8_t)~WIRE_REPLY_BIT;
+        if (reply.code == WIRE_OK && type >= WIRE_REGISTER && type <= WIRE_MOVE) {
+            reply.code = WIRE_READ_ONLY;
+            reply.count = 0;
+            reply.body_bytes = 0;
+            reply.retry_after_ms = 0;
+            wire_encode_reply_header(out->bytes + kept, &reply);
+            kept += WIRE_REPLY_HEADER_BYTES;
+        } else {
+            memmove(out->bytes + kept, out->bytes + at - bytes, bytes);
+            kept += bytes;
+        }
+    }
+    out->length = kept;
 }
 
 /* --- the rest --- */
@@ -208,6 +251,8 @@ bool requests_snapshot(const struct service *service, const struct wire_request 
     uint8_t *body = begin_reply(&reply, out);
     if (body == NULL)
         return false;
-    wire_put_u64(body, service->hooks->request_snapshot(service->hooks->context));
+    const struct service_hooks *hooks = service->hooks;
+    wire_put_u64(body, request->type == WIRE_SNAPSHOT ? hooks->request_snapshot(hooks->context)
+                                                      : hooks->request_replacement(hooks->context));
     return true;
 }

@@ -12,7 +12,9 @@
 bool requests_lookup(const struct session *session, struct service *service,
                      const struct wire_request *request, struct buffer *out);
 bool requests_update(struct service *service, const struct wire_request *request, struct buffer *out);
+void requests_retract(struct buffer *out, size_t from);
 bool requests_stats(const struct service *service, const struct wire_request *request, struct buffer *out);
+/* Snapshot and replace all. */
 bool requests_snapshot(const struct service *service, const struct wire_request *request, struct buffer *out);
 
 /* A reply without entries: a code, and for people a text (NULL: none). */

@@ -44,6 +44,10 @@ static bool handle(struct session *session, struct service *service, const struc
         session->closing = true;
         return requests_reply(request, WIRE_HELLO_EXPECTED, NULL, out);
     }
+    bool needs_registrations = (request->type >= WIRE_LOOKUP && request->type <= WIRE_MOVE) ||
+                               request->type == WIRE_SNAPSHOT || request->type == WIRE_REPLACE_ALL;
+    if (needs_registrations && service->directory == NULL)
+        return requests_reply(request, WIRE_NOT_READY, "the registrations are being loaded", out);
     switch (request->type) {
     case WIRE_HELLO:
         return greet(session, service, request, out);
@@ -59,6 +63,7 @@ static bool handle(struct session *session, struct service *service, const struc
     case WIRE_STATS:
         return requests_stats(service, request, out);
     case WIRE_SNAPSHOT:
+    case WIRE_REPLACE_ALL:
         return requests_snapshot(service, request, out);
     case WIRE_GOODBYE:
         session->closing = true;
@@ -100,6 +105,11 @@ size_t session_consume(struct session *session, struct service *service, const u
 size_t session_frame_bytes(const uint8_t *bytes, size_t length)
 {
     return length < sizeof(uint32_t) ? 0 : wire_get_u32(bytes);
+}
+
+void session_retract(struct buffer *out, size_t from)
+{
+    requests_retract(out, from);
 }
 
 void session_say_goodbye(struct session *session, struct buffer *out)

@@ -26,6 +26,8 @@ struct service_hooks {
     char *(*stats_json)(void *context);
     /* Asks for a snapshot of the registrations; returns its number, which the statistics report when done. */
     uint64_t (*request_snapshot)(void *context);
+    /* Asks for the replacement of all registrations by what lies ready in the data directory; the same number. */
+    uint64_t (*request_replacement)(void *context);
     void *context;
 };
 
@@ -34,10 +36,11 @@ struct service_scratch {
     uint64_t numbers[WIRE_COUNT_MAX];
     uint8_t answers[WIRE_COUNT_MAX];
     struct record records[WIRE_COUNT_MAX];
+    struct registrations_pair pairs[WIRE_COUNT_MAX];
 };
 
 struct service {
-    struct directory *directory;
+    struct directory *directory; /* NULL: the registrations are being loaded */
     struct epoch_reader *reader;
     struct registrations *registrations;
     struct recorder *recorder;
@@ -46,6 +49,9 @@ struct service {
     const struct service_hooks *hooks;
     struct service_scratch *scratch;
     uint32_t cache_seconds; /* how long clients may keep an answer */
+    /* Set by requests that change registrations: what was appended to `out` since it was 0 may be sent when this position is
+     * acknowledged (registrations.h). The caller takes it and sets it to 0. */
+    uint64_t hold_position;
 };
 
 struct session {
@@ -64,6 +70,10 @@ size_t session_consume(struct session *session, struct service *service, const u
 
 /* The size of the frame that the input begins with, as far as its header is there; else 0. For buffers. */
 size_t session_frame_bytes(const uint8_t *bytes, size_t length);
+
+/* The journal has failed: turns the replies to changes that are in `out` from `from` on, where a frame begins, into
+ * READ_ONLY. */
+void session_retract(struct buffer *out, size_t from);
 
 /* Appends the server's own goodbye and closes the session. */
 void session_say_goodbye(struct session *session, struct buffer *out);

@@ -1,7 +1,11 @@
-/* Snapshots while serving: a thread that writes one when asked, and the figures about them. For the main alone.
+/* Snapshots while serving: a thread that writes one (or replaces everything by one) when asked, on a schedule, and when the journal has grown long; and the
+ * figures about them. For the main alone.
  *
- * request and figures from any thread; start, stop and write_now from the main thread. Requests that come while a
- * snapshot is being written share the next one. */
+ * Each good snapshot removes the ones before the last two, and the journal that none of them needs. When the journal has
+ * failed, the next good snapshot that was asked for has it written again.
+ *
+ * request and figures from any thread; start and stop from the main thread. Requests that come while a snapshot is being
+ * written share the next one. */
 #ifndef NUMBERD_SERVER_SNAPSHOTS_H
 #define NUMBERD_SERVER_SNAPSHOTS_H
 
@@ -9,6 +13,7 @@
 #include <stdint.h>
 
 #include "persist/fault.h"
+#include "persist/registrations/journal.h"
 #include "persist/registrations/snapshot.h"
 #include "server/registrations.h"
 #include "server/stats.h"
@@ -16,9 +21,15 @@
 struct snapshots;
 
 struct snapshots_options {
-    const char *folder;
+    const char *data_dir;
     struct registrations *registrations;
-    struct snapshot_info found;       /* what was loaded at the start; all zero: nothing */
+    struct journal *journal;
+    /* See replacement.h. */
+    void (*serve)(void *context, struct directory *directory);
+    void *context;
+    struct snapshot_info found; /* what was loaded at the start; all zero: nothing */
+    unsigned every_seconds;     /* 0: on no schedule */
+    uint64_t journal_bytes;     /* written since the last one, from where on one is due; 0: never for that */
     void (*notice)(const char *line); /* for the operator; from the thread */
 };
 
@@ -28,10 +39,13 @@ struct snapshots *snapshots_start(const struct snapshots_options *options, struc
  * it is over, figures.good_number when it, or one after it, was written. */
 uint64_t snapshots_request(struct snapshots *snapshots);
 
+/* Asks for a replacement of all registrations (replacement.h), which is a snapshot, too, and has its number. */
+uint64_t snapshots_request_replacement(struct snapshots *snapshots);
+
 void snapshots_figures(struct snapshots *snapshots, struct stats_snapshot *figures);
 
-/* Finishes a snapshot under way, ends the thread, writes a last one if anything has changed since (trying
- * again for `patience_seconds` if the disk refuses), and frees. */
+/* Finishes a snapshot under way, ends the thread, and writes a last one if anything has changed since. Trying again for
+ * `patience_seconds` if the disk refuses and the journal has not got it all. Frees. */
 bool snapshots_stop(struct snapshots *snapshots, unsigned patience_seconds, struct fault *fault);
 
 #endif

@@ -12,7 +12,7 @@
 /* Names by wire type, as labels. */
 static const char *const request_names[COUNTERS_REQUEST_TYPES] = {
     "unknown", "hello", "lookup", "lookup_records", "register", "deregister",
-    "move",    "ping",  "stats",  "snapshot",       "goodbye"};
+    "move",    "ping",  "stats",  "snapshot",       "goodbye",  "replace_all"};
 static const char *const answer_names[COUNTERS_ANSWERS] = {"not_registered", "registered", "invalid",
                                                            "limited"};
 static const char *const update_names[COUNTERS_UPDATES] = {"added",  "replaced", "removed", "moved",
@@ -82,11 +82,8 @@ static json_t *directory_json(const struct stats_report *report)
 char *stats_render_shards(const struct stats_report *report)
 {
     json_t *array = json_array();
-    for (unsigned i = 0; i < report->directory.shards; i++) {
-        struct directory_stats stats;
-        directory_shard_stats(report->shards_of, i, &stats);
-        json_array_append_new(array, table_json(&stats));
-    }
+    for (unsigned i = 0; report->shards != NULL && i < report->directory.shards; i++)
+        json_array_append_new(array, table_json(&report->shards[i]));
     char *text = json_dumps(array, JSON_INDENT(2));
     json_decref(array);
     return text;
@@ -107,9 +104,26 @@ static json_t *query_log_json(const struct stats_query_log *log)
 
 static json_t *snapshot_json(const struct stats_snapshot *snapshot)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "number", integer(snapshot->number), "good_number",
-                     integer(snapshot->good_number), "records", integer(snapshot->records), "position",
-                     integer(snapshot->position), "written_at_ms", integer(snapshot->written_at_ms));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f}", "number", integer(snapshot->number),
+                     "good_number", integer(snapshot->good_number), "records", integer(snapshot->records),
+                     "position", integer(snapshot->position), "written_at_ms",
+                     integer(snapshot->written_at_ms), "bytes", integer(snapshot->bytes), "seconds",
+                     (double)snapshot->took_ms / 1e3);
+}
+
+static json_t *journal_json(const struct stats_journal *journal)
+{
+    if (journal->policy == NULL)
+        return json_null();
+    double commits = journal->commits == 0 ? 1 : (double)journal->commits;
+    return json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:o}", "policy",
+                     journal->policy, "read_only", (int)journal->read_only, "position",
+                     integer(journal->position), "acknowledged", integer(journal->acknowledged), "durable",
+                     integer(journal->durable), "segments", integer(journal->segments), "bytes",
+                     integer(journal->bytes), "written_bytes", integer(journal->written_bytes), "commits",
+                     integer(journal->commits), "visible_to_acknowledged_seconds_mean",
+                     (double)journal->commit_ns / 1e9 / commits, "visible_to_acknowledged_seconds_max",
+                     (double)journal->commit_ns_max / 1e9, "failures", integer(journal->failures));
 }
 
 char *stats_render_json(const struct stats_report *report)
@@ -128,7 +142,10 @@ char *stats_render_json(const struct stats_report *report)
         by_name(request_names, report->requests, COUNTERS_REQUEST_TYPES), "updates",
         by_name(update_names, report->updates, COUNTERS_UPDATES), "directory", directory_json(report),
         "query_log", query_log_json(&report->query_log));
-    if (root == NULL || json_object_set_new(root, "snapshot", snapshot_json(&report->snapshot)) != 0) {
+    if (root == NULL || json_object_set_new(root, "snapshot", snapshot_json(&report->snapshot)) != 0 ||
+        json_object_set_new(root, "journal", journal_json(&report->journal)) != 0 ||
+        json_object_set_new(root, "loading_percent",
+                            report->loading ? json_integer(report->loading_percent) : json_null()) != 0) {
         json_decref(root);
         return NULL;
     }
@@ -222,8 +239,39 @@ static void put_directory(FILE *out, const struct stats_report *report)
     metric(out, "numberd_snapshot_timestamp_seconds", "gauge",
            "When the last good snapshot was written, 0 if never.");
     fprintf(out, "numberd_snapshot_timestamp_seconds %.3f\n", (double)report->snapshot.written_at_ms / 1000);
+    single(out, "numberd_snapshot_bytes", "gauge", "Size of the last good snapshot.", report->snapshot.bytes);
+    single_real(out, "numberd_snapshot_seconds", "gauge", "How long the last snapshot took, good or not.",
+                (double)report->snapshot.took_ms / 1e3);
     single(out, "numberd_snapshot_failed", "gauge", "1 when the last snapshot failed.",
            report->snapshot.good_number < report->snapshot.number);
+}
+
+static void put_journal(FILE *out, const struct stats_journal *journal)
+{
+    if (journal->policy == NULL)
+        return;
+    single(out, "numberd_read_only", "gauge",
+           "1 while no registrations are taken, since the journal has failed.", journal->read_only);
+    single(out, "numberd_journal_position", "gauge", "Changes in the journal, over all starts.",
+           journal->position);
+    single(out, "numberd_journal_acknowledged_position", "gauge", "Changes that may be acknowledged.",
+           journal->acknowledged);
+    single(out, "numberd_journal_durable_position", "gauge", "Changes that are surely on the disk.",
+           journal->durable);
+    single(out, "numberd_journal_segments", "gauge", "Segment files of the journal.", journal->segments);
+    single(out, "numberd_journal_bytes", "gauge", "Bytes of the journal's segments.", journal->bytes);
+    single(out, "numberd_journal_written_bytes_total", "counter", "Bytes written to the journal.",
+           journal->written_bytes);
+    single(out, "numberd_journal_commits_total", "counter", "Commits, of many changes each.",
+           journal->commits);
+    single_real(
+        out, "numberd_journal_commit_seconds_total", "counter",
+        "From when lookups saw a commit's oldest change to its acknowledgement, summed over the commits.",
+        (double)journal->commit_ns / 1e9);
+    single_real(out, "numberd_journal_commit_seconds_max", "gauge", "The longest of these.",
+                (double)journal->commit_ns_max / 1e9);
+    single(out, "numberd_journal_failures_total", "counter",
+           "Failed writes; each makes the server read-only.", journal->failures);
 }
 
 static void put_query_log(FILE *out, const struct stats_query_log *log)
@@ -253,6 +301,7 @@ static void put_metrics(FILE *out, const struct stats_report *report)
 {
     put_server(out, report);
     put_directory(out, report);
+    put_journal(out, &report->journal);
     put_query_log(out, &report->query_log);
 }
 
@@ -280,6 +329,11 @@ static void put_page(FILE *out, const struct stats_report *report)
         "font-weight:normal}td{text-align:right;font-variant-numeric:tabular-nums}"
         "tr{border-bottom:1px solid #8884}</style></head>\n<body><h1>numberd %s: %s</h1>\n<table>\n",
         NUMBERD_VERSION, report->ready ? "ready" : "not ready");
+    if (report->loading)
+        row(out, "loading, percent", report->loading_percent);
+    if (report->journal.read_only)
+        fprintf(out, "<tr><th scope=\"row\">registrations</th><td>read-only: the journal cannot be written; "
+                     "mend the disk, then run numberctl snapshot</td></tr>\n");
     row(out, "registered numbers", report->directory.records);
     row(out, "connections open", report->connections_open);
     row(out, "uptime, seconds", report->uptime_seconds);

@@ -33,6 +33,24 @@ struct stats_snapshot {
     uint64_t records;     /* in the last good one */
     uint64_t position;
     uint64_t written_at_ms; /* 0: there is none */
+    uint64_t bytes;
+    uint64_t took_ms; /* the last one, good or not */
+};
+
+struct stats_journal {
+    const char *policy; /* NULL: the registrations are being loaded, and there is no journal yet */
+    uint64_t position;
+    uint64_t acknowledged;
+    uint64_t durable;
+    uint64_t segments;
+    uint64_t bytes;
+    uint64_t written_bytes;
+    uint64_t commits;
+    uint64_t
+        commit_ns; /* sum over the commits: from when lookups saw their oldest change to its acknowledgement */
+    uint64_t commit_ns_max;
+    uint64_t failures;
+    bool read_only; /* it has failed: no registrations are taken */
 };
 
 struct stats_report {
@@ -41,6 +59,9 @@ struct stats_report {
     uint64_t server_id; /* of the data directory */
     unsigned workers;
     bool ready;
+    const char *not_ready; /* why, for people */
+    bool loading;
+    unsigned loading_percent;
     uint64_t connections_open;
     uint64_t connections_opened;
     uint64_t bytes_in;
@@ -52,11 +73,13 @@ struct stats_report {
     uint64_t updates[COUNTERS_UPDATES];
     uint64_t position; /* of the registrations */
     struct directory_stats directory;
-    const struct directory *shards_of; /* where stats_render_shards looks; lives as long as the server */
+    const struct directory_stats
+        *shards; /* directory.shards of them, for stats_render_shards; NULL: none yet */
     const char *lookup_variant;
     uint64_t huge_page_bytes; /* of resident_bytes, as of the last ten seconds or so */
     struct stats_query_log query_log;
     struct stats_snapshot snapshot;
+    struct stats_journal journal;
 };
 
 /* Adds one worker's counters. */

@@ -41,6 +41,7 @@ enum wire_type {
     WIRE_STATS = 0x08,
     WIRE_SNAPSHOT = 0x09,
     WIRE_GOODBYE = 0x0a,
+    WIRE_REPLACE_ALL = 0x0b,
     WIRE_REPLY_BIT = 0x80
 };
 
@@ -182,7 +183,7 @@ uint32_t wire_request_bytes(uint8_t type, uint8_t flags, uint32_t count);
 
 /* Each encoder writes wire_request_bytes(...) bytes and returns that size. */
 uint32_t wire_encode_hello(uint8_t *bytes, uint32_t request_id, const char *token, uint16_t token_bytes);
-/* A request without entries: ping, stats, snapshot, goodbye. */
+/* A request without entries: ping, stats, snapshot, goodbye, replace all. */
 uint32_t wire_encode_plain(uint8_t *bytes, uint8_t type, uint32_t request_id);
 /* Lookup, lookup with records, deregister. `origin` may be NULL; only lookups take one. */
 uint32_t wire_encode_numbers(uint8_t *bytes, uint8_t type, uint32_t request_id,

@@ -34,6 +34,11 @@ struct connection {
     bool is_writing;
     bool is_ended;     /* the client has sent all it will send */
     bool is_lingering; /* all is sent; what still comes is discarded */
+    /* Changes in its output wait for the journal: nothing is sent or read until `hold_position` is acknowledged. */
+    bool is_held;
+    uint64_t hold_position;
+    size_t hold_offset; /* in `out`, where the output begins that waits */
+    TAILQ_ENTRY(connection) held_link;
     struct session session;
     struct buffer
         in; /* the beginning of a frame whose rest has not come, or what the output cap holds back */
@@ -54,14 +59,19 @@ struct worker {
     pthread_t thread;
     bool started;
     LIST_HEAD(, connection) connections;
-    uint8_t *read_buffer; /* READ_BYTES */
-    struct buffer out;    /* replies of the connection at hand */
+    TAILQ_HEAD(, connection) held; /* by their positions, since these only grow */
+    uint8_t *read_buffer;          /* READ_BYTES */
+    struct buffer out;             /* replies of the connection at hand */
     struct event *deadline;
     /* The hand-over from the main thread. */
     int wake_fd;
     struct event *wake;
     pthread_mutex_t mutex;
     STAILQ_HEAD(, adoption) adoptions;
+    bool has_held;                  /* wants to be woken when the journal has moved */
+    struct directory *offered;      /* to be served from now on */
+    const struct directory *served; /* as others see it */
+    bool has_ended;
     bool draining;
     unsigned patience_ms;
     /* The worker's own: the drain has begun. */
@@ -74,6 +84,8 @@ static void close_connection(struct connection *connection)
 {
     struct worker *worker = connection->worker;
     worker->out.length = 0; /* replies that could not be kept must not reach the next connection */
+    if (connection->is_held)
+        TAILQ_REMOVE(&worker->held, connection, held_link);
     event_del(&connection->readable);
     event_del(&connection->writable);
     close(connection->fd);
@@ -119,9 +131,9 @@ static bool has_work(const struct connection *connection)
  * wait in the kernel. */
 static void set_interest(struct connection *connection)
 {
-    bool write = connection->out.length > 0;
-    bool read =
-        !connection->session.closing && !connection->is_ended && connection->out.length < SESSION_OUTPUT_CAP;
+    bool write = connection->out.length > 0 && !connection->is_held;
+    bool read = !connection->is_held && !connection->session.closing && !connection->is_ended &&
+                connection->out.length < SESSION_OUTPUT_CAP;
     if (write != connection->is_writing)
         write ? event_add(&connection->writable, NULL) : event_del(&connection->writable);
     if (read != connection->is_reading)
@@ -129,7 +141,7 @@ static void set_interest(struct connection *connection)
     connection->is_writing = write;
     connection->is_reading = read;
     /* Nothing else would wake us for it; as an event of its own it is fair to the other connections. */
-    if (!write && has_work(connection))
+    if (!write && !connection->is_held && has_work(connection))
         event_active(&connection->writable, EV_WRITE, 0);
 }
 
@@ -144,11 +156,96 @@ static bool linger(struct connection *connection)
     return true;
 }
 
-/* Sends the replies of this turn and keeps what does not go out. False: close. */
+/* What follows when all was sent that may be sent. False: close. */
+static bool settle(struct connection *connection)
+{
+    if (connection->out.length == 0) {
+        buffer_deinit(&connection->out);
+        if (connection->session.closing || (connection->is_ended && !has_work(connection)))
+            return linger(connection);
+    }
+    set_interest(connection);
+    return true;
+}
+
+/* --- waiting for the journal --- */
+
+/* True when the output may go; `*failed` when it has to be retracted first. What is decided stays so, but for a journal
+ * that is resumed: then all is safe. */
+static bool is_decided(const struct worker *worker, uint64_t position, bool *failed)
+{
+    const struct registrations *registrations = worker->service.registrations;
+    *failed = false;
+    if (registrations_acknowledged(registrations) >= position)
+        return true;
+    if (!registrations_have_failed(registrations))
+        return false;
+    /* It may have been acknowledged just before the failure. */
+    *failed = registrations_acknowledged(registrations) < position;
+    return true;
+}
+
+/* Puts this turn's replies behind those that wait. False: close. */
+static bool hold(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    connection->hold_offset = connection->out.length;
+    if (!buffer_append(&connection->out, worker->out.bytes, worker->out.length))
+        return false;
+    worker->out.length = 0;
+    connection->is_held = true;
+    TAILQ_INSERT_TAIL(&worker->held, connection, held_link);
+    pthread_mutex_lock(&worker->mutex);
+    worker->has_held = true;
+    pthread_mutex_unlock(&worker->mutex);
+    set_interest(connection);
+    return true;
+}
+
+/* False: close. */
+static bool release(struct connection *connection, bool failed)
+{
+    TAILQ_REMOVE(&connection->worker->held, connection, held_link);
+    connection->is_held = false;
+    connection->hold_position = 0;
+    if (failed)
+        session_retract(&connection->out, connection->hold_offset);
+    return send_some(connection, &connection->out) && settle(connection);
+}
+
+static void release_decided(struct worker *worker)
+{
+    bool failed;
+    struct connection *connection;
+    while ((connection = TAILQ_FIRST(&worker->held)) != NULL &&
+           // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): release has unlinked what is freed
+           is_decided(worker, connection->hold_position, &failed))
+        if (!release(connection, failed))
+            close_connection(connection);
+    pthread_mutex_lock(&worker->mutex);
+    worker->has_held = connection != NULL;
+    pthread_mutex_unlock(&worker->mutex);
+}
+
+/* Sends the replies of this turn and keeps what does not go out, or must not yet. False: close. */
 static bool flush(struct connection *connection)
 {
     struct worker *worker = connection->worker;
     bool good = true;
+    bool failed;
+    if (connection->is_held) { /* a goodbye, behind all that waits */
+        good = buffer_append(&connection->out, worker->out.bytes, worker->out.length);
+        worker->out.length = 0;
+        return good;
+    }
+    if (connection->hold_position > 0 && !is_decided(worker, connection->hold_position, &failed)) {
+        /* The journal may have moved before it knew that somebody waits. */
+        return hold(connection) &&
+               (!is_decided(worker, connection->hold_position, &failed) || release(connection, failed));
+    }
+    if (connection->hold_position > 0 && failed)
+        session_retract(&worker->out, 0);
+    connection->hold_position = 0;
     if (connection->out.length == 0) {
         good = send_some(connection, &worker->out);
         if (good && worker->out.length > 0)
@@ -160,15 +257,7 @@ static bool flush(struct connection *connection)
     worker->out.length = 0;
     if (worker->out.capacity > SESSION_OUTPUT_CAP)
         buffer_deinit(&worker->out);
-    if (!good)
-        return false;
-    if (connection->out.length == 0) {
-        buffer_deinit(&connection->out);
-        if (connection->session.closing || (connection->is_ended && !has_work(connection)))
-            return linger(connection);
-    }
-    set_interest(connection);
-    return true;
+    return good && settle(connection);
 }
 
 /* Lets the session take what it can of the bytes; keeps the rest with the connection. False: close. */
@@ -179,6 +268,8 @@ static bool serve(struct connection *connection, const uint8_t *bytes, size_t le
     /* The cap is on what waits already plus what this turn adds. */
     if (connection->out.length < SESSION_OUTPUT_CAP)
         taken = session_consume(&connection->session, &worker->service, bytes, length, &worker->out);
+    connection->hold_position = worker->service.hold_position;
+    worker->service.hold_position = 0;
     if (connection->session.closing)
         taken = length;
     if (bytes == connection->in.bytes) {
@@ -225,6 +316,8 @@ static void on_readable(evutil_socket_t fd, short events, void *context)
 {
     (void)fd;
     struct connection *connection = context;
+    if (connection->is_held)
+        return; /* it was so late that it could not be taken back */
     bool good =
         connection->is_lingering ? !(events & EV_TIMEOUT) && discard(connection) : read_and_serve(connection);
     if (!good)
@@ -236,6 +329,8 @@ static void on_writable(evutil_socket_t fd, short events, void *context)
     (void)fd;
     (void)events;
     struct connection *connection = context;
+    if (connection->is_held)
+        return;
     bool good = send_some(connection, &connection->out) && flush(connection);
     if (good && !connection->is_lingering && connection->out.length < RESUME_BYTES && has_work(connection))
         good = serve(connection, connection->in.bytes, connection->in.length);
@@ -280,7 +375,7 @@ static void begin_drain(struct worker *worker, unsigned patience_ms)
     struct connection *next;
     for (connection = LIST_FIRST(&worker->connections); connection != NULL; connection = next) {
         next = LIST_NEXT(connection, link);
-        bool good = read_and_serve(connection);
+        bool good = connection->is_held || read_and_serve(connection);
         if (good && !connection->session.closing) {
             session_say_goodbye(&connection->session, &worker->out);
             good = flush(connection);
@@ -295,6 +390,18 @@ static void begin_drain(struct worker *worker, unsigned patience_ms)
         event_add(worker->deadline, &patience);
 }
 
+/* From now on lookups go to the directory. It has room for as many readers as there may be workers. */
+static void take_directory(struct worker *worker, struct directory *directory)
+{
+    if (worker->service.reader != NULL)
+        directory_leave(worker->service.directory, worker->service.reader);
+    worker->service.reader = directory_join(directory);
+    worker->service.directory = directory;
+    pthread_mutex_lock(&worker->mutex);
+    worker->served = directory;
+    pthread_mutex_unlock(&worker->mutex);
+}
+
 static void on_wake(evutil_socket_t fd, short events, void *context)
 {
     (void)events;
@@ -307,7 +414,11 @@ static void on_wake(evutil_socket_t fd, short events, void *context)
     STAILQ_CONCAT(&adoptions, &worker->adoptions);
     bool draining = worker->draining;
     unsigned patience_ms = worker->patience_ms;
+    struct directory *offered = worker->offered;
     pthread_mutex_unlock(&worker->mutex);
+    if (offered != worker->service.directory)
+        take_directory(worker, offered);
+    release_decided(worker);
     while (!STAILQ_EMPTY(&adoptions)) {
         struct adoption *adoption = STAILQ_FIRST(&adoptions);
         STAILQ_REMOVE_HEAD(&adoptions, link);
@@ -337,6 +448,33 @@ bool worker_adopt(struct worker *worker, int fd, const struct sockaddr_storage *
     return true;
 }
 
+void worker_serve(struct worker *worker, struct directory *directory)
+{
+    pthread_mutex_lock(&worker->mutex);
+    worker->offered = directory;
+    bool has_ended = worker->has_ended;
+    pthread_mutex_unlock(&worker->mutex);
+    if (!has_ended)
+        wake(worker);
+}
+
+bool worker_serves(struct worker *worker, const struct directory *directory)
+{
+    pthread_mutex_lock(&worker->mutex);
+    bool serves = worker->served == directory || worker->has_ended;
+    pthread_mutex_unlock(&worker->mutex);
+    return serves;
+}
+
+void worker_acknowledge(struct worker *worker)
+{
+    pthread_mutex_lock(&worker->mutex);
+    bool wanted = worker->has_held;
+    pthread_mutex_unlock(&worker->mutex);
+    if (wanted)
+        wake(worker);
+}
+
 void worker_drain(struct worker *worker, unsigned patience_ms)
 {
     pthread_mutex_lock(&worker->mutex);
@@ -355,6 +493,12 @@ static void *run(void *context)
     while (!LIST_EMPTY(&worker->connections))
         // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked from the list before it is freed
         close_connection(LIST_FIRST(&worker->connections));
+    if (worker->service.reader != NULL)
+        directory_leave(worker->service.directory, worker->service.reader);
+    pthread_mutex_lock(&worker->mutex);
+    worker->has_held = false; /* nobody wakes us any more */
+    worker->has_ended = true;
+    pthread_mutex_unlock(&worker->mutex);
     return NULL;
 }
 
@@ -365,9 +509,8 @@ static bool set_up(struct worker *worker)
     worker->base = event_base_new();
     worker->read_buffer = malloc(READ_BYTES);
     worker->service.scratch = calloc(1, sizeof *worker->service.scratch);
-    worker->service.reader = directory_join(worker->service.directory);
     if (worker->wake_fd < 0 || worker->base == NULL || worker->read_buffer == NULL ||
-        worker->service.scratch == NULL || worker->service.reader == NULL)
+        worker->service.scratch == NULL)
         return false;
     worker->wake = event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
     worker->deadline = event_new(worker->base, -1, 0, on_deadline, worker);
@@ -379,14 +522,14 @@ struct worker *worker_create(const struct worker_options *options, char *error, 
     struct worker *worker = aligned_alloc(64, (sizeof *worker + 63) & ~(size_t)63);
     if (worker != NULL) {
         *worker = (struct worker){.recorder = options->recorder, .wake_fd = -1};
-        worker->service = (struct service){.directory = options->directory,
-                                           .registrations = options->registrations,
+        worker->service = (struct service){.registrations = options->registrations,
                                            .recorder = &worker->recorder,
                                            .counters = &worker->counters,
                                            .tokens = options->tokens,
                                            .hooks = options->hooks,
                                            .cache_seconds = options->cache_seconds};
         LIST_INIT(&worker->connections);
+        TAILQ_INIT(&worker->held);
         STAILQ_INIT(&worker->adoptions);
         pthread_mutex_init(&worker->mutex, NULL);
         if (set_up(worker))
@@ -423,16 +566,14 @@ void worker_join(struct worker *worker)
         event_base_free(worker->base);
     if (worker->wake_fd >= 0)
         close(worker->wake_fd);
-    if (worker->service.reader != NULL)
-        directory_leave(worker->service.directory, worker->service.reader);
     buffer_deinit(&worker->out);
     free(worker->service.scratch);
     free(worker->read_buffer);
-    pthread_mutex_destroy(&worker->mutex);
 }
 
 void worker_destroy(struct worker *worker)
 {
+    pthread_mutex_destroy(&worker->mutex);
     free(worker);
 }
 

@@ -1,5 +1,8 @@
 /* A worker: one thread with one libevent loop that owns its connections from adoption to close.
  *
+ * Replies to changes wait until the journal has them (registrations.h), and with them all of that connection: it is not
+ * read meanwhile, so what a client sends behind a change waits in the kernel. Other connections go on.
+ *
  * It reads into a buffer of its own, lets the sessions answer, and writes at once; only what does not go out or
  * is not yet a whole frame is kept with the connection, so an idle connection holds no buffer.
  *
@@ -17,7 +20,6 @@
 struct worker;
 
 struct worker_options {
-    struct directory *directory;
     struct registrations *registrations;
     const struct tokens *tokens;
     const struct service_hooks *hooks;
@@ -32,6 +34,15 @@ bool worker_start(struct worker *worker);
 
 /* Takes over a connected, non-blocking socket. False when memory is short; it is then still the caller's. */
 bool worker_adopt(struct worker *worker, int fd, const struct sockaddr_storage *peer);
+
+/* From now on (not at once) answers from the directory; before the first one it answers NOT_READY. A directory must live until
+ * the worker is joined, or until it is known to serve another one. */
+void worker_serve(struct worker *worker, struct directory *directory);
+/* True when it no longer looks into any directory but this one. */
+bool worker_serves(struct worker *worker, const struct directory *directory);
+
+/* From any thread, until worker_destroy: registrations_acknowledged has moved, or the journal has failed. */
+void worker_acknowledge(struct worker *worker);
 
 /* Answers what has arrived, says goodbye to all, closes as their output goes out, and after `patience_ms` in any
  * case; then the thread ends. */

@@ -2,9 +2,9 @@
 import socket
 import struct
 
-HELLO, LOOKUP, LOOKUP_RECORDS, REGISTER, DEREGISTER, MOVE, PING, STATS, SNAPSHOT, GOODBYE = range(1, 11)
-OK, BAD_FRAME, HELLO_EXPECTED, VERSION_UNSUPPORTED, UNAUTHORIZED, UNKNOWN_TYPE, UNAVAILABLE = range(7)
-GOING_AWAY = 9
+HELLO, LOOKUP, LOOKUP_RECORDS, REGISTER, DEREGISTER, MOVE, PING, STATS, SNAPSHOT, GOODBYE, REPLACE_ALL = range(1, 12)
+(OK, BAD_FRAME, HELLO_EXPECTED, VERSION_UNSUPPORTED, UNAUTHORIZED, UNKNOWN_TYPE, UNAVAILABLE, NOT_READY, READ_ONLY,
+ GOING_AWAY, INTERNAL) = range(11)
 NOT_REGISTERED, REGISTERED, INVALID, LIMITED = range(4)
 ADDED, REPLACED, REMOVED, MOVED, ABSENT, OCCUPIED, REFUSED = range(0x10, 0x17)
 
@@ -24,6 +24,10 @@ def numbers(kind, values, request_id=1):
 def registrations(entries, request_id=1):
     body = b"".join(struct.pack("<QQB7x", *entry) for entry in entries)
     return frame(REGISTER, body, len(entries), request_id)
+
+
+def moves(pairs, request_id=1):
+    return frame(MOVE, b"".join(struct.pack("<QQ", *pair) for pair in pairs), len(pairs), request_id)
 
 
 class Reply:
@@ -79,3 +83,10 @@ class Client:
 
     def register(self, *entries):
         return list(self.ask(registrations(entries)).body)
+
+    def records(self, values):
+        """(account, flags) of each number, None for those not registered."""
+        reply = self.ask(numbers(LOOKUP_RECORDS, values))
+        assert reply.code == OK and reply.count == len(values)
+        return [(account, flags) if status == REGISTERED else None
+                for status, flags, account in struct.iter_unpack("<BB6xQ", reply.body)]

@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -17,18 +18,22 @@ PATIENCE = 60
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One below those that the kernel gives to outgoing connections: of these another program's might take it before the
+    server that it is for listens on it."""
+    while True:
+        port = random.SystemRandom().randrange(12000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
-def wait_until(condition, what, seconds=PATIENCE):
+def wait_until(condition, what, seconds=PATIENCE, pause=0.02):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = condition()
         if value:
             return value
-        time.sleep(0.02)
+        time.sleep(pause)
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
@@ -39,10 +44,11 @@ def can_connect(port):
 
 
 class Numberd:
-    """One numberd; a with-block stops it with SIGTERM and wants the exit status. `wrapper` is a command before it."""
+    """One numberd; a with-block stops it with SIGTERM and wants the exit status. `wrapper` is a command before it.
+    Unless `wait` is false, the block begins when it is ready."""
 
-    def __init__(self, data_dir, *flags, port=None, stats_port=None, wrapper=(), status=0):
-        self.wrapper, self.status = wrapper, status
+    def __init__(self, data_dir, *flags, port=None, stats_port=None, wrapper=(), status=0, wait=True):
+        self.wrapper, self.status, self.wait = wrapper, status, wait
         self.data_dir = pathlib.Path(data_dir)
         self.port = port or free_port()
         self.stats_port = stats_port or free_port()
@@ -58,14 +64,21 @@ class Numberd:
              "--stats-listen", f"127.0.0.1:{self.stats_port}", *self.flags],
             stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=self.log_file)
         try:
-            wait_until(lambda: self.process.poll() is not None or "ready:" in self.read_log(), "numberd is ready")
-            assert self.process.poll() is None, self.read_log()
+            if self.wait:
+                self.wait_until_ready()
         except AssertionError:
             self.process.kill()
             self.process.wait(PATIENCE)
             print(self.read_log())
             raise
         return self
+
+    def is_ready(self):
+        return "ready:" in self.read_log()
+
+    def wait_until_ready(self):
+        wait_until(lambda: self.process.poll() is not None or self.is_ready(), "numberd is ready", pause=0.003)
+        assert self.process.poll() is None, self.read_log()
 
     def __exit__(self, kind, value, trace):
         if self.process.poll() is None:
@@ -149,6 +162,10 @@ def temporary_folder():
         shutil.rmtree(folder)
 
 
+class Skipped(Exception):
+    """Raised by a test that this machine does not allow; the reason is printed."""
+
+
 def run_tests(namespace):
     """Runs every function named test_*; prints its first sentence, and a closing line."""
     failed = passed = 0
@@ -160,6 +177,8 @@ def run_tests(namespace):
             test()
             passed += 1
             print(f"ok    {name} ({time.monotonic() - started:.1f} s)", flush=True)
+        except Skipped as reason:
+            print(f"skip  {name}: {reason}", flush=True)
         except Exception:  # every kind of failure is reported, and the others still run
             import traceback
             failed += 1

@@ -1,5 +1,7 @@
 """Bad input: each mistake gets one clear line with the cause and the remedy, a sysexits status, and nothing is lost."""
+import ctypes
 import socket
+import struct
 import subprocess
 
 import servers
@@ -75,9 +77,10 @@ def test_data_directory():
             numberd_fails(folder, TEMPFAIL, ("in use", "--data-dir"))
         mark = folder / "data" / "numberd.format"
         good = mark.read_text()
-        mark.write_text(good.replace("format 1", "format 2"))
-        numberd_fails(folder, DATAERR, ("format 2", "format 1", "export"))
-        fails("numberctl", DATAERR, ("format 2",), "export", "--data-dir", folder / "data")
+        for other in ("format 1", "format 3"):
+            mark.write_text(good.replace("format 2", other))
+            numberd_fails(folder, DATAERR, (other, "format 2", "export"))
+            fails("numberctl", DATAERR, (other,), "export", "--data-dir", folder / "data")
         mark.write_text("what is this\n")
         numberd_fails(folder, DATAERR, ("numberd.format", "damaged"))
         mark.write_text(good)
@@ -87,16 +90,36 @@ def test_data_directory():
         assert run("numberctl", "export", "--data-dir", folder / "data").stdout.endswith("+4915112345678,1,0\n")
 
 
-def test_snapshot_of_another_version():
-    """The version is named, and the file is left alone."""
+def test_files_of_another_version():
+    """A snapshot or journal of another version or layout is named, not passed over, and left alone."""
+    checksum = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
+    checksum.restype = ctypes.c_uint64
     with servers.temporary_folder() as folder:
-        with servers.Numberd(folder / "data"):
-            pass
-        path = folder / "data" / "registrations.snapshot"
-        other = path.read_bytes()[:8] + b"\2" + path.read_bytes()[9:]
-        path.write_bytes(other)
-        numberd_fails(folder, DATAERR, ("version 2", "version 1"))
-        assert path.read_bytes() == other
+        with servers.Numberd(folder / "data") as server, Client(server.port) as client:
+            client.register((4915112345678, 1, 0))
+            server.ctl("snapshot")
+            client.register((4915112345679, 1, 0))
+            server.ctl("snapshot")
+            server.kill()
+        snapshot = max((folder / "data" / "snapshots").iterdir())
+        segment, = (folder / "data" / "journal").iterdir()
+        for path, offset, length, status, words in (
+                (snapshot, 8, 120, DATAERR, ("version 3", "reads version 2", "export")),
+                (snapshot, 16, 120, DATAERR, ("layout", "reads version 2, layout", "export")),
+                (segment, 8, 56, DATAERR, ("version 2", "reads version 1", "export"))):
+            whole = path.read_bytes()
+            other = bytearray(whole)
+            other[offset] += 1
+            other[length:length + 8] = struct.pack("<Q", checksum(bytes(other[:length]), ctypes.c_size_t(length)))
+            path.write_bytes(other)
+            # The query log, which was open already, adds a line.
+            result = run("numberd", "--data-dir", folder / "data", "--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0")
+            lines = [line for line in result.stderr.splitlines() if line.startswith("numberd: ")]
+            assert result.returncode == status and len(lines) == 1, result
+            assert path.name in lines[0] and all(word in lines[0] for word in words), lines
+            fails("numberctl", status, words, "export", "--data-dir", folder / "data")
+            assert path.read_bytes() == other
+            path.write_bytes(whole)
 
 
 def test_token_file():

@@ -28,7 +28,7 @@ enum {
 #define ABSENT 0 /* a state; otherwise the version, which account and flags carry */
 
 /* A change of a number's state, and when its call began and ended, in ticks of the common clock. */
-struct change {
+struct entry {
     uint32_t began;
     uint32_t ended;
     uint8_t state;
@@ -46,7 +46,7 @@ struct recorder {
     _Atomic uint32_t clock;
     atomic_int writers_left;
     _Atomic uint32_t position[WRITERS]; /* where each writer is, so that readers look there */
-    struct change (*histories)[CHANGES];
+    struct entry (*histories)[CHANGES];
 };
 
 struct thread {
@@ -71,7 +71,7 @@ static uint8_t next_state(unsigned change, uint8_t before, uint64_t *random)
 
 static void make_change(struct recorder *recorder, uint32_t number, unsigned change, uint64_t *random)
 {
-    struct change *history = recorder->histories[number];
+    struct entry *history = recorder->histories[number];
     uint8_t before = change == 0 ? ABSENT : history[change - 1].state;
     uint8_t state = next_state(change, before, random);
     enum directory_result result;
@@ -82,7 +82,7 @@ static void make_change(struct recorder *recorder, uint32_t number, unsigned cha
         result = directory_register(
             recorder->directory,
             &(struct record){BASE + number, (uint64_t)state << 32 | number, (uint8_t)(state << 1)});
-    history[change] = (struct change){began, tick(recorder), state};
+    history[change] = (struct entry){began, tick(recorder), state};
     assert_int_equal(result, state == ABSENT    ? DIRECTORY_REMOVED
                              : before == ABSENT ? DIRECTORY_ADDED
                                                 : DIRECTORY_REPLACED);
@@ -164,7 +164,7 @@ static bool is_same(uint8_t seen, uint8_t state)
 
 /* True states: that of the last change that had ended before the lookup began, and of each that began before it
  * ended. */
-static bool is_explained(const struct change *history, const struct observation *observation)
+static bool is_explained(const struct entry *history, const struct observation *observation)
 {
     uint8_t before = ABSENT;
     bool explained = false;

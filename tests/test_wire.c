@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "journal_in_memory.h"
 #include "ring/event.h"
 #include "ring/ring.h"
 #include "server/session.h"
@@ -122,6 +123,7 @@ static void test_replies(void **state)
 struct world {
     struct directory *directory;
     struct registrations registrations;
+    struct journal_in_memory journal;
     struct ring *ring;
     atomic_bool gate;
     struct recorder recorder;
@@ -143,10 +145,12 @@ static uint64_t no_snapshot(void *context)
 
 static void world_init(struct world *world)
 {
-    static const struct service_hooks hooks = {no_stats, no_snapshot, NULL};
+    static const struct service_hooks hooks = {no_stats, no_snapshot, no_snapshot, NULL};
     memset(world, 0, sizeof *world);
     world->directory = directory_create(&(struct directory_options){.seed = 1, .accounts = true});
-    registrations_init(&world->registrations, world->directory, 0);
+    struct registrations_journal journal = journal_in_memory(&world->journal);
+    registrations_init(&world->registrations);
+    registrations_open(&world->registrations, world->directory, &journal, 0);
     world->ring = ring_create(4 << 20);
     world->recorder = (struct recorder){.ring = world->ring, .gate = &world->gate};
     world->service = (struct service){.directory = world->directory,
@@ -269,9 +273,85 @@ static void test_query_events(void **state)
     world_deinit(&world);
 }
 
+static uint32_t put_register(uint8_t *bytes, uint32_t id, uint64_t number)
+{
+    uint32_t length = wire_encode_header(bytes, WIRE_REGISTER, 0, id, 1);
+    wire_put_register_entry(bytes + WIRE_REQUEST_HEADER_BYTES, number, 5, 0);
+    return length;
+}
+
+/* The next reply in the buffer, whose code and count are as given. */
+static size_t check_reply(const struct buffer *out, size_t at, uint8_t type, uint8_t code, uint16_t count)
+{
+    struct wire_reply reply;
+    assert_int_equal(wire_decode_reply(out->bytes + at, out->length - at, &reply), WIRE_DONE);
+    assert_int_equal(reply.type, type | WIRE_REPLY_BIT);
+    assert_int_equal(reply.code, code);
+    assert_int_equal(reply.count, count);
+    return at + reply.frame_bytes;
+}
+
+/* Changes say which position has to be acknowledged before their replies go; if the journal fails instead, they become
+ * READ_ONLY and the replies between them stay. */
+static void test_held_replies(void **state)
+{
+    (void)state;
+    struct world world;
+    struct session session = {.greeted = true};
+    struct buffer out = {0};
+    uint8_t bytes[256];
+    uint32_t length = put_register(bytes, 1, UINT64_C(491510000001));
+    length += wire_encode_plain(bytes + length, WIRE_PING, 2);
+    length += put_register(bytes + length, 3, UINT64_C(491510000002));
+    world_init(&world);
+    assert_int_equal(session_consume(&session, &world.service, bytes, length, &out), length);
+    assert_int_equal(world.service.hold_position, 2);
+    assert_int_equal(world.journal.last.record.number, 491510000002);
+    size_t at = check_reply(&out, 0, WIRE_REGISTER, WIRE_OK, 1);
+    size_t second = at;
+    at = check_reply(&out, at, WIRE_PING, WIRE_OK, 0);
+    check_reply(&out, at, WIRE_REGISTER, WIRE_OK, 1);
+    session_retract(&out, second); /* the first one had gone already */
+    at = check_reply(&out, 0, WIRE_REGISTER, WIRE_OK, 1);
+    at = check_reply(&out, at, WIRE_PING, WIRE_OK, 0);
+    assert_int_equal(check_reply(&out, at, WIRE_REGISTER, WIRE_READ_ONLY, 0), out.length);
+    buffer_deinit(&out);
+    world_deinit(&world);
+}
+
+/* With a failed journal a change is READ_ONLY and not carried out; without memory for the journal it is refused. */
+static void test_no_journal(void **state)
+{
+    (void)state;
+    struct world world;
+    struct session session = {.greeted = true};
+    struct buffer out = {0};
+    uint8_t bytes[64];
+    uint32_t length = put_register(bytes, 1, UINT64_C(491510000001));
+    struct record record;
+    world_init(&world);
+    world.journal.failed = true;
+    session_consume(&session, &world.service, bytes, length, &out);
+    assert_int_equal(check_reply(&out, 0, WIRE_REGISTER, WIRE_READ_ONLY, 0), out.length);
+    assert_false(directory_read(world.directory, UINT64_C(491510000001), &record));
+    world.journal.failed = false;
+    world.journal.short_of_memory = true;
+    out.length = 0;
+    session_consume(&session, &world.service, bytes, length, &out);
+    check_reply(&out, 0, WIRE_REGISTER, WIRE_OK, 1);
+    assert_int_equal(out.bytes[WIRE_REPLY_HEADER_BYTES], WIRE_REFUSED);
+    assert_true(wire_get_u32(out.bytes + 16) > 0);
+    assert_false(directory_read(world.directory, UINT64_C(491510000001), &record));
+    assert_int_equal(world.journal.position, 0);
+    buffer_deinit(&out);
+    world_deinit(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_held_replies),
+        cmocka_unit_test(test_no_journal),
         cmocka_unit_test(test_requests_round_trip),
         cmocka_unit_test(test_malformed_headers),
         cmocka_unit_test(test_replies),

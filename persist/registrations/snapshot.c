@@ -1,267 +1,543 @@
-/* The snapshot file; format in snapshot.h. */
+/* Snapshot files; format in snapshot.h. */
 #include "persist/registrations/snapshot.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <xxhash.h>
 
-#include "hashing/phone.h"
 #include "persist/durable.h"
+#include "persist/registrations/positions.h"
 
-#define NAME "registrations.snapshot"
 #define MAGIC "NBRDSNAP"
-#define VERSION 1u
+#define VERSION 2u
 #define BYTE_ORDER_MARK 0x01020304u
-#define BLOCK_ENTRIES 4096u
-#define FLAGS_SHIFT 56
-#define NUMBER_MASK ((UINT64_C(1) << PHONE_KEY_BITS) - 1)
+#define THREADS_MAX 16
+#define PIECE_BYTES ((size_t)64 << 10)
+/* A gentle writer pauses seven times as long as it has worked. */
+#define PAUSE_AFTER_NS 100000
+#define PAUSE_SHARE 7
+#define PAUSE_NS_MAX 20000000
 
 struct header {
     char magic[8];
     uint32_t version;
     uint32_t byte_order;
+    uint32_t layout;
+    uint16_t shard_bits;
+    uint16_t accounts;
+    uint64_t seed;
     uint64_t records;
     uint64_t position;
     uint64_t written_at_ms;
-    uint64_t zero[2];
+    uint64_t index_offset;
+    uint64_t index_bytes;
+    uint64_t index_checksum;
+    uint64_t zero[5];
     uint64_t checksum;
 };
 
-struct entry {
-    uint64_t word;
-    uint64_t account;
+struct shard_entry {
+    uint64_t line_count;
+    uint64_t records;
+    uint64_t spilled;
+    uint64_t stale_marks;
 };
 
-struct block {
-    uint32_t count;
-    uint32_t number;
-    uint64_t checksum;
-    struct entry entries[BLOCK_ENTRIES];
-};
-
-static_assert(sizeof(struct header) == 64, "the header has no padding");
-static_assert(offsetof(struct block, entries) == 16, "the block's header has no padding");
+static_assert(sizeof(struct header) == 128, "the header has no padding");
+static_assert(sizeof(struct shard_entry) == 32, "an entry has no padding");
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "the file is in the host's order, and little-endian");
 
-/* Sequence: count and block number, then the entries; the checksum field between them is left out. */
-static uint64_t block_checksum(const struct block *block)
+static size_t block_count(size_t bytes)
 {
-    XXH64_hash_t head = XXH3_64bits(block, 8);
-    return XXH3_64bits_withSeed(block->entries, block->count * sizeof block->entries[0], head);
+    return (bytes + SNAPSHOT_BLOCK_BYTES - 1) / SNAPSHOT_BLOCK_BYTES;
+}
+
+/* --- names --- */
+
+void snapshot_name(uint64_t position, char name[static SNAPSHOT_NAME_BYTES])
+{
+    positions_name(position, ".snapshot", name);
+}
+
+static bool make_path(char path[PATH_MAX], const char *folder, uint64_t position)
+{
+    char name[SNAPSHOT_NAME_BYTES];
+    snapshot_name(position, name);
+    return (size_t)snprintf(path, PATH_MAX, "%s/%s", folder, name) < PATH_MAX;
+}
+
+bool snapshot_list(const char *folder, uint64_t **positions, size_t *count, struct fault *fault)
+{
+    if (!positions_list(folder, ".snapshot", positions, count, fault))
+        return false;
+    for (size_t i = 0; i < *count / 2; i++) { /* the newest first */
+        uint64_t older = (*positions)[i];
+        (*positions)[i] = (*positions)[*count - 1 - i];
+        (*positions)[*count - 1 - i] = older;
+    }
+    return true;
+}
+
+void snapshot_remove(const char *folder, uint64_t position)
+{
+    char path[PATH_MAX];
+    if (make_path(path, folder, position))
+        (void)unlink(path); /* one that stays is removed with the next */
+}
+
+/* --- the index: entries, and behind them the checksums of all blocks --- */
+
+struct index {
+    uint8_t *bytes;
+    size_t length;
+    size_t capacity;
+};
+
+static bool index_append(struct index *index, const void *bytes, size_t length)
+{
+    if (index->length + length > index->capacity) {
+        size_t capacity = 2 * (index->length + length);
+        uint8_t *grown = realloc(index->bytes, capacity);
+        if (grown == NULL)
+            return false;
+        index->bytes = grown;
+        index->capacity = capacity;
+    }
+    memcpy(index->bytes + index->length, bytes, length);
+    index->length += length;
+    return true;
 }
 
 /* --- writing --- */
 
-struct block_writer {
-    FILE *stream;
-    struct block *block;
+struct writer {
+    struct durable_file file;
+    struct directory *directory;
+    struct directory_shape shape;
+    uint8_t *image; /* one shard's */
+    size_t capacity;
+    struct index index;
+    uint64_t offset;
     uint64_t records;
+    bool gentle;
+    uint64_t paused_ns; /* when the last pause ended */
 };
 
-static void flush_block(struct block_writer *writer)
+/* Copies the shard into the writer's memory; its bytes, or 0 when memory is short. */
+static size_t copy_shard(struct writer *writer, unsigned shard, struct table_image *image)
 {
-    struct block *block = writer->block;
-    if (block->count == 0)
+    size_t bytes;
+    while ((bytes = directory_copy_shard(writer->directory, shard, image, writer->image, writer->capacity)) >
+           writer->capacity) {
+        free(writer->image);
+        writer->capacity = bytes + bytes / 8;
+        writer->image = malloc(writer->capacity);
+        if (writer->image == NULL)
+            return writer->capacity = 0;
+    }
+    return bytes;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Leaves the processor and the disk to others for longer than the work since the last pause has taken. */
+static void pause_gently(struct writer *writer)
+{
+    if (!writer->gentle)
         return;
-    block->checksum = block_checksum(block);
-    /* An error stays in the stream until the commit looks at it. */
-    fwrite(block, offsetof(struct block, entries) + block->count * sizeof block->entries[0], 1,
-           writer->stream);
-    writer->records += block->count;
-    block->count = 0;
-    block->number++;
+    uint64_t worked_ns = now_ns() - writer->paused_ns;
+    if (worked_ns < PAUSE_AFTER_NS)
+        return;
+    uint64_t pause_ns = worked_ns * PAUSE_SHARE < PAUSE_NS_MAX ? worked_ns * PAUSE_SHARE : PAUSE_NS_MAX;
+    nanosleep(&(struct timespec){.tv_nsec = (long)pause_ns}, NULL);
+    writer->paused_ns = now_ns();
 }
 
-static void write_records(struct block_writer *writer, const struct record *records, size_t count)
+/* One block, in pieces: the kernel is not interrupted within one write, and may keep a lookup waiting. */
+static bool write_block(struct writer *writer, const uint8_t *block, size_t bytes, struct fault *fault)
 {
-    for (size_t i = 0; i < count; i++) {
-        writer->block->entries[writer->block->count++] =
-            (struct entry){records[i].number | (uint64_t)records[i].flags << FLAGS_SHIFT, records[i].account};
-        if (writer->block->count == BLOCK_ENTRIES)
-            flush_block(writer);
+    for (size_t done = 0; done < bytes; done += PIECE_BYTES) {
+        size_t size = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
+        if (!durable_put(&writer->file, block + done, size, writer->offset, fault))
+            return false;
+        writer->offset += size;
+        pause_gently(writer);
     }
-}
-
-static bool write_shards(struct block_writer *writer, struct directory *directory, struct fault *fault)
-{
-    struct directory_stats stats;
-    directory_stats(directory, &stats);
-    struct record *records = NULL;
-    size_t capacity = 0;
-    for (unsigned shard = 0; shard < stats.shards; shard++) {
-        size_t count;
-        while ((count = directory_copy_shard(directory, shard, records, capacity)) > capacity) {
-            free(records);
-            capacity = count + count / 16;
-            records = malloc(capacity * sizeof *records);
-            if (records == NULL)
-                return fault_set(fault, EX_OSERR, "out of memory for the snapshot (%zu records of one shard)",
-                                 capacity);
-        }
-        write_records(writer, records, count);
-    }
-    free(records);
-    flush_block(writer);
     return true;
 }
 
-static void write_header(FILE *stream, const struct snapshot_info *info)
+static bool write_image(struct writer *writer, size_t bytes, struct fault *fault)
 {
-    struct header header = {.version = VERSION,
-                            .byte_order = BYTE_ORDER_MARK,
-                            .records = info->records,
-                            .position = info->position,
-                            .written_at_ms = info->written_at_ms};
-    memcpy(header.magic, MAGIC, sizeof header.magic);
-    header.checksum = XXH3_64bits(&header, offsetof(struct header, checksum));
-    rewind(stream);
-    fwrite(&header, sizeof header, 1, stream);
-}
-
-bool snapshot_write(const char *folder, struct directory *directory, uint64_t position, uint64_t now_ms,
-                    struct snapshot_info *info, struct fault *fault)
-{
-    struct durable_file file;
-    struct block_writer writer = {.block = calloc(1, sizeof *writer.block)};
-    if (writer.block == NULL)
-        return fault_set(fault, EX_OSERR, "out of memory for the snapshot");
-    if (!durable_begin(&file, folder, NAME, fault)) {
-        free(writer.block);
-        return false;
+    for (size_t done = 0; done < bytes; done += SNAPSHOT_BLOCK_BYTES) {
+        size_t size = bytes - done < SNAPSHOT_BLOCK_BYTES ? bytes - done : SNAPSHOT_BLOCK_BYTES;
+        uint64_t checksum = XXH3_64bits(writer->image + done, size);
+        if (!index_append(&writer->index, &checksum, sizeof checksum))
+            return fault_set(fault, EX_OSERR, "out of memory for the snapshot's index");
+        if (!write_block(writer, writer->image + done, size, fault))
+            return false;
     }
-    writer.stream = file.stream;
-    /* The header's place is kept; it is written last, when the count is known. */
-    write_header(file.stream, &(struct snapshot_info){0});
-    bool written = write_shards(&writer, directory, fault);
-    free(writer.block);
-    if (!written) {
-        durable_abort(&file);
-        return false;
-    }
-    *info = (struct snapshot_info){.records = writer.records, .position = position, .written_at_ms = now_ms};
-    /* rewind() clears the stream's error, so a failed write has to be seen before it. */
-    if (fflush(file.stream) != 0 || ferror(file.stream)) {
-        fault_set(fault, EX_IOERR, "cannot write the snapshot in %s: %s; free space, then try again", folder,
-                  strerror(errno));
-        durable_abort(&file);
-        return false;
-    }
-    write_header(file.stream, info);
-    return durable_commit(&file, fault);
-}
-
-/* --- reading --- */
-
-static bool damaged(struct fault *fault, const char *folder, const char *what)
-{
-    return fault_set(fault, EX_DATAERR,
-                     "%s/%s is damaged (%s); restore it from a backup, or move it away to start empty",
-                     folder, NAME, what);
-}
-
-static FILE *open_snapshot(const char *folder)
-{
-    char path[PATH_MAX];
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, NAME) >= sizeof path)
-        return NULL;
-    return fopen(path, "re");
-}
-
-bool snapshot_exists(const char *folder)
-{
-    char path[PATH_MAX];
-    struct stat status;
-    /* Only "no such file" means none: what cannot be looked at must not be taken for empty. */
-    return (size_t)snprintf(path, sizeof path, "%s/%s", folder, NAME) < sizeof path &&
-           (lstat(path, &status) == 0 || errno != ENOENT);
-}
-
-static bool read_header(FILE *stream, const char *folder, struct snapshot_info *info, struct fault *fault)
-{
-    struct header header;
-    if (fread(&header, sizeof header, 1, stream) != 1 ||
-        memcmp(header.magic, MAGIC, sizeof header.magic) != 0)
-        return damaged(fault, folder, "no header");
-    if (header.byte_order != BYTE_ORDER_MARK || header.version != VERSION)
-        return fault_set(fault, EX_DATAERR,
-                         "%s/%s has version %u or another byte order; this numberd reads version %u: use the "
-                         "numberd that wrote it, or export there and import here",
-                         folder, NAME, header.version, VERSION);
-    if (header.checksum != XXH3_64bits(&header, offsetof(struct header, checksum)))
-        return damaged(fault, folder, "header checksum");
-    *info = (struct snapshot_info){header.records, header.position, header.written_at_ms};
+    /* On its way to the disk already, so that the sync at the end is no storm that commits of the journal wait in. */
+    (void)sync_file_range(writer->file.fd, (off_t)(writer->offset - bytes), (off_t)bytes,
+                          SYNC_FILE_RANGE_WRITE);
     return true;
 }
 
-static bool cannot_open(const char *folder, struct fault *fault)
+static bool write_shards(struct writer *writer, struct fault *fault)
 {
-    return fault_set(fault, EX_NOINPUT, "cannot open %s/%s: %s", folder, NAME, strerror(errno));
-}
-
-bool snapshot_read_info(const char *folder, struct snapshot_info *info, struct fault *fault)
-{
-    FILE *stream = open_snapshot(folder);
-    if (stream == NULL)
-        return cannot_open(folder, fault);
-    bool read = read_header(stream, folder, info, fault);
-    fclose(stream);
-    return read;
-}
-
-/* Reads block `number`, which may have at most `left` records. */
-static bool read_block(FILE *stream, uint32_t number, uint64_t left, struct block *block)
-{
-    if (fread(block, offsetof(struct block, entries), 1, stream) != 1)
-        return false;
-    if (block->count == 0 || block->count > BLOCK_ENTRIES || block->count > left || block->number != number)
-        return false;
-    return fread(block->entries, sizeof block->entries[0], block->count, stream) == block->count &&
-           block->checksum == block_checksum(block);
-}
-
-static bool visit_block(const struct block *block, bool (*visit)(void *context, const struct record *record),
-                        void *context)
-{
-    for (uint32_t i = 0; i < block->count; i++) {
-        struct record record = {.number = block->entries[i].word & NUMBER_MASK,
-                                .account = block->entries[i].account,
-                                .flags = (uint8_t)(block->entries[i].word >> FLAGS_SHIFT)};
-        if (!visit(context, &record))
+    unsigned shards = 1u << writer->shape.shard_bits;
+    struct shard_entry none = {0};
+    for (unsigned shard = 0; shard < shards; shard++)
+        if (!index_append(&writer->index, &none, sizeof none))
+            return fault_set(fault, EX_OSERR, "out of memory for the snapshot's index");
+    for (unsigned shard = 0; shard < shards; shard++) {
+        struct table_image image;
+        size_t bytes = copy_shard(writer, shard, &image);
+        if (bytes == 0)
+            return fault_set(fault, EX_OSERR, "out of memory for the snapshot: one shard's bytes are needed");
+        struct shard_entry entry = {image.line_count, image.records, image.spilled, image.stale_marks};
+        memcpy(writer->index.bytes + shard * sizeof entry, &entry, sizeof entry);
+        writer->records += image.records;
+        if (!write_image(writer, bytes, fault))
             return false;
     }
     return true;
 }
 
-bool snapshot_read(const char *folder, bool (*visit)(void *context, const struct record *record),
-                   void *context, struct fault *fault)
+static bool write_ends(struct writer *writer, uint64_t position, uint64_t now_ms, struct fault *fault)
 {
-    struct snapshot_info info = {0};
-    FILE *stream = open_snapshot(folder);
-    if (stream == NULL)
-        return cannot_open(folder, fault);
-    setvbuf(stream, NULL, _IOFBF, 1 << 20);
-    struct block *block = malloc(sizeof *block);
-    bool good = block != NULL ? read_header(stream, folder, &info, fault)
-                              : fault_set(fault, EX_OSERR, "out of memory for reading the snapshot");
-    for (uint32_t number = 0; good && info.records > 0; number++) {
-        if (!read_block(stream, number, info.records, block))
-            good = damaged(fault, folder, "a block is cut short or its checksum is wrong");
-        else
-            good = visit_block(block, visit, context);
-        info.records -= good ? block->count : 0;
+    struct header header = {.version = VERSION,
+                            .byte_order = BYTE_ORDER_MARK,
+                            .layout = TABLE_IMAGE_LAYOUT,
+                            .shard_bits = (uint16_t)writer->shape.shard_bits,
+                            .accounts = writer->shape.accounts,
+                            .seed = writer->shape.seed,
+                            .records = writer->records,
+                            .position = position,
+                            .written_at_ms = now_ms,
+                            .index_offset = writer->offset,
+                            .index_bytes = writer->index.length,
+                            .index_checksum = XXH3_64bits(writer->index.bytes, writer->index.length)};
+    memcpy(header.magic, MAGIC, sizeof header.magic);
+    header.checksum = XXH3_64bits(&header, offsetof(struct header, checksum));
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): snapshot_write frees the index
+    return durable_put(&writer->file, writer->index.bytes, writer->index.length, writer->offset, fault) &&
+           durable_put(&writer->file, &header, sizeof header, 0, fault);
+}
+
+bool snapshot_write(const char *folder, struct directory *directory, uint64_t position, uint64_t now_ms,
+                    bool gentle, bool (*settle)(void *context, struct fault *fault), void *context,
+                    struct snapshot_info *info, struct fault *fault)
+{
+    char name[SNAPSHOT_NAME_BYTES];
+    struct writer writer = {.directory = directory,
+                            .shape = directory_shape(directory),
+                            .offset = sizeof(struct header),
+                            .gentle = gentle,
+                            .paused_ns = now_ns()};
+    snapshot_name(position, name);
+    if (!durable_begin(&writer.file, folder, name, fault))
+        return false;
+    bool good = write_shards(&writer, fault) && (settle == NULL || settle(context, fault)) &&
+                write_ends(&writer, position, now_ms, fault);
+    if (good)
+        good = durable_commit(&writer.file, fault);
+    else
+        durable_abort(&writer.file);
+    *info = (struct snapshot_info){.records = writer.records,
+                                   .position = position,
+                                   .written_at_ms = now_ms,
+                                   .bytes = writer.offset + writer.index.length,
+                                   .shape = writer.shape};
+    free(writer.image);
+    free(writer.index.bytes);
+    return good;
+}
+
+/* --- reading --- */
+
+/* An open snapshot whose header and index were found right. */
+struct reader {
+    char path[PATH_MAX];
+    int fd;
+    struct header header;
+    uint8_t *index;
+    unsigned shards;
+};
+
+static bool damaged(const struct reader *reader, const char *what, struct fault *fault)
+{
+    return fault_set(fault, EX_DATAERR, "%s is damaged (%s)", reader->path, what);
+}
+
+/* All bytes, or false: with a fault of its own kind when reading fails, as damage when the file ends. */
+static bool read_at(const struct reader *reader, void *bytes, size_t length, uint64_t offset,
+                    struct fault *fault)
+{
+    for (size_t done = 0; done < length;) {
+        ssize_t got = pread(reader->fd, (char *)bytes + done, length - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return fault_set(fault, EX_IOERR, "cannot read %s: %s", reader->path, strerror(errno));
+        if (got == 0)
+            return damaged(reader, "it is cut short", fault);
+        done += (size_t)got;
     }
-    if (good && fgetc(stream) != EOF)
-        good = damaged(fault, folder, "bytes after the last block");
-    free(block);
-    fclose(stream);
+    return true;
+}
+
+static bool read_header(struct reader *reader, uint64_t position, struct fault *fault)
+{
+    struct header *header = &reader->header;
+    if (!read_at(reader, header, sizeof *header, 0, fault))
+        return false;
+    if (memcmp(header->magic, MAGIC, sizeof header->magic) != 0)
+        return damaged(reader, "no header", fault);
+    if (header->checksum != XXH3_64bits(header, offsetof(struct header, checksum)))
+        return damaged(reader, "header checksum", fault);
+    if (header->byte_order != BYTE_ORDER_MARK || header->version != VERSION ||
+        header->layout != TABLE_IMAGE_LAYOUT)
+        return fault_set(fault, EX_CONFIG,
+                         "%s has version %u, layout %u or another byte order; this numberd reads version %u, "
+                         "layout %u: use the numberd that wrote it, or export there and import here",
+                         reader->path, header->version, header->layout, VERSION, TABLE_IMAGE_LAYOUT);
+    if (header->position != position)
+        return damaged(reader, "it is another one's", fault);
+    if (header->shard_bits > DIRECTORY_SHARD_BITS_MAX || header->accounts > 1)
+        return damaged(reader, "header", fault);
+    reader->shards = 1u << header->shard_bits;
+    return true;
+}
+
+static struct table_image image_of(const struct reader *reader, unsigned shard)
+{
+    struct shard_entry entry;
+    memcpy(&entry, reader->index + shard * sizeof entry, sizeof entry);
+    return (struct table_image){entry.line_count, entry.records, entry.spilled, entry.stale_marks};
+}
+
+/* Where the shard's image and its checksums begin; with `shard` the number of shards, where they end. */
+static void locate(const struct reader *reader, unsigned shard, uint64_t *offset, size_t *checksums)
+{
+    *offset = sizeof reader->header;
+    *checksums = reader->shards * sizeof(struct shard_entry);
+    for (unsigned i = 0; i < shard; i++) {
+        struct table_image image = image_of(reader, i);
+        size_t bytes = table_image_bytes(&image, reader->header.accounts);
+        *offset += bytes;
+        *checksums += block_count(bytes) * sizeof(uint64_t);
+    }
+}
+
+static bool read_index(struct reader *reader, struct fault *fault)
+{
+    const struct header *header = &reader->header;
+    struct stat status;
+    if (fstat(reader->fd, &status) != 0)
+        return fault_set(fault, EX_IOERR, "cannot look at %s: %s", reader->path, strerror(errno));
+    uint64_t size = (uint64_t)status.st_size;
+    if (header->index_offset > size || header->index_bytes != size - header->index_offset ||
+        header->index_bytes < reader->shards * sizeof(struct shard_entry))
+        return damaged(reader, "its length", fault);
+    reader->index = malloc(header->index_bytes);
+    if (reader->index == NULL)
+        return fault_set(fault, EX_OSERR, "out of memory for reading the snapshot");
+    if (!read_at(reader, reader->index, header->index_bytes, header->index_offset, fault))
+        return false;
+    if (header->index_checksum != XXH3_64bits(reader->index, header->index_bytes))
+        return damaged(reader, "index checksum", fault);
+    uint64_t end;
+    size_t checksums_end;
+    locate(reader, reader->shards, &end, &checksums_end);
+    return (end == header->index_offset && checksums_end == header->index_bytes) ||
+           damaged(reader, "index", fault);
+}
+
+static void close_reader(struct reader *reader)
+{
+    if (reader->fd >= 0)
+        close(reader->fd);
+    free(reader->index);
+}
+
+static bool open_reader(struct reader *reader, const char *folder, uint64_t position, bool index_too,
+                        struct fault *fault)
+{
+    *reader = (struct reader){.fd = -1};
+    if (!make_path(reader->path, folder, position))
+        return fault_set(fault, EX_USAGE, "the path of the snapshots' folder is too long");
+    reader->fd = open(reader->path, O_RDONLY | O_CLOEXEC);
+    if (reader->fd < 0)
+        return fault_set(fault, EX_NOINPUT, "cannot open %s: %s", reader->path, strerror(errno));
+    if (read_header(reader, position, fault) && (!index_too || read_index(reader, fault)))
+        return true;
+    close_reader(reader);
+    return false;
+}
+
+bool snapshot_read_info(const char *folder, uint64_t position, struct snapshot_info *info,
+                        struct fault *fault)
+{
+    struct reader reader;
+    if (!open_reader(&reader, folder, position, false, fault))
+        return false;
+    const struct header *header = &reader.header;
+    *info = (struct snapshot_info){.records = header->records,
+                                   .position = header->position,
+                                   .written_at_ms = header->written_at_ms,
+                                   .bytes = header->index_offset + header->index_bytes,
+                                   .shape = {header->seed, header->shard_bits, header->accounts != 0}};
+    close_reader(&reader);
+    return true;
+}
+
+/* Reads the shard's image into memory of its size and checks each block. */
+static bool read_image(const struct reader *reader, unsigned shard, size_t bytes, uint8_t *memory,
+                       struct snapshot_progress *progress, struct fault *fault)
+{
+    uint64_t offset;
+    size_t checksums;
+    locate(reader, shard, &offset, &checksums);
+    for (size_t done = 0; done < bytes; done += SNAPSHOT_BLOCK_BYTES) {
+        size_t size = bytes - done < SNAPSHOT_BLOCK_BYTES ? bytes - done : SNAPSHOT_BLOCK_BYTES;
+        uint64_t checksum;
+        memcpy(&checksum, reader->index + checksums + done / SNAPSHOT_BLOCK_BYTES * sizeof checksum,
+               sizeof checksum);
+        if (!read_at(reader, memory + done, size, offset + done, fault))
+            return false;
+        if (checksum != XXH3_64bits(memory + done, size))
+            return damaged(reader, "a block's checksum", fault);
+        if (progress != NULL) {
+            atomic_fetch_add(&progress->bytes_done, size);
+            if (atomic_load(&progress->cancel))
+                return fault_set(fault, EX_TEMPFAIL, "loading the registrations was interrupted");
+        }
+    }
+    return true;
+}
+
+/* --- loading --- */
+
+struct load {
+    const struct reader *reader;
+    struct directory *directory;
+    struct snapshot_progress *progress;
+    _Atomic unsigned next_shard;
+    atomic_bool failed;
+    /* Of the first that failed; under the mutex. */
+    pthread_mutex_t mutex;
+    struct fault fault;
+};
+
+/* `reader` is the thread's own. */
+static bool load_shard(const struct load *load, const struct reader *reader, unsigned shard,
+                       struct fault *fault)
+{
+    struct table_image image = image_of(reader, shard);
+    size_t bytes = table_image_bytes(&image, reader->header.accounts);
+    uint64_t offset;
+    size_t checksums;
+    locate(reader, shard, &offset, &checksums);
+    /* The disk reads while the memory is made ready. */
+    (void)posix_fadvise(reader->fd, (off_t)offset, (off_t)bytes, POSIX_FADV_WILLNEED);
+    void *memory = directory_load_shard(load->directory, shard, &image);
+    if (memory == NULL)
+        return fault_set(fault, EX_OSERR, "out of memory for the %" PRIu64 " registrations of %s",
+                         reader->header.records, reader->path);
+    return read_image(reader, shard, bytes, memory, load->progress, fault);
+}
+
+static void *load_shards(void *context)
+{
+    struct load *load = context;
+    struct fault fault;
+    unsigned shard;
+    /* A descriptor of its own: the kernel reads ahead for each as if there were no other. */
+    struct reader reader = *load->reader;
+    reader.fd = open(reader.path, O_RDONLY | O_CLOEXEC);
+    if (reader.fd < 0)
+        reader.fd = load->reader->fd;
+    while (!atomic_load(&load->failed) && (shard = atomic_fetch_add(&load->next_shard, 1)) < reader.shards) {
+        if (load_shard(load, &reader, shard, &fault))
+            continue;
+        pthread_mutex_lock(&load->mutex);
+        if (!atomic_exchange(&load->failed, true))
+            load->fault = fault;
+        pthread_mutex_unlock(&load->mutex);
+    }
+    if (reader.fd != load->reader->fd)
+        close(reader.fd);
+    return NULL;
+}
+
+bool snapshot_load(const char *folder, uint64_t position, struct directory *directory, unsigned threads,
+                   struct snapshot_progress *progress, struct fault *fault)
+{
+    struct reader reader;
+    pthread_t helpers[THREADS_MAX];
+    unsigned started = 0;
+    if (!open_reader(&reader, folder, position, true, fault))
+        return false;
+    struct load load = {.reader = &reader, .directory = directory, .progress = progress};
+    pthread_mutex_init(&load.mutex, NULL);
+    atomic_store(&progress->bytes_total, reader.header.index_offset - sizeof reader.header);
+    atomic_store(&progress->bytes_done, 0);
+    /* This thread is one of them; those that cannot be started are not missed. */
+    while (started + 1 < threads && started < THREADS_MAX &&
+           pthread_create(&helpers[started], NULL, load_shards, &load) == 0)
+        started++;
+    load_shards(&load);
+    for (unsigned i = 0; i < started; i++)
+        pthread_join(helpers[i], NULL);
+    pthread_mutex_destroy(&load.mutex);
+    close_reader(&reader);
+    if (atomic_load(&load.failed)) {
+        *fault = load.fault;
+        return false;
+    }
+    directory_loaded(directory);
+    return true;
+}
+
+/* --- visiting --- */
+
+bool snapshot_visit(const char *folder, uint64_t position,
+                    bool (*visit)(void *context, const struct record *record), void *context,
+                    struct fault *fault)
+{
+    struct reader reader;
+    if (!open_reader(&reader, folder, position, true, fault))
+        return false;
+    bool good = true;
+    for (unsigned shard = 0; good && shard < reader.shards; shard++) {
+        struct table_image image = image_of(&reader, shard);
+        size_t bytes = table_image_bytes(&image, reader.header.accounts);
+        uint8_t *memory = malloc(bytes);
+        if (memory == NULL)
+            good = fault_set(fault, EX_OSERR, "out of memory for a shard of %s", reader.path);
+        else
+            good = read_image(&reader, shard, bytes, memory, NULL, fault) &&
+                   table_image_visit(&image, reader.header.accounts, memory, visit, context);
+        free(memory);
+    }
+    close_reader(&reader);
     return good;
 }

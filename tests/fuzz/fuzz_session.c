@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../journal_in_memory.h"
 #include "ring/ring.h"
 #include "server/session.h"
 
@@ -23,13 +24,16 @@ static uint64_t some_snapshot(void *context)
 /* Runs the conversation, in two pieces if `cut` is inside. */
 static void converse(const uint8_t *data, size_t size, size_t cut, struct buffer *out)
 {
-    static const struct service_hooks hooks = {some_stats, some_snapshot, NULL};
+    static const struct service_hooks hooks = {some_stats, some_snapshot, some_snapshot, NULL};
     static struct service_scratch scratch;
     atomic_bool gate = false;
     struct counters counters = {0};
     struct directory *directory = directory_create(&(struct directory_options){.seed = 1, .accounts = true});
     struct registrations registrations;
-    registrations_init(&registrations, directory, 0);
+    struct journal_in_memory memory = {0};
+    struct registrations_journal journal = journal_in_memory(&memory);
+    registrations_init(&registrations);
+    registrations_open(&registrations, directory, &journal, 0);
     /* Made once: filling it with zeros would be most of the time. */
     static struct ring *ring;
     if (ring == NULL)

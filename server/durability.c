@@ -1,0 +1,150 @@
+/* Journal and snapshots behind the door; see durability.h. */
+#include "server/durability.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+
+#include "persist/registrations/journal_file.h"
+#include "server/snapshots.h"
+
+struct durability {
+    struct journal *journal;
+    struct snapshots *snapshots;
+    enum journal_policy policy;
+};
+
+/* --- the journal as the door knows it --- */
+
+static bool reserve(void *context, size_t count)
+{
+    return journal_reserve(context, count);
+}
+
+static uint64_t append(void *context, const struct change *changes, size_t count)
+{
+    return journal_append(context, changes, count);
+}
+
+static uint64_t acknowledged(const void *context)
+{
+    return journal_acknowledged(context);
+}
+
+static bool has_failed(const void *context)
+{
+    return journal_has_failed(context);
+}
+
+static_assert(2 * REGISTRATIONS_TOGETHER <= JOURNAL_TOGETHER_MAX, "a move is two changes");
+
+/* --- life --- */
+
+static struct journal *start_journal(const struct durability_options *options, struct fault *fault)
+{
+    char folder[PATH_MAX];
+    if ((size_t)snprintf(folder, sizeof folder, "%s/" JOURNAL_FOLDER, options->data_dir) >= sizeof folder) {
+        fault_set(fault, EX_USAGE, "the path of the data directory is too long");
+        return NULL;
+    }
+    return journal_start(&(struct journal_options){.folder = folder,
+                                                   .position = options->found.position,
+                                                   .policy = options->policy,
+                                                   .interval_ms = options->interval_ms,
+                                                   .changed = options->acknowledged,
+                                                   .notice = options->notice,
+                                                   .context = options->context},
+                         fault);
+}
+
+static struct snapshots *start_snapshots(const struct durability_options *options, struct journal *journal,
+                                         struct fault *fault)
+{
+    return snapshots_start(&(struct snapshots_options){.data_dir = options->data_dir,
+                                                       .registrations = options->registrations,
+                                                       .journal = journal,
+                                                       .serve = options->serve,
+                                                       .context = options->context,
+                                                       .found = options->found.snapshot,
+                                                       .every_seconds = options->snapshot_seconds,
+                                                       .journal_bytes = options->journal_bytes,
+                                                       .notice = options->notice},
+                           fault);
+}
+
+struct durability *durability_start(const struct durability_options *options, struct fault *fault)
+{
+    struct durability *durability = calloc(1, sizeof *durability);
+    struct fault ignored; /* the first one counts */
+    if (durability == NULL) {
+        fault_set(fault, EX_OSERR, "out of memory");
+        return NULL;
+    }
+    durability->policy = options->policy;
+    durability->journal = start_journal(options, fault);
+    if (durability->journal != NULL) {
+        registrations_open(options->registrations, options->directory,
+                           &(struct registrations_journal){.reserve = reserve,
+                                                           .append = append,
+                                                           .acknowledged = acknowledged,
+                                                           .has_failed = has_failed,
+                                                           .context = durability->journal},
+                           options->found.position);
+        durability->snapshots = start_snapshots(options, durability->journal, fault);
+    }
+    if (durability->snapshots != NULL)
+        return durability;
+    if (durability->journal != NULL)
+        (void)journal_stop(durability->journal, &ignored);
+    free(durability);
+    return NULL;
+}
+
+bool durability_stop(struct durability *durability, unsigned patience_seconds, struct fault *fault)
+{
+    bool had_failed = journal_has_failed(durability->journal);
+    bool saved = snapshots_stop(durability->snapshots, patience_seconds, fault);
+    struct fault journal_fault;
+    bool written = journal_stop(durability->journal, &journal_fault);
+    free(durability);
+    /* A last snapshot has all, whatever became of the journal before it. */
+    if (saved && !written && !had_failed) {
+        *fault = journal_fault;
+        return false;
+    }
+    return saved;
+}
+
+uint64_t durability_request_snapshot(struct durability *durability)
+{
+    return snapshots_request(durability->snapshots);
+}
+
+uint64_t durability_request_replacement(struct durability *durability)
+{
+    return snapshots_request_replacement(durability->snapshots);
+}
+
+void durability_figures(struct durability *durability, struct stats_journal *journal,
+                        struct stats_snapshot *snapshot)
+{
+    static const char *const policies[] = {
+        [JOURNAL_ALWAYS] = "always", [JOURNAL_INTERVAL] = "interval", [JOURNAL_OFF] = "off"};
+    struct journal_figures figures;
+    journal_figures(durability->journal, &figures);
+    snapshots_figures(durability->snapshots, snapshot);
+    *journal = (struct stats_journal){.policy = policies[durability->policy],
+                                      .position = figures.position,
+                                      .acknowledged = figures.acknowledged,
+                                      .durable = figures.durable,
+                                      .segments = figures.segments,
+                                      .bytes = figures.bytes,
+                                      .written_bytes = figures.written,
+                                      .commits = figures.commits,
+                                      .commit_ns = figures.commit_ns,
+                                      .commit_ns_max = figures.commit_ns_max,
+                                      .failures = figures.failures,
+                                      .read_only = figures.failed};
+}

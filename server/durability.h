@@ -1,0 +1,51 @@
+/* What makes the registrations last: joins the door (registrations.h) with the journal and the snapshots. For the main
+ * alone.
+ *
+ * start, stop from the main thread; request and figures from any thread in between. */
+#ifndef NUMBERD_SERVER_DURABILITY_H
+#define NUMBERD_SERVER_DURABILITY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "persist/fault.h"
+#include "persist/registrations/journal.h"
+#include "persist/registrations/store.h"
+#include "server/registrations.h"
+#include "server/stats.h"
+
+struct durability;
+
+struct durability_options {
+    const char *data_dir;
+    struct registrations *registrations; /* opened by start */
+    struct directory *directory;
+    struct store_found found;
+    enum journal_policy policy;
+    unsigned interval_ms;
+    unsigned snapshot_seconds;
+    uint64_t journal_bytes;
+    /* See replacement.h; from the snapshots' thread. */
+    void (*serve)(void *context, struct directory *directory);
+    /* From the journal's thread: something may be acknowledged, or nothing more. */
+    void (*acknowledged)(void *context);
+    void (*notice)(const char *line);
+    void *context;
+};
+
+struct durability *durability_start(const struct durability_options *options, struct fault *fault);
+
+/* While nobody changes registrations any more: a last snapshot, and the journal's end. False with a fault when changes
+ * that were acknowledged may be lost, or some that were not are. */
+bool durability_stop(struct durability *durability, unsigned patience_seconds, struct fault *fault);
+
+/* See snapshots_request. */
+uint64_t durability_request_snapshot(struct durability *durability);
+
+/* See snapshots_request_replacement. */
+uint64_t durability_request_replacement(struct durability *durability);
+
+void durability_figures(struct durability *durability, struct stats_journal *journal,
+                        struct stats_snapshot *snapshot);
+
+#endif
