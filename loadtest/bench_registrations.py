@@ -167,12 +167,11 @@ class Numberd:
         self.bench, self.data_dir = bench, data_dir
 
     def __enter__(self):
-        self.address = f"127.0.0.1:{free_port()}"
         self.log = tempfile.NamedTemporaryFile(mode="a", prefix="log-", dir=self.bench.folder)
         started = time.monotonic()
         self.process = subprocess.Popen(
-            [self.bench.bin / "numberd", "--data-dir", self.data_dir, "--listen", self.address,
-             "--stats-listen", f"127.0.0.1:{free_port()}"], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+            [self.bench.bin / "numberd", "--data-dir", self.data_dir, "--listen", "127.0.0.1:0",
+             "--stats-listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         try:
             # The line is written when the workers answer.
             wait_until(lambda: " ready: " in self.read_log(), self.process, "numberd's start")
@@ -182,6 +181,7 @@ class Numberd:
             self.process.wait()
             raise
         self.start_seconds = time.monotonic() - started
+        self.address = self.read_log().split(" lookups on ")[1].split(",")[0]
         self.numbers = int(self.read_log().split(" ready: ")[1].split()[0])
         return self
 

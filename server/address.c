@@ -92,13 +92,14 @@ void address_format_ip(const uint8_t ip[static 16], char text[static ADDRESS_TEX
         inet_ntop(AF_INET6, &address, text, ADDRESS_TEXT_BYTES);
 }
 
-int address_listen(const struct address *address, char *error, size_t error_bytes)
+int address_listen(struct address *address, char *error, size_t error_bytes)
 {
-    const struct sockaddr *any = (const struct sockaddr *)&address->storage;
+    struct sockaddr *any = (struct sockaddr *)&address->storage;
     int one = 1;
     int fd = socket(any->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
-        bind(fd, any, address->length) == 0 && listen(fd, BACKLOG) == 0)
+        bind(fd, any, address->length) == 0 && listen(fd, BACKLOG) == 0 &&
+        getsockname(fd, any, &address->length) == 0)
         return fd;
     char text[ADDRESS_TEXT_BYTES];
     int problem = errno;

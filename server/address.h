@@ -25,7 +25,8 @@ void address_format(const struct address *address, char text[static ADDRESS_TEXT
 void address_ip(const struct sockaddr_storage *storage, uint8_t ip[static 16]);
 void address_format_ip(const uint8_t ip[static 16], char text[static ADDRESS_TEXT_BYTES]);
 
-/* A listening, non-blocking socket, or -1 and the error. */
-int address_listen(const struct address *address, char *error, size_t error_bytes);
+/* A listening, non-blocking socket, or -1 and the error. With port 0 the system chooses a free one, which is in *address
+ * then. */
+int address_listen(struct address *address, char *error, size_t error_bytes);
 
 #endif

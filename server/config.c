@@ -55,8 +55,8 @@ struct setting {
 
 static const struct setting settings[] = {
     TEXT("data-dir", data_dir, "DIR", "registrations and query log (default numberd-data)"),
-    TEXT("listen", listen, "ADDRESS", "lookup port (default 127.0.0.1:4164)"),
-    TEXT("stats-listen", stats_listen, "ADDRESS", "stats port, HTTP (default 127.0.0.1:4165)"),
+    TEXT("listen", listen, "ADDRESS", "lookup port (default 127.0.0.1:4164; port 0: a free one)"),
+    TEXT("stats-listen", stats_listen, "ADDRESS", "stats port, HTTP (default 127.0.0.1:4165; or 0)"),
     INTEGER("threads", threads, 1, 64, "worker threads, 1 to 64 (default: processors less one, at least 1)"),
     INTEGER("connections-max", connections_max, 1, 1000000, "connections at once (default 16384)"),
     TEXT(

@@ -57,6 +57,8 @@ struct app {
     struct service_hooks hooks;
     int listener;
     int stats_listener;
+    char address[ADDRESS_TEXT_BYTES]; /* of the lookup port, as the system gave it */
+    char stats_address[ADDRESS_TEXT_BYTES];
     struct event_base *base;
     struct event *stop_events[STOP_SIGNALS];
     struct acceptor *acceptor;
@@ -195,10 +197,8 @@ static void announce_ready(const struct app *app)
     char line[512];
     struct directory_stats stats;
     directory_stats(app->directory, &stats);
-    snprintf(line, sizeof line,
-             "ready: %" PRIu64 " numbers, lookups on %s, stats on http://%s/, %u workers, query log to %s",
-             stats.records, app->config.listen, app->config.stats_listen, app->worker_count,
-             app->config.redis == NULL ? "the data directory" : "Redis");
+    snprintf(line, sizeof line, "ready: %" PRIu64 " numbers, %u workers, query log to %s", stats.records,
+             app->worker_count, app->config.redis == NULL ? "the data directory" : "Redis");
     notice(line);
 }
 
@@ -278,7 +278,8 @@ static bool start_loading(struct app *app, struct fault *fault)
 
 /* --- set-up --- */
 
-static int listen_on(const char *text, struct fault *fault)
+/* `actual` is the address that it came to be: with port 0 the system chooses one. */
+static int listen_on(const char *text, char actual[static ADDRESS_TEXT_BYTES], struct fault *fault)
 {
     struct address address;
     char error[256];
@@ -287,6 +288,8 @@ static int listen_on(const char *text, struct fault *fault)
         fd = address_listen(&address, error, sizeof error);
     if (fd < 0)
         fault_set(fault, EX_UNAVAILABLE, "%s", error);
+    else
+        address_format(&address, actual);
     return fd;
 }
 
@@ -307,8 +310,9 @@ static bool open_ports(struct app *app, struct fault *fault)
         setrlimit(RLIMIT_NOFILE, &files);
         limit_connections(app, files.rlim_cur);
     }
-    app->listener = listen_on(app->config.listen, fault);
-    app->stats_listener = app->listener < 0 ? -1 : listen_on(app->config.stats_listen, fault);
+    app->listener = listen_on(app->config.listen, app->address, fault);
+    if (app->listener >= 0)
+        app->stats_listener = listen_on(app->config.stats_listen, app->stats_address, fault);
     return app->stats_listener >= 0;
 }
 
@@ -479,6 +483,9 @@ static int fail(const struct fault *fault)
 static void announce(const struct app *app)
 {
     char line[512];
+    snprintf(line, sizeof line, "lookups on %s, stats on http://%s/; loading the registrations", app->address,
+             app->stats_address);
+    notice(line);
     if (app->connections_max >= app->config.connections_max)
         return;
     snprintf(line, sizeof line,

@@ -20,12 +20,6 @@ expect() {
     printf '   %s: %s\n' "$1" "$3"
     [ "$2" = "$3" ] || { printf '   WRONG, expected: %s\n' "$2" >&2; wrong=$((wrong + 1)); }
 }
-free_port() {
-    local port
-    for port in $(shuf -i 20000-32000 -n 50); do
-        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then echo "$port"; return; fi
-    done
-}
 
 step "packages"
 bash server/install-dependencies.sh build
@@ -44,21 +38,23 @@ cleanup() {
 trap cleanup EXIT
 if [ $check = yes ]; then
     data=$work/data
-    address=127.0.0.1:$(free_port)
-    stats=127.0.0.1:$(free_port)
+    address=127.0.0.1:0
+    stats=127.0.0.1:0
 else
     data=build/quickstart-data
     address=127.0.0.1:4164
     stats=127.0.0.1:4165
 fi
 
-step "start numberd on $address, data in $data"
+step "start numberd, data in $data"
 "$bin/numberd" --data-dir "$data" --listen "$address" --stats-listen "$stats" 2>"$work/log" &
 server_pid=$!
 until grep -q 'ready:' "$work/log"; do
     kill -0 "$server_pid" 2>/dev/null || { cat "$work/log" >&2; server_pid=; exit 69; }
     sleep 0.05
 done
+read -r address stats < <(sed -nE 's|.* lookups on ([^,]*), stats on http://([^/]*)/.*|\1 \2|p' "$work/log")
+echo "   lookups on $address, stats on http://$stats/"
 
 step "import a sample: three accounts by hand (one hidden), 10,000 generated"
 printf 'number,account,flags\n+447700900123,1001,0\n+12025550123,1002,0\n+33639980123,1003,1\n' >"$work/sample.csv"

@@ -1,9 +1,10 @@
 """Starts and stops the programs under test: each in a temporary directory, on free ports, ended by its pid."""
 import contextlib
+import functools
 import json
 import os
 import pathlib
-import random
+import re
 import shutil
 import signal
 import socket
@@ -18,13 +19,10 @@ PATIENCE = 60
 
 
 def free_port():
-    """One below those that the kernel gives to outgoing connections: of these another program's might take it before the
-    server that it is for listens on it."""
-    while True:
-        port = random.SystemRandom().randrange(12000, 32000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+    """One that nothing listens on; the next moment something may."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def wait_until(condition, what, seconds=PATIENCE, pause=0.02):
@@ -44,15 +42,12 @@ def can_connect(port):
 
 
 class Numberd:
-    """One numberd; a with-block stops it with SIGTERM and wants the exit status. `wrapper` is a command before it.
-    Unless `wait` is false, the block begins when it is ready."""
+    """One numberd on ports that the system chose; a with-block stops it with SIGTERM and wants the exit status. `wrapper` is a
+    command before it. Unless `wait` is false, the block begins when it is ready; its ports are waited for when asked for."""
 
-    def __init__(self, data_dir, *flags, port=None, stats_port=None, wrapper=(), status=0, wait=True):
+    def __init__(self, data_dir, *flags, wrapper=(), status=0, wait=True):
         self.wrapper, self.status, self.wait = wrapper, status, wait
         self.data_dir = pathlib.Path(data_dir)
-        self.port = port or free_port()
-        self.stats_port = stats_port or free_port()
-        self.address = f"127.0.0.1:{self.port}"
         self.flags = flags
         self.log = ""
 
@@ -60,8 +55,8 @@ class Numberd:
         # Appended to by the server and opened anew to be read: a shared file position would let each overwrite the other.
         self.log_file = tempfile.NamedTemporaryFile(mode="a", prefix="numberd-log-")
         self.process = subprocess.Popen(
-            [*self.wrapper, BIN / "numberd", "--data-dir", self.data_dir, "--listen", self.address,
-             "--stats-listen", f"127.0.0.1:{self.stats_port}", *self.flags],
+            [*self.wrapper, BIN / "numberd", "--data-dir", self.data_dir, "--listen", "127.0.0.1:0",
+             "--stats-listen", "127.0.0.1:0", *self.flags],
             stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=self.log_file)
         try:
             if self.wait:
@@ -73,12 +68,34 @@ class Numberd:
             raise
         return self
 
+    def wait_for(self, pattern):
+        """Until it stands in the log."""
+        found = wait_until(lambda: re.search(pattern, self.read_log()) or self.process.poll() is not None, pattern, pause=0.003)
+        assert found is not True or (found := re.search(pattern, self.read_log())), self.read_log()
+        return found
+
+    @functools.cached_property
+    def ports(self):
+        found = self.wait_for(r"numberd: lookups on 127\.0\.0\.1:(\d+), stats on http://127\.0\.0\.1:(\d+)/;.*\n")
+        return int(found[1]), int(found[2])
+
+    @property
+    def port(self):
+        return self.ports[0]
+
+    @property
+    def stats_port(self):
+        return self.ports[1]
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
     def is_ready(self):
-        return "ready:" in self.read_log()
+        return "numberd: ready: " in self.read_log()
 
     def wait_until_ready(self):
-        wait_until(lambda: self.process.poll() is not None or self.is_ready(), "numberd is ready", pause=0.003)
-        assert self.process.poll() is None, self.read_log()
+        self.wait_for("numberd: ready: ")
 
     def __exit__(self, kind, value, trace):
         if self.process.poll() is None:
@@ -123,21 +140,25 @@ def ctl(*arguments, status=0, text=None, cwd=None):
 class Redis:
     """A real redis-server on a port of its own, without persistence."""
 
-    def __init__(self, *flags, port=None):
-        self.port = port or free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+    def __init__(self, *flags):
         self.flags = flags
 
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="numberd-redis-")
-        self.start()
-        return self
+        for _ in range(5):  # between choosing the port and listening on it another program may take it
+            self.port = free_port()
+            self.url = f"redis://127.0.0.1:{self.port}/0"
+            if self.start():
+                return self
+        raise AssertionError("redis-server does not start")
 
     def start(self):
+        """False when it ended at once."""
         self.process = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
              "--dir", self.folder, *self.flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(lambda: can_connect(self.port), "redis-server is ready")
+        wait_until(lambda: self.process.poll() is not None or can_connect(self.port), "redis-server is ready")
+        return self.process.poll() is None
 
     def stop(self):
         self.process.kill()

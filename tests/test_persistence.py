@@ -207,7 +207,6 @@ def test_not_ready():
             client.register(*entries(0, 60000))
         # Two reads a shard's at least, by as many threads as there are processors: two seconds and more.
         with servers.Numberd(data, "--threads", "1", wrapper=strace("pread64:delay_enter=20000"), wait=False) as server:
-            servers.wait_until(lambda: servers.can_connect(server.port), "the port is open")
             with Client(server.port) as client:
                 for request in (numbers(LOOKUP, [BASE]), numbers(LOOKUP_RECORDS, [BASE]), registrations([(BASE, 1, 0)]),
                                 numbers(DEREGISTER, [BASE]), moves([(BASE, BASE + 10**6)]), frame(SNAPSHOT)):
@@ -230,7 +229,7 @@ def test_not_ready():
         # A stop while it loads is an orderly one, too, and changes nothing.
         before = {path: path.stat().st_mtime_ns for path in [*snapshots(data), *segments(data)]}
         with servers.Numberd(data, wrapper=strace("pread64:delay_enter=50000"), wait=False) as server:
-            servers.wait_until(lambda: servers.can_connect(server.port), "the port is open")
+            assert servers.can_connect(server.port)
         assert not server.log.count("ready:"), server.log
         assert before == {path: path.stat().st_mtime_ns for path in [*snapshots(data), *segments(data)]}
 
@@ -390,7 +389,8 @@ def test_nothing_unfinished_is_left():
             (data / "journal" / f"{round_:016x}.journal.new").write_bytes(b"half")
         with servers.Numberd(data) as server, Client(server.port) as client:
             assert there(client, 0, 300)
-            assert not list(data.rglob("*.new"))
+            # Not the whole data directory: the query log may be writing one of its own.
+            assert not [path for folder in ("snapshots", "journal", "incoming") for path in (data / folder).glob("*.new")]
             assert all(path.stat().st_size < 10000 for path in segments(data)[:-1]), segments(data)
             server.kill()
 
