@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import csv
 import json
+import mmap
 import os
 import pathlib
 import shutil
@@ -31,9 +32,14 @@ ROWS = [
     ("import", "M rows/s", AT_LEAST, 6,
      "numberctl import --data-dir of a CSV that the page cache has, into an empty directory, on the disk at its end"),
     ("import_others", "percent", None, None, "of the processors' time then, what no program of this benchmark used"),
-    ("start", "s", None, None, "numberd from its start until it answers, on that directory, nothing in the page cache"),
-    ("start_disk_read", "MB/s", None, None, "the same snapshot read in turn with that, as cold, in order, by 1 MiB"),
+    ("start_memory_new", "MB/s", None, None, "memory that the kernel provides after a pause; what free memory costs on this machine"),
+    ("start_memory_held", "MB/s", None, None, "the same right after that; far above it on a virtual machine that gives free memory back"),
+    ("start", "s", None, None,
+     "numberd from its start until it answers, on that directory, nothing in the page cache, memory held as in the row before"),
+    ("start_disk_read", "MB/s", None, None, "the same snapshot read in turn with that, as cold, in order, by 1 MiB, memory as for it"),
     ("start_over_disk", "ratio", AT_LEAST, 0.6, "the snapshot's bytes over the time of the start, over start_disk_read"),
+    ("start_new", "s", None, None, "as start, with memory as the machine happens to have it"),
+    ("start_new_over_disk", "ratio", None, None, "as start_over_disk, for start_new"),
     ("start_others", "percent", None, None, "the same then"),
     ("snapshot_lookups_max", "M/s", None, None, "lookups by 64 connections, each with one request of 16 under way"),
     ("snapshot_p999_without", "ms", None, None, "a request's 99.9th percentile at half of that, open loop"),
@@ -284,24 +290,51 @@ def drop_from_page_cache(path):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+MADV_HUGEPAGE, MADV_POPULATE_WRITE = 14, 23
+
+
+def hold_memory(size):
+    """Bytes in a second that the kernel provides. Afterwards they are free, and the machine surely has them: a virtual machine
+    gives what is free back to its host after some seconds, and has it again at a twentieth of the speed of memory."""
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(MADV_HUGEPAGE)
+        started = time.monotonic()
+        memory.madvise(MADV_POPULATE_WRITE)
+        return size / (time.monotonic() - started)
+
+
+def measure_start_once(bench, data_dir, held):
+    """Seconds, and the disk's bytes in a second; both with `held` bytes of memory that the machine has, if not 0."""
+    snapshot, = (data_dir / "snapshots").glob("*.snapshot")
+    drop_from_page_cache(snapshot)
+    if held > 0:
+        hold_memory(held)
+    disk = read_through(snapshot)
+    for path in data_dir.rglob("*"):
+        if path.is_file():
+            drop_from_page_cache(path)
+    if held > 0:
+        hold_memory(held)
+    with Numberd(bench, data_dir) as server:
+        check(server.numbers == bench.n, f"{server.numbers} numbers were loaded")
+        return server.start_seconds, disk
+
+
 def measure_start(bench, data_dir):
     snapshot, = (data_dir / "snapshots").glob("*.snapshot")
     size = snapshot.stat().st_size
-    seconds, disk, ratios, others = [], [], [], Others()
-    # Many rounds: a start's time wanders, up to three times its least, with the kernel's share of it.
-    for _ in range(3 if bench.quick else 15):
-        drop_from_page_cache(snapshot)
-        disk.append(read_through(snapshot))
-        for path in data_dir.rglob("*"):
-            if path.is_file():
-                drop_from_page_cache(path)
-        with Numberd(bench, data_dir) as server:
-            seconds.append(server.start_seconds)
-            check(server.numbers == bench.n, f"{server.numbers} numbers were loaded")
-        ratios.append(size / seconds[-1] / disk[-1])
-    bench.report("start", bench.n, seconds)
-    bench.report("start_disk_read", bench.n, [rate / 1e6 for rate in disk])
-    bench.report("start_over_disk", bench.n, ratios)
+    others = Others()
+    time.sleep(0 if bench.quick else 10)
+    bench.report("start_memory_new", bench.n, [hold_memory(3 * size) / 1e6])
+    bench.report("start_memory_held", bench.n, [hold_memory(3 * size) / 1e6])
+    rounds = 3 if bench.quick else 15
+    held = [measure_start_once(bench, data_dir, 3 * size) for _ in range(rounds)]
+    bench.report("start", bench.n, [seconds for seconds, _ in held])
+    bench.report("start_disk_read", bench.n, [disk / 1e6 for _, disk in held])
+    bench.report("start_over_disk", bench.n, [size / seconds / disk for seconds, disk in held])
+    new = [measure_start_once(bench, data_dir, 0) for _ in range(rounds)]
+    bench.report("start_new", bench.n, [seconds for seconds, _ in new])
+    bench.report("start_new_over_disk", bench.n, [size / seconds / disk for seconds, disk in new])
     bench.report("start_others", bench.n, [others.percent()])
 
 

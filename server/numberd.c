@@ -29,7 +29,8 @@
 #include "server/worker.h"
 
 #define WORKERS_MAX 64
-#define LOAD_THREADS_MAX 4
+/* They wait for the disk more than they compute: as many reads at once, whatever the processors. */
+#define LOAD_THREADS 4
 /* Between two counts of the huge pages. */
 #define HUGE_PAGES_SECONDS 10
 /* SIGHUP too: a terminal that goes away must not take unsaved registrations along. */
@@ -263,15 +264,13 @@ static void on_loaded(void *context)
 
 static bool start_loading(struct app *app, struct fault *fault)
 {
-    uint64_t threads = app->config.threads + 1;
-    struct loader_options options = {
-        .store = {.data_dir = app->datadir.path,
-                  .accounts = app->config.accounts,
-                  .threads = threads < LOAD_THREADS_MAX ? (unsigned)threads : LOAD_THREADS_MAX,
-                  .notice = notice},
-        .base = app->base,
-        .done = on_loaded,
-        .context = app};
+    struct loader_options options = {.store = {.data_dir = app->datadir.path,
+                                               .accounts = app->config.accounts,
+                                               .threads = LOAD_THREADS,
+                                               .notice = notice},
+                                     .base = app->base,
+                                     .done = on_loaded,
+                                     .context = app};
     app->loader = loader_start(&options, fault);
     return app->loader != NULL;
 }

@@ -117,6 +117,13 @@ static void test_round_trip(void **state)
     }
 }
 
+static void set_path(char path[PATH_MAX], uint64_t position)
+{
+    char name[SNAPSHOT_NAME_BYTES];
+    snapshot_name(position, name);
+    assert_true((size_t)snprintf(path, PATH_MAX, "%s/%s", folder, name) < PATH_MAX);
+}
+
 static size_t load_file(unsigned char **bytes, const char *path)
 {
     struct stat status;
@@ -142,15 +149,16 @@ static bool take_any(void *context, const struct record *record)
     return true;
 }
 
-static void assert_refused(void)
+/* Returns the records that were passed on before the damage. */
+static uint64_t assert_refused(void)
 {
     struct fault fault;
     uint64_t records = 0;
     assert_false(snapshot_visit(folder, 1, take_any, &records, &fault));
     assert_int_equal(fault.status, EX_DATAERR);
-    assert_int_equal(records, 0);
     assert_null(load(1, 1, &fault));
     assert_int_equal(fault.status, EX_DATAERR);
+    return records;
 }
 
 /* Each single flipped bit of a small snapshot, each cut and each byte too many is a fault with a reason; none is read as
@@ -160,7 +168,6 @@ static void test_damage_is_seen(void **state)
     (void)state;
     struct fault fault;
     struct snapshot_info info;
-    char name[SNAPSHOT_NAME_BYTES];
     char path[PATH_MAX];
     unsigned char *bytes;
     struct directory *directory =
@@ -168,25 +175,69 @@ static void test_damage_is_seen(void **state)
     for (uint64_t i = 0; i < 20; i++)
         directory_register(directory, &(struct record){BASE + i, i, 0});
     assert_true(snapshot_write(folder, directory, 1, 2, false, NULL, NULL, &info, &fault));
-    snapshot_name(1, name);
-    assert_true(snprintf(path, PATH_MAX, "%s/%s", folder, name) < PATH_MAX);
+    set_path(path, 1);
     size_t length = load_file(&bytes, path);
     for (size_t bit = 0; bit < length * 8; bit++) {
         bytes[bit / 8] ^= (unsigned char)(1u << bit % 8);
         store_file(path, bytes, length);
         bytes[bit / 8] ^= (unsigned char)(1u << bit % 8);
-        assert_refused();
+        assert_int_equal(assert_refused(), 0);
     }
     for (size_t cut = 0; cut < length; cut++) {
         store_file(path, bytes, cut);
-        assert_refused();
+        assert_int_equal(assert_refused(), 0);
     }
     bytes = realloc(bytes, length + 1);
     bytes[length] = 0;
     store_file(path, bytes, length + 1);
-    assert_refused();
+    assert_int_equal(assert_refused(), 0);
     free(bytes);
     directory_destroy(directory);
+}
+
+/* Not in the page cache any more, so that it is read past it where the file system does that (direct_reader.h). */
+static void drop_from_page_cache(const char *path)
+{
+    int fd = open(path, O_RDONLY);
+    assert_int_equal(fsync(fd), 0);
+    assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    close(fd);
+}
+
+/* A large one comes from the disk as it was, or its damage is seen. */
+static void test_from_the_disk(void **state)
+{
+    (void)state;
+    static const uint64_t size = 300000;
+    struct fault fault;
+    struct snapshot_info info;
+    char path[PATH_MAX];
+    struct directory *directory = filled_directory(size);
+    assert_true(snapshot_write(folder, directory, 1, 2, false, NULL, NULL, &info, &fault));
+    directory_destroy(directory);
+    set_path(path, 1);
+    for (unsigned threads = 1; threads <= 3; threads++) {
+        struct reading reading = {.seen = calloc(size, 1)};
+        drop_from_page_cache(path);
+        directory = load(1, threads, &fault);
+        assert_non_null(directory);
+        visit_all(directory, &reading);
+        assert_int_equal(reading.records, size);
+        directory_destroy(directory);
+        free(reading.seen);
+    }
+    int fd = open(path, O_RDWR);
+    for (uint64_t offset = 5000; offset < info.bytes; offset += info.bytes / 7) {
+        unsigned char byte;
+        assert_int_equal(pread(fd, &byte, 1, (off_t)offset), 1);
+        byte ^= 1;
+        assert_int_equal(pwrite(fd, &byte, 1, (off_t)offset), 1);
+        drop_from_page_cache(path);
+        assert_refused();
+        byte ^= 1;
+        assert_int_equal(pwrite(fd, &byte, 1, (off_t)offset), 1);
+    }
+    close(fd);
 }
 
 /* A snapshot under another's name is not taken for that; one of a version to come is refused with what to do. */
@@ -255,6 +306,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_round_trip, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_from_the_disk, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_damage_is_seen, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_wrong_name_and_version, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_data_directory, make_folder, remove_folder),

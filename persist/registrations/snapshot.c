@@ -17,6 +17,7 @@
 
 #include <xxhash.h>
 
+#include "persist/direct_reader.h"
 #include "persist/durable.h"
 #include "persist/registrations/positions.h"
 
@@ -57,6 +58,7 @@ struct shard_entry {
 
 static_assert(sizeof(struct header) == 128, "the header has no padding");
 static_assert(sizeof(struct shard_entry) == 32, "an entry has no padding");
+static_assert(SNAPSHOT_BLOCK_BYTES <= DIRECT_READER_BYTES, "a block is one read");
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "the file is in the host's order, and little-endian");
 
@@ -276,7 +278,7 @@ bool snapshot_write(const char *folder, struct directory *directory, uint64_t po
 /* An open snapshot whose header and index were found right. */
 struct reader {
     char path[PATH_MAX];
-    int fd;
+    struct direct_reader file;
     struct header header;
     uint8_t *index;
     unsigned shards;
@@ -287,21 +289,18 @@ static bool damaged(const struct reader *reader, const char *what, struct fault 
     return fault_set(fault, EX_DATAERR, "%s is damaged (%s)", reader->path, what);
 }
 
-/* All bytes, or false: with a fault of its own kind when reading fails, as damage when the file ends. */
-static bool read_at(const struct reader *reader, void *bytes, size_t length, uint64_t offset,
-                    struct fault *fault)
+static bool cannot_open(const struct reader *reader, int error, struct fault *fault)
 {
-    for (size_t done = 0; done < length;) {
-        ssize_t got = pread(reader->fd, (char *)bytes + done, length - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return fault_set(fault, EX_IOERR, "cannot read %s: %s", reader->path, strerror(errno));
-        if (got == 0)
-            return damaged(reader, "it is cut short", fault);
-        done += (size_t)got;
-    }
-    return true;
+    return fault_set(fault, EX_NOINPUT, "cannot open %s: %s", reader->path, strerror(error));
+}
+
+/* All bytes, at most a block's, or false: with a fault of its own kind when reading fails, as damage when the file ends. */
+static bool read_at(struct reader *reader, void *bytes, size_t length, uint64_t offset, struct fault *fault)
+{
+    ssize_t got = direct_reader_read(&reader->file, bytes, length, offset);
+    if (got < 0)
+        return fault_set(fault, EX_IOERR, "cannot read %s: %s", reader->path, strerror(errno));
+    return (size_t)got == length || damaged(reader, "it is cut short", fault);
 }
 
 static bool read_header(struct reader *reader, uint64_t position, struct fault *fault)
@@ -351,7 +350,7 @@ static bool read_index(struct reader *reader, struct fault *fault)
 {
     const struct header *header = &reader->header;
     struct stat status;
-    if (fstat(reader->fd, &status) != 0)
+    if (fstat(reader->file.fd, &status) != 0)
         return fault_set(fault, EX_IOERR, "cannot look at %s: %s", reader->path, strerror(errno));
     uint64_t size = (uint64_t)status.st_size;
     if (header->index_offset > size || header->index_bytes != size - header->index_offset ||
@@ -360,8 +359,12 @@ static bool read_index(struct reader *reader, struct fault *fault)
     reader->index = malloc(header->index_bytes);
     if (reader->index == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for reading the snapshot");
-    if (!read_at(reader, reader->index, header->index_bytes, header->index_offset, fault))
-        return false;
+    for (size_t done = 0; done < header->index_bytes; done += SNAPSHOT_BLOCK_BYTES) {
+        size_t rest = header->index_bytes - done;
+        if (!read_at(reader, reader->index + done, rest < SNAPSHOT_BLOCK_BYTES ? rest : SNAPSHOT_BLOCK_BYTES,
+                     header->index_offset + done, fault))
+            return false;
+    }
     if (header->index_checksum != XXH3_64bits(reader->index, header->index_bytes))
         return damaged(reader, "index checksum", fault);
     uint64_t end;
@@ -373,20 +376,18 @@ static bool read_index(struct reader *reader, struct fault *fault)
 
 static void close_reader(struct reader *reader)
 {
-    if (reader->fd >= 0)
-        close(reader->fd);
+    direct_reader_close(&reader->file);
     free(reader->index);
 }
 
 static bool open_reader(struct reader *reader, const char *folder, uint64_t position, bool index_too,
                         struct fault *fault)
 {
-    *reader = (struct reader){.fd = -1};
+    *reader = (struct reader){0};
     if (!make_path(reader->path, folder, position))
         return fault_set(fault, EX_USAGE, "the path of the snapshots' folder is too long");
-    reader->fd = open(reader->path, O_RDONLY | O_CLOEXEC);
-    if (reader->fd < 0)
-        return fault_set(fault, EX_NOINPUT, "cannot open %s: %s", reader->path, strerror(errno));
+    if (!direct_reader_open(&reader->file, reader->path))
+        return cannot_open(reader, errno, fault);
     if (read_header(reader, position, fault) && (!index_too || read_index(reader, fault)))
         return true;
     close_reader(reader);
@@ -409,8 +410,20 @@ bool snapshot_read_info(const char *folder, uint64_t position, struct snapshot_i
     return true;
 }
 
+/* The shard's image is read next; meanwhile its memory is made ready. Returns its bytes. */
+static size_t expect_image(struct reader *reader, unsigned shard, struct table_image *image)
+{
+    uint64_t offset;
+    size_t checksums;
+    *image = image_of(reader, shard);
+    size_t bytes = table_image_bytes(image, reader->header.accounts);
+    locate(reader, shard, &offset, &checksums);
+    direct_reader_expect(&reader->file, offset, bytes);
+    return bytes;
+}
+
 /* Reads the shard's image into memory of its size and checks each block. */
-static bool read_image(const struct reader *reader, unsigned shard, size_t bytes, uint8_t *memory,
+static bool read_image(struct reader *reader, unsigned shard, size_t bytes, uint8_t *memory,
                        struct snapshot_progress *progress, struct fault *fault)
 {
     uint64_t offset;
@@ -448,16 +461,10 @@ struct load {
 };
 
 /* `reader` is the thread's own. */
-static bool load_shard(const struct load *load, const struct reader *reader, unsigned shard,
-                       struct fault *fault)
+static bool load_shard(const struct load *load, struct reader *reader, unsigned shard, struct fault *fault)
 {
-    struct table_image image = image_of(reader, shard);
-    size_t bytes = table_image_bytes(&image, reader->header.accounts);
-    uint64_t offset;
-    size_t checksums;
-    locate(reader, shard, &offset, &checksums);
-    /* The disk reads while the memory is made ready. */
-    (void)posix_fadvise(reader->fd, (off_t)offset, (off_t)bytes, POSIX_FADV_WILLNEED);
+    struct table_image image;
+    size_t bytes = expect_image(reader, shard, &image);
     void *memory = directory_load_shard(load->directory, shard, &image);
     if (memory == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for the %" PRIu64 " registrations of %s",
@@ -465,26 +472,29 @@ static bool load_shard(const struct load *load, const struct reader *reader, uns
     return read_image(reader, shard, bytes, memory, load->progress, fault);
 }
 
+static bool load_some(struct load *load, struct reader *reader, struct fault *fault)
+{
+    unsigned shard;
+    while (!atomic_load(&load->failed) && (shard = atomic_fetch_add(&load->next_shard, 1)) < reader->shards)
+        if (!load_shard(load, reader, shard, fault))
+            return false;
+    return true;
+}
+
 static void *load_shards(void *context)
 {
     struct load *load = context;
     struct fault fault;
-    unsigned shard;
-    /* A descriptor of its own: the kernel reads ahead for each as if there were no other. */
-    struct reader reader = *load->reader;
-    reader.fd = open(reader.path, O_RDONLY | O_CLOEXEC);
-    if (reader.fd < 0)
-        reader.fd = load->reader->fd;
-    while (!atomic_load(&load->failed) && (shard = atomic_fetch_add(&load->next_shard, 1)) < reader.shards) {
-        if (load_shard(load, &reader, shard, &fault))
-            continue;
+    struct reader reader = *load->reader; /* but for the file: its buffer is one thread's */
+    bool is_open = direct_reader_open(&reader.file, reader.path);
+    if (!(is_open ? load_some(load, &reader, &fault) : cannot_open(&reader, errno, &fault))) {
         pthread_mutex_lock(&load->mutex);
         if (!atomic_exchange(&load->failed, true))
             load->fault = fault;
         pthread_mutex_unlock(&load->mutex);
     }
-    if (reader.fd != load->reader->fd)
-        close(reader.fd);
+    if (is_open)
+        direct_reader_close(&reader.file);
     return NULL;
 }
 
@@ -528,8 +538,8 @@ bool snapshot_visit(const char *folder, uint64_t position,
         return false;
     bool good = true;
     for (unsigned shard = 0; good && shard < reader.shards; shard++) {
-        struct table_image image = image_of(&reader, shard);
-        size_t bytes = table_image_bytes(&image, reader.header.accounts);
+        struct table_image image;
+        size_t bytes = expect_image(&reader, shard, &image);
         uint8_t *memory = malloc(bytes);
         if (memory == NULL)
             good = fault_set(fault, EX_OSERR, "out of memory for a shard of %s", reader.path);
