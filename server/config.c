@@ -62,6 +62,9 @@ static const struct setting settings[] = {
     TEXT(
         "redis", redis, "URL",
         "query log to Redis: redis://HOST:PORT/DB or unix:///PATH (default: segments in the data directory)"),
+    TEXT("officer-key", officer_key, "FILE",
+         "public key that the query log is sealed to (default: DATA-DIR/officer.public, made at the first "
+         "start)"),
     CHOICE(
         "query-log-full", refuse_when_log_full, "drop", "refuse",
         "when the query log takes no more: drop the events and count them, or refuse lookups (default drop)"),

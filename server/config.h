@@ -13,8 +13,9 @@ struct config {
     char *data_dir;
     char *listen;
     char *stats_listen;
-    char *redis;      /* NULL: the query log stays in the data directory */
-    char *token_file; /* NULL: no client needs a token */
+    char *redis;       /* NULL: the query log stays in the data directory */
+    char *officer_key; /* NULL: the data directory's */
+    char *token_file;  /* NULL: no client needs a token */
     uint64_t threads;
     uint64_t connections_max;
     uint64_t cache_seconds;

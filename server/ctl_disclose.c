@@ -3,9 +3,11 @@
 #include "server/numberctl.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sysexits.h>
 #include <time.h>
 
@@ -21,7 +23,9 @@ struct disclosure {
     const char *requester;
     const char *from;
     const char *until;
+    const char *key;
     const char *data_dir;
+    const char *keys;
     const char *redis;
     uint64_t records;
     uint64_t warnings;
@@ -73,8 +77,6 @@ static int make_query(const struct disclosure *disclosure, struct disclose_query
                                      .retention_ms = 3600000 * QUERYLOG_RETENTION_HOURS_MAX};
     if ((disclosure->number != NULL) == (disclosure->requester != NULL))
         return ctl_fail(EX_USAGE, "disclose: name either --number or --requester");
-    if (disclosure->data_dir != NULL && disclosure->redis != NULL)
-        return ctl_fail(EX_USAGE, "disclose: name either --data-dir or --redis; each is read by itself");
     if (disclosure->number != NULL && !ctl_number(disclosure->number, "--number", &query->number))
         return EX_DATAERR;
     if (disclosure->requester != NULL &&
@@ -85,6 +87,8 @@ static int make_query(const struct disclosure *disclosure, struct disclose_query
         return EX_USAGE;
     if (query->from_ms >= query->until_ms)
         return ctl_fail(EX_USAGE, "disclose: --from must be before --until");
+    if (disclosure->key == NULL)
+        return ctl_fail(EX_USAGE, "disclose: the log is sealed: name the officer's private key with --key");
     return EX_OK;
 }
 
@@ -92,7 +96,7 @@ static bool read_log(const struct disclosure *disclosure, const struct disclose_
                      const struct disclose_target *target, struct fault *fault)
 {
     uint64_t server_id;
-    char folder[4096];
+    char folder[PATH_MAX];
     const char *data_dir = disclosure->data_dir == NULL ? CTL_DATA_DIR_DEFAULT : disclosure->data_dir;
     if (disclosure->redis != NULL)
         return disclose_redis(disclosure->redis, query, target, fault);
@@ -100,39 +104,69 @@ static bool read_log(const struct disclosure *disclosure, const struct disclose_
     return datadir_identify(data_dir, &server_id, fault) && disclose_segments(folder, query, target, fault);
 }
 
+/* The keys of the window, opened with the officer's. */
+static struct key_ring *open_keys(const struct disclosure *disclosure, const struct disclose_query *query,
+                                  struct fault *fault)
+{
+    uint64_t server_id;
+    struct officer_pair officer;
+    char folder[PATH_MAX];
+    const char *data_dir = disclosure->data_dir == NULL ? CTL_DATA_DIR_DEFAULT : disclosure->data_dir;
+    snprintf(folder, sizeof folder, "%s/querylog", data_dir);
+    if ((disclosure->keys == NULL && !datadir_identify(data_dir, &server_id, fault)) ||
+        !officer_read_private(disclosure->key, &officer, fault))
+        return NULL;
+    struct key_ring *ring = key_ring_open(disclosure->keys == NULL ? folder : disclosure->keys, &officer,
+                                          query->from_ms, query->until_ms, fault);
+    explicit_bzero(&officer, sizeof officer);
+    return ring;
+}
+
+static int print_log(struct disclosure *disclosure, struct disclose_query *query)
+{
+    struct fault fault;
+    struct disclose_target target = {print_record, print_warning, disclosure};
+    query->keys = open_keys(disclosure, query, &fault);
+    if (query->keys == NULL)
+        return ctl_fail(fault.status, "%s", fault.text);
+    if (!disclosure->common.json)
+        puts("time,number,answer,requester,ip,server");
+    bool good = read_log(disclosure, query, &target, &fault);
+    key_ring_close(query->keys);
+    if (!good)
+        return ctl_fail(fault.status, "%s", fault.text);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return ctl_fail(EX_IOERR, "cannot write to standard output");
+    return disclosure->warnings > 0 ? EX_DATAERR : EX_OK;
+}
+
 int ctl_disclose(int argc, char **argv)
 {
     struct disclosure disclosure = {0};
     struct disclose_query query;
-    struct fault fault;
     const struct ctl_option options[] = {
         {"number", "NUMBER", "lookups of this number", &disclosure.number, NULL},
         {"requester", "ID", "lookups by this requester", &disclosure.requester, NULL},
         {"from", "TIME", "from this moment on (UTC; default: the retention's begin)", &disclosure.from, NULL},
         {"until", "TIME", "before this moment (default: now)", &disclosure.until, NULL},
-        {"data-dir", "DIR", "read the segments there (default " CTL_DATA_DIR_DEFAULT ")",
+        {"key", "FILE", "the officer's private key", &disclosure.key, NULL},
+        {"data-dir", "DIR",
+         "read the segments there, or only the hours' keys (default " CTL_DATA_DIR_DEFAULT ")",
          &disclosure.data_dir, NULL},
-        {"redis", "URL", "read Redis instead", &disclosure.redis, NULL},
+        {"keys", "DIR", "the hours' keys are there instead, of one server or more", &disclosure.keys, NULL},
+        {"redis", "URL", "read Redis, not the segments", &disclosure.redis, NULL},
     };
     int status = ctl_parse(
-        &disclosure.common, "disclose", "--number NUMBER | --requester ID [--data-dir DIR | --redis URL]",
+        &disclosure.common, "disclose", "--key FILE (--number NUMBER | --requester ID) [--redis URL]",
         "Prints the query log's records, as CSV or JSON lines. Events reach the log within a tenth "
         "of a second.\nA lookup shows no communication: it only shows that somebody asked.",
-        options, 6, &argc, &argv);
+        options, sizeof options / sizeof options[0], &argc, &argv);
     if (status >= 0)
         return status;
     if (argc != 0)
         return ctl_fail(EX_USAGE, "disclose: \"%s\" is not understood; see numberctl disclose --help",
                         ctl_shown(argv[0]));
+    (void)prctl(PR_SET_DUMPABLE, 0); /* no core: it would hold the private key */
     status = make_query(&disclosure, &query);
-    if (status != EX_OK)
-        return status;
-    if (!disclosure.common.json)
-        puts("time,number,answer,requester,ip,server");
-    struct disclose_target target = {print_record, print_warning, &disclosure};
-    if (!read_log(&disclosure, &query, &target, &fault))
-        return ctl_fail(fault.status, "%s", fault.text);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return ctl_fail(EX_IOERR, "cannot write to standard output");
-    return disclosure.warnings > 0 ? EX_DATAERR : EX_OK;
+    return status != EX_OK ? status : print_log(&disclosure, &query);
 }

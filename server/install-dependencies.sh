@@ -5,7 +5,7 @@
 set -euo pipefail
 
 packages=(gcc cmake ninja-build pkg-config curl libc6-dev libevent-dev libjemalloc-dev libxxhash-dev libhiredis-dev
-    libjansson-dev libinih-dev libcsv-dev libzstd-dev zlib1g-dev libcmocka-dev)
+    libjansson-dev libinih-dev libcsv-dev libzstd-dev zlib1g-dev libsodium-dev libcmocka-dev)
 case "${1:-build}" in
 build) ;;
 test) packages+=(git python3 python3-phonenumbers redis-server redis-tools prometheus clang clang-format clang-tidy llvm

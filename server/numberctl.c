@@ -25,6 +25,7 @@ static const struct verb verbs[] = {
     {"stats", "print the server's statistics", ctl_stats},
     {"ping", "time one answer of the server", ctl_ping},
     {"disclose", "print the query log's records of a number or a requester", ctl_disclose},
+    {"officer-key", "make the key pair that the query log is sealed to", ctl_officer_key},
 };
 
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])

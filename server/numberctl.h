@@ -84,5 +84,6 @@ int ctl_snapshot(int argc, char **argv);
 int ctl_stats(int argc, char **argv);
 int ctl_ping(int argc, char **argv);
 int ctl_disclose(int argc, char **argv);
+int ctl_officer_key(int argc, char **argv);
 
 #endif

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sysexits.h>
 #include <time.h>
@@ -16,6 +16,7 @@
 #include "hashing/arena.h"
 #include "hashing/directory.h"
 #include "persist/datadir.h"
+#include "persist/querylog/officer.h"
 #include "persist/querylog/querylog.h"
 #include "server/acceptor.h"
 #include "server/address.h"
@@ -68,6 +69,7 @@ struct app {
     time_t huge_pages_read;                                        /* when; the main thread's */
     struct directory_stats shards[1u << DIRECTORY_SHARD_BITS_MAX]; /* the main thread's, for the stats port */
     _Atomic uint64_t huge_page_bytes;                              /* as of then */
+    bool officer_exposed; /* what opens the query log lies in the data directory */
     bool stopping;
     bool failed; /* in the main loop; `fault` says why */
     struct fault fault;
@@ -324,14 +326,26 @@ static bool load_tokens(struct app *app, struct fault *fault)
     return app->tokens != NULL || fault_set(fault, EX_CONFIG, "%s", error);
 }
 
+/* The public key that the query log is sealed to. */
+static bool read_officer(struct app *app, uint8_t key[static OFFICER_KEY_BYTES], struct fault *fault)
+{
+    if (app->config.officer_key != NULL)
+        return officer_read_public(app->config.officer_key, key, fault);
+    return officer_of(app->datadir.path, key, &app->officer_exposed, fault);
+}
+
 static bool start_query_log(struct app *app, struct fault *fault)
 {
+    uint8_t officer[OFFICER_KEY_BYTES];
+    if (!read_officer(app, officer, fault))
+        return false;
     for (unsigned i = 0; i < app->config.threads; i++) {
         app->rings[i] = ring_create(RING_BYTES);
         if (app->rings[i] == NULL)
             return fault_set(fault, EX_OSERR, "out of memory for the query log's rings");
     }
     app->querylog = querylog_start(&(struct querylog_options){.folder = app->datadir.querylog_path,
+                                                              .officer = officer,
                                                               .server_id = app->datadir.server_id,
                                                               .redis_url = app->config.redis,
                                                               .retention_hours = app->config.retention_hours,
@@ -485,6 +499,12 @@ static void announce(const struct app *app)
     snprintf(line, sizeof line, "lookups on %s, stats on http://%s/; loading the registrations", app->address,
              app->stats_address);
     notice(line);
+    snprintf(line, sizeof line,
+             "%s/" OFFICER_NAME
+             ".private opens the query log: move it to who may read the log, and away from this machine",
+             app->datadir.path);
+    if (app->officer_exposed)
+        notice(line);
     if (app->connections_max >= app->config.connections_max)
         return;
     snprintf(line, sizeof line,
@@ -506,7 +526,8 @@ int main(int argc, char **argv)
     }
     app.started = time(NULL);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write, not an end */
+    (void)prctl(PR_SET_DUMPABLE, 0); /* no core: it would hold numbers, addresses and the hour's key */
+    signal(SIGXFSZ, SIG_IGN);        /* a file that may not grow is a failed write, not an end */
     if (start(&app, &fault)) {
         announce(&app);
         event_base_dispatch(app.base);

@@ -81,7 +81,7 @@ expect "the generated ones and their neighbours" "10000 registered, 10000 neighb
 
 step "the trace that this left: who asked about +447700900123"
 sleep 0.3 # events reach the log within a tenth of a second
-"$bin/numberctl" disclose --data-dir "$data" --number +447700900123 | sed 's/^/   /' | tee "$work/trace"
+"$bin/numberctl" disclose --key "$data/officer.private" --data-dir "$data" --number +447700900123 | sed 's/^/   /' | tee "$work/trace"
 expect "its last line, without the time" "+447700900123,registered,42,203.0.113.9" "$(tail -n 1 "$work/trace" | cut -d, -f2-5)"
 
 step "the stats page: http://$stats/"

@@ -137,6 +137,11 @@ def ctl(*arguments, status=0, text=None, cwd=None):
     return result.stdout if status == 0 else result.stdout + result.stderr
 
 
+def disclose(data_dir, *arguments, **options):
+    """With the officer's key that the server made for itself."""
+    return ctl("disclose", "--key", data_dir / "officer.private", "--data-dir", data_dir, *arguments, **options)
+
+
 class Redis:
     """A real redis-server on a port of its own, without persistence."""
 

@@ -80,7 +80,7 @@ def test_disclosure():
         servers.wait_until(lambda: server.stats()["query_log"]["stored"] == 4, "four events stored")
 
         def disclose(*selector):
-            rows = servers.ctl("disclose", "--data-dir", server.data_dir, *selector).splitlines()
+            rows = servers.disclose(server.data_dir, *selector).splitlines()
             assert rows[0] == "time,number,answer,requester,ip,server"
             return sorted(row.split(",")[1:5] for row in rows[1:])
 
@@ -90,8 +90,59 @@ def test_disclosure():
         assert disclose("--requester", 44) == []
         assert disclose("--number", A, "--until", "2026-01-01") == []
         assert len(disclose("--number", A, "--from", "2026-01-01T00:00:00Z")) == 2
-        record = json.loads(servers.ctl("disclose", "--data-dir", server.data_dir, "--requester", 43, "--json"))
+        record = json.loads(servers.disclose(server.data_dir, "--requester", 43, "--json"))
         assert record["ip"] == "203.0.113.9" and record["number"] == B and record["time"].endswith("Z")
+
+
+def test_sealed():
+    """The data directory without the private key holds no number, address or requester; another's key opens nothing; a
+    server is given the officer's public key alone."""
+    with servers.temporary_folder() as folder:
+        servers.ctl("officer-key", folder / "first")
+        servers.ctl("officer-key", folder / "second")
+        assert "first.private is there already" in servers.ctl("officer-key", folder / "first", status=73)
+        assert (folder / "first.private").stat().st_mode & 0o777 == 0o600
+        data, requester = folder / "data", 0x1122334455667788
+        with servers.Numberd(data, "--officer-key", folder / "first.public") as server:
+            server.ctl("lookup", "--requester", requester, "--ip", "203.0.113.9", A, B)
+            servers.wait_until(lambda: server.stats()["query_log"]["stored"] == 2, "two events stored")
+            assert "officer.private" not in server.read_log()
+        with servers.Numberd(data, "--officer-key", folder / "first.public") as server:  # another hour's key
+            server.ctl("lookup", "--requester", requester, A)
+        assert not list(data.glob("officer.*"))
+        stored = b"".join(path.read_bytes() for path in (data / "querylog").iterdir())
+        for secret in (int(A[1:]).to_bytes(6, "little"), int(B[1:]).to_bytes(6, "little"), bytes([203, 0, 113, 9]),
+                       requester.to_bytes(8, "little"), A[1:].encode()):
+            assert secret not in stored
+        rows = servers.ctl("disclose", "--key", folder / "first.private", "--data-dir", data, "--requester", requester)
+        assert rows.count(A) == 2 and rows.count(B) == 1 and rows.count("203.0.113.9") == 2
+        for key, status, reason in (("second.private", 77, "another officer's key"), ("first.public", 65, "private key"),
+                                    ("none", 66, "No such file")):
+            assert reason in servers.ctl("disclose", "--key", folder / key, "--data-dir", data, "--number", A, status=status)
+        # The keys may lie elsewhere; without them there is nothing.
+        keys = folder / "keys"
+        keys.mkdir()
+        for path in (data / "querylog").glob("*.key"):
+            path.rename(keys / path.name)
+        arguments = ["--key", folder / "first.private", "--data-dir", data, "--number", A]
+        assert servers.ctl("disclose", *arguments, "--keys", keys) == "".join(
+            line + "\n" for line in rows.splitlines() if line.startswith("time,") or f",{A}," in line)
+        without = servers.ctl("disclose", *arguments, status=65)
+        assert "2 frames of the window were not opened" in without and A not in without
+
+
+def test_own_key_pair():
+    """A first start makes a pair and says, as long as the private half lies there, to move it away."""
+    with servers.temporary_folder() as folder:
+        data = folder / "data"
+        for exposed in (True, True, False):
+            if not exposed:
+                (data / "officer.private").rename(folder / "officer.private")
+            with servers.Numberd(data) as server:
+                server.ctl("lookup", A)
+            assert (f"{data}/officer.private opens the query log: move it" in server.log) == exposed, server.log
+        assert (data / "officer.public").exists()
+        assert servers.ctl("disclose", "--key", folder / "officer.private", "--data-dir", data, "--number", A).count(A) == 3
 
 
 def test_progress_on_a_terminal():

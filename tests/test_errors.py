@@ -146,7 +146,7 @@ def test_dead_redis():
             servers.wait_until(lambda: server.stats()["query_log"]["redis_failures"] > 2, "several tries")
             assert server.read_log().count("spool until Redis takes it again") == 1
         fails("numberctl", UNAVAILABLE_STATUS, ("Connection refused", "check that it runs"), "disclose", "--number",
-              "+4915112345678", "--redis", url)
+              "+4915112345678", "--redis", url, "--key", folder / "data" / "officer.private", "--data-dir", folder / "data")
 
 
 def test_numberctl_usage():
@@ -159,15 +159,17 @@ def test_numberctl_usage():
     fails("numberctl", USAGE, ("--flags", "255"), "register", "+4915112345678", "--flags", "256")
     fails("numberctl", USAGE, ("old number",), "move", "+4915112345678")
     fails("numberctl", USAGE, ("--number or --requester",), "disclose")
-    fails("numberctl", USAGE, ("either --data-dir or --redis",), "disclose", "--number", "+4915112345678", "--redis",
-          "redis://h", "--data-dir", "d")
+    fails("numberctl", USAGE, ("sealed", "--key"), "disclose", "--number", "+4915112345678")
+    fails("numberctl", USAGE, ("one key pair",), "officer-key")
+    fails("numberctl", USAGE, ("one key pair",), "officer-key", "folder/")
+    fails("numberctl", CANTCREAT, ("folder's permissions",), "officer-key", "/nonexistent/officer")
     fails("numberctl", USAGE, ("2026-11-24",), "disclose", "--number", "+4915112345678", "--from", "yesterday")
     for date in ("1960-01-01", "2026-02-31"):
         fails("numberctl", USAGE, ("no date from 1970",), "disclose", "--number", "+4915112345678", "--until", date)
     fails("numberctl", USAGE, ("before --until",), "disclose", "--number", "+4915112345678", "--from", "2026-01-02",
           "--until", "2026-01-01")
     fails("numberctl", NOINPUT, ("no data directory", "--data-dir"), "disclose", "--number", "+4915112345678",
-          "--data-dir", "/nonexistent")
+          "--key", "/nonexistent", "--data-dir", "/nonexistent")
     fails("numberctl", UNAVAILABLE_STATUS, ("is numberd running",), "ping", "--server", f"127.0.0.1:{servers.free_port()}")
     fails("numberctl", UNAVAILABLE_STATUS, ("HOST:PORT",), "ping", "--server", "[::1")
     help_text = run("numberctl", "--help").stdout

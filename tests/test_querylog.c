@@ -1,17 +1,22 @@
-/* persist/querylog: frames, segments, spool and drain; what went in comes out once, and nothing outlives its
- * time. */
+/* persist/querylog: frames, keys, segments, spool and drain; what went in comes out once, for the officer alone, and
+ * nothing outlives its time. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <xxhash.h>
 
 #include "folder.h"
 #include "persist/querylog/disclose.h"
 #include "persist/querylog/drain.h"
 #include "persist/querylog/frame.h"
+#include "persist/querylog/hour_key.h"
+#include "persist/querylog/officer.h"
 #include "persist/querylog/redis_link.h"
 #include "persist/querylog/segment.h"
 #include "persist/querylog/spool.h"
@@ -29,54 +34,142 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* A frame of one block with `events` events. The caller frees it. */
-static struct frame *make_frame(uint64_t time_ms, uint64_t requester, uint32_t events)
+#define SERVER_ID UINT64_C(0xabc)
+
+static struct officer_pair officer;
+
+/* A folder, and in it the officer's key pair. */
+static int make_log(void **state)
 {
-    struct frame *frame = calloc(1, sizeof *frame + FRAME_PAYLOAD_MAX);
-    struct query_block *block = (void *)frame->payload;
+    struct fault fault;
+    char path[PATH_MAX];
+    return make_folder(state) != 0 || !officer_make(folder, "test", &fault) ||
+           (size_t)snprintf(path, sizeof path, "%s/test.private", folder) >= sizeof path ||
+           !officer_read_private(path, &officer, &fault);
+}
+
+/* A batch of one block with `events` events. The caller frees it. */
+static struct frame_batch *make_batch(uint64_t time_ms, uint64_t requester, uint32_t events)
+{
+    struct frame_batch *batch = calloc(1, sizeof *batch);
+    struct query_block *block = (void *)batch->blocks;
     block->time_ms = time_ms;
     block->requester = requester;
     block->count = events;
     for (uint32_t i = 0; i < events; i++)
         block->events[i] = query_event(NUMBER + i, 1);
-    frame->payload_bytes = (uint32_t)query_block_bytes(events);
-    frame->hour_ms = frame_hour_of(time_ms);
-    frame->bucket = frame_bucket_of(requester);
-    frame->events = events;
-    return frame;
+    batch->bytes = query_block_bytes(events);
+    batch->hour_ms = frame_hour_of(time_ms);
+    batch->bucket = frame_bucket_of(requester);
+    batch->events = events;
+    return batch;
 }
 
-/* A sealed frame is whole; every cut is incomplete, every flipped bit is never whole. */
+static const uint8_t secret[FRAME_KEY_BYTES] = {1, 2, 3};
+static const struct frame_place place = {SERVER_ID, 77};
+
+static size_t seal(struct frame *frame, const struct frame_batch *batch)
+{
+    frame->index = 9;
+    frame->key = 70;
+    frame->nonce = 4;
+    frame->ordinal = 2;
+    return frame_seal(frame, batch, &place, secret);
+}
+
+static bool opens(const struct frame *frame)
+{
+    struct frame_batch *opened = malloc(sizeof *opened);
+    bool good = frame_open(frame, &place, secret, opened);
+    free(opened);
+    return good;
+}
+
+/* Sets the checksum right: what who has no key can do. */
+static void set_checksum(struct frame *frame)
+{
+    XXH64_hash_t head = XXH3_64bits(frame, offsetof(struct frame, checksum));
+    frame->checksum = XXH3_64bits_withSeed(frame->payload, frame->payload_bytes, head);
+}
+
+/* A sealed frame is whole and opens; every cut is incomplete, every flipped bit is never whole, and does not open though
+ * the checksum was set right. */
 static void test_frame(void **state)
 {
     (void)state;
-    struct frame *frame = make_frame(now_ms(), 5, 3);
-    size_t length = sizeof *frame + frame->payload_bytes;
+    struct frame_batch *batch = make_batch(now_ms(), 5, 3);
+    struct frame_batch *opened = calloc(1, sizeof *opened);
+    struct frame *frame = malloc(FRAME_BYTES_MAX);
+    size_t length = seal(frame, batch);
     size_t bytes;
-    frame->index = 9;
-    frame_seal(frame);
+    assert_int_equal(length, frame_sealed_bytes(batch));
     assert_int_equal(frame_examine(frame, length, &bytes), FRAME_WHOLE);
     assert_int_equal(bytes, length);
+    assert_true(frame_open(frame, &place, secret, opened));
+    assert_int_equal(opened->events, 3);
+    assert_int_equal(opened->hour_ms, batch->hour_ms);
+    assert_int_equal(opened->bucket, batch->bucket);
+    assert_int_equal(opened->bytes, batch->bytes);
+    assert_memory_equal(opened->blocks, batch->blocks, batch->bytes);
     for (size_t cut = 0; cut < length; cut++)
         assert_int_equal(frame_examine(frame, cut, &bytes), FRAME_INCOMPLETE);
     unsigned char *raw = (void *)frame;
     for (size_t bit = 0; bit < length * 8; bit++) {
+        uint64_t checksum = frame->checksum;
         raw[bit / 8] ^= (unsigned char)(1u << bit % 8);
         assert_int_not_equal(frame_examine(frame, length, &bytes), FRAME_WHOLE);
+        if (bit / 8 < offsetof(struct frame, checksum) || bit / 8 >= sizeof *frame) {
+            uint32_t payload_bytes = frame->payload_bytes;
+            if (payload_bytes <= length - sizeof *frame) {
+                set_checksum(frame);
+                assert_true(frame_examine(frame, length, &bytes) != FRAME_WHOLE || !opens(frame));
+                frame->checksum = checksum;
+            }
+        }
         raw[bit / 8] ^= (unsigned char)(1u << bit % 8);
     }
-    /* A good checksum does not make blocks whole that are not. */
-    ((struct query_block *)(void *)frame->payload)->count = 2;
-    frame_seal(frame);
-    assert_int_equal(frame_examine(frame, length, &bytes), FRAME_INVALID);
+    assert_true(opens(frame));
     free(frame);
+    free(opened);
+    free(batch);
+}
+
+/* A frame opens only where it was written, and with its key; a number is nowhere in it; the same batch twice gives other
+ * bytes. What was sealed and does not hold whole blocks does not open. */
+static void test_frame_is_bound(void **state)
+{
+    (void)state;
+    struct frame_batch *batch = make_batch(now_ms(), 5, 3);
+    struct frame_batch *opened = calloc(1, sizeof *opened);
+    struct frame *frame = malloc(FRAME_BYTES_MAX);
+    struct frame *again = malloc(FRAME_BYTES_MAX);
+    uint8_t other[FRAME_KEY_BYTES] = {1, 2, 4};
+    size_t length = seal(frame, batch);
+    assert_false(frame_open(frame, &(struct frame_place){SERVER_ID, 78}, secret, opened));
+    assert_false(frame_open(frame, &(struct frame_place){SERVER_ID + 1, 77}, secret, opened));
+    assert_false(frame_open(frame, &place, other, opened));
+    uint64_t number = NUMBER;
+    assert_null(memmem(frame, length, &number, 6));
+    assert_non_null(memmem(batch->blocks, batch->bytes, &number, 6));
+    seal(again, batch);
+    again->nonce++;
+    frame_seal(again, batch, &place, secret);
+    assert_memory_not_equal(frame->payload, again->payload, batch->bytes);
+    ((struct query_block *)(void *)batch->blocks)->count = 2;
+    seal(frame, batch);
+    assert_false(opens(frame));
+    free(again);
+    free(frame);
+    free(opened);
+    free(batch);
 }
 
 static struct spool *open_spool(uint64_t bytes_max, bool is_queue)
 {
     struct fault fault;
     struct spool *spool = spool_open(&(struct spool_options){.folder = folder,
-                                                             .server_id = 0xabc,
+                                                             .officer = officer.public_key,
+                                                             .server_id = SERVER_ID,
                                                              .retention_ms = RETENTION_MS,
                                                              .bytes_max = bytes_max,
                                                              .segment_bytes = 4096,
@@ -89,9 +182,9 @@ static struct spool *open_spool(uint64_t bytes_max, bool is_queue)
 static bool append(struct spool *spool, uint64_t time_ms, uint64_t requester, uint32_t events,
                    struct fault *fault)
 {
-    struct frame *frame = make_frame(time_ms, requester, events);
-    bool good = spool_append(spool, frame, false, fault);
-    free(frame);
+    struct frame_batch *batch = make_batch(time_ms, requester, events);
+    bool good = spool_append(spool, batch, false, fault);
+    free(batch);
     return good;
 }
 
@@ -165,10 +258,10 @@ static void test_spool_cap(void **state)
     spool_remove(spool, segment.sequence);
     assert_true(append(spool, now, 1, 100, &fault));
     /* At the stop what was answered goes beyond the cap. */
-    struct frame *frame = make_frame(now, 1, 4000);
-    assert_false(spool_append(spool, frame, false, &fault));
-    assert_true(spool_append(spool, frame, true, &fault));
-    free(frame);
+    struct frame_batch *batch = make_batch(now, 1, 4000);
+    assert_false(spool_append(spool, batch, false, &fault));
+    assert_true(spool_append(spool, batch, true, &fault));
+    free(batch);
     spool_close(spool);
     /* A queue at its cap closes its segment, so that all of it can be shipped. */
     spool = open_spool(1000, true);
@@ -239,8 +332,11 @@ static struct found disclose(struct disclose_query query)
     query.retention_ms = RETENTION_MS;
     query.until_ms = query.until_ms == 0 ? UINT64_MAX : query.until_ms;
     query.now_ms = query.now_ms == 0 ? now_ms() : query.now_ms;
+    query.keys = key_ring_open(folder, &officer, query.from_ms, query.until_ms, &fault);
+    assert_non_null(query.keys);
     assert_true(disclose_segments(folder, &query,
                                   &(struct disclose_target){take_record, take_warning, &found}, &fault));
+    key_ring_close(query.keys);
     return found;
 }
 
@@ -264,7 +360,7 @@ static void test_disclosure(void **state)
     assert_int_equal(found.records, 1);
     assert_int_equal(found.last.time_ms, now - 1000);
     assert_int_equal(found.last.answer, 1);
-    assert_int_equal(found.last.server_id, 0xabc);
+    assert_int_equal(found.last.server_id, SERVER_ID);
     assert_int_equal(disclose((struct disclose_query){.requester = 2, .until_ms = now - 1000}).records, 10);
     /* One millisecond before 30 days it is there, at 30 days it is not. */
     struct disclose_query late = {
@@ -292,7 +388,7 @@ static void test_torn_segment(void **state)
     assert_int_equal(count, 1);
     segment_name(segments[0].sequence, segments[0].hour_ms, name);
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    assert_int_equal(truncate(path, 64 + 168 + 100), 0);
+    assert_int_equal(truncate(path, 64 + 208 + 100), 0);
     struct found found = disclose((struct disclose_query){.requester = 1});
     assert_int_equal(found.records, 10);
     assert_int_equal(found.warnings, 1);
@@ -306,6 +402,184 @@ static void test_torn_segment(void **state)
     segment_expire_set_aside(folder, RETENTION_MS, segments[0].hour_ms + RETENTION_MS);
     assert_int_not_equal(access(path, F_OK), 0);
     free(segments);
+}
+
+/* --- keys --- */
+
+static size_t count_files(const char *suffix)
+{
+    DIR *entries = opendir(folder);
+    size_t count = 0;
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        const char *end = strrchr(entry->d_name, '.');
+        count += end != NULL && strcmp(end, suffix) == 0;
+    }
+    closedir(entries);
+    return count;
+}
+
+/* The path of the folder's only file with this suffix. */
+static void find_file(const char *suffix, char path[PATH_MAX])
+{
+    DIR *entries = opendir(folder);
+    path[0] = '\0';
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        const char *end = strrchr(entry->d_name, '.');
+        if (end == NULL || strcmp(end, suffix) != 0)
+            continue;
+        assert_int_equal(path[0], 0);
+        assert_true((size_t)snprintf(path, PATH_MAX, "%s/%s", folder, entry->d_name) < PATH_MAX);
+    }
+    closedir(entries);
+    assert_int_not_equal(path[0], 0);
+}
+
+/* One key an hour and opening of the spool; it goes with its hour, and what it sealed is then closed for ever, though it is
+ * still there. */
+static void test_keys(void **state)
+{
+    (void)state;
+    struct fault fault;
+    uint64_t hour = frame_hour_of(now_ms()) - HOUR_MS;
+    struct spool *spool = open_spool(1 << 30, false);
+    for (int i = 0; i < 100; i++)
+        assert_true(append(spool, hour + 5, 1, 10, &fault)); /* several segments */
+    assert_int_equal(count_files(".key"), 1);
+    assert_true(append(spool, hour + HOUR_MS, 1, 10, &fault));
+    assert_int_equal(count_files(".key"), 2);
+    spool_close(spool);
+    spool = open_spool(1 << 30, false);
+    assert_true(append(spool, hour + HOUR_MS, 1, 10, &fault));
+    assert_int_equal(count_files(".key"), 3);
+    struct found found = disclose((struct disclose_query){.requester = 1});
+    assert_int_equal(found.records, 1020);
+    assert_int_equal(found.warnings, 0);
+    hour_keys_expire(folder, RETENTION_MS, hour + RETENTION_MS - 1);
+    assert_int_equal(count_files(".key"), 3);
+    hour_keys_expire(folder, RETENTION_MS, hour + RETENTION_MS);
+    assert_int_equal(count_files(".key"), 2);
+    found = disclose((struct disclose_query){.requester = 1});
+    assert_int_equal(found.records, 20);
+    assert_int_equal(found.warnings, 1);
+    /* The key in memory goes, too: what comes for its hour after that has a key of its own. */
+    spool_expire(spool, hour + HOUR_MS + RETENTION_MS);
+    assert_int_equal(count_files(".key"), 0);
+    assert_true(append(spool, hour + HOUR_MS, 1, 10, &fault));
+    assert_int_equal(count_files(".key"), 1);
+    assert_int_equal(disclose((struct disclose_query){.requester = 1}).records, 10);
+    spool_close(spool);
+}
+
+/* Each flipped bit of a wrapped key is seen: no record comes out. Another officer's private key opens nothing. */
+static void test_wrapped_key(void **state)
+{
+    (void)state;
+    struct fault fault;
+    char path[PATH_MAX];
+    struct spool *spool = open_spool(1 << 30, false);
+    assert_true(append(spool, now_ms(), 1, 10, &fault));
+    spool_close(spool);
+    find_file(".key", path);
+    unsigned char bytes[176];
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pread(fd, bytes, sizeof bytes, 0), sizeof bytes);
+    for (size_t bit = 0; bit < sizeof bytes * 8; bit++) {
+        unsigned char flipped = (unsigned char)(bytes[bit / 8] ^ 1u << bit % 8);
+        assert_int_equal(pwrite(fd, &flipped, 1, (off_t)(bit / 8)), 1);
+        assert_null(key_ring_open(folder, &officer, 0, UINT64_MAX, &fault));
+        /* Within the officer's key it looks like another officer's. */
+        assert_int_equal(fault.status, bit / 8 >= 40 && bit / 8 < 72 ? EX_NOPERM : EX_DATAERR);
+        assert_int_equal(pwrite(fd, &bytes[bit / 8], 1, (off_t)(bit / 8)), 1);
+    }
+    assert_int_equal(ftruncate(fd, 100), 0);
+    assert_null(key_ring_open(folder, &officer, 0, UINT64_MAX, &fault));
+    assert_int_equal(fault.status, EX_DATAERR);
+    assert_int_equal(pwrite(fd, bytes, sizeof bytes, 0), sizeof bytes);
+    close(fd);
+    assert_int_equal(disclose((struct disclose_query){.requester = 1}).records, 10);
+    struct officer_pair other;
+    assert_true(officer_make(folder, "other", &fault));
+    assert_true((size_t)snprintf(path, sizeof path, "%s/other.private", folder) < sizeof path);
+    assert_true(officer_read_private(path, &other, &fault));
+    assert_null(key_ring_open(folder, &other, 0, UINT64_MAX, &fault));
+    assert_int_equal(fault.status, EX_NOPERM);
+    /* The other's public key with the right private one is no pair. */
+    memcpy(other.public_key, officer.public_key, sizeof other.public_key);
+    assert_null(key_ring_open(folder, &other, 0, UINT64_MAX, &fault));
+    assert_int_equal(fault.status, EX_DATAERR);
+}
+
+/* Frames that somebody took out of the middle, or put elsewhere, are missed. */
+static void test_holes(void **state)
+{
+    (void)state;
+    struct fault fault;
+    char path[PATH_MAX];
+    const off_t frame_bytes = 64 + 48 + 80 + 16;
+    char bytes[1024];
+    struct spool *spool = open_spool(1 << 30, false);
+    for (int i = 0; i < 3; i++)
+        assert_true(append(spool, now_ms(), 1, 10, &fault));
+    spool_close(spool);
+    find_file(".segment", path);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pread(fd, bytes, sizeof bytes, 64), 3 * frame_bytes);
+    /* Without the second. */
+    assert_int_equal(pwrite(fd, bytes + 2 * frame_bytes, (size_t)frame_bytes, 64 + frame_bytes), frame_bytes);
+    assert_int_equal(ftruncate(fd, 64 + 2 * frame_bytes), 0);
+    struct found found = disclose((struct disclose_query){.requester = 1});
+    assert_int_equal(found.records, 20);
+    assert_int_equal(found.warnings, 1);
+    /* The first twice. */
+    assert_int_equal(pwrite(fd, bytes, (size_t)frame_bytes, 64 + frame_bytes), frame_bytes);
+    found = disclose((struct disclose_query){.requester = 1});
+    assert_int_equal(found.records, 10);
+    assert_int_equal(found.warnings, 1);
+    /* Without the first. */
+    assert_int_equal(pwrite(fd, bytes + frame_bytes, (size_t)(2 * frame_bytes), 64), 2 * frame_bytes);
+    found = disclose((struct disclose_query){.requester = 1});
+    assert_int_equal(found.records, 20);
+    assert_int_equal(found.warnings, 1);
+    close(fd);
+}
+
+/* A pair is made once, is read back, and is never overwritten; what is none is refused. */
+static void test_officer(void **state)
+{
+    (void)state;
+    struct fault fault;
+    uint8_t key[OFFICER_KEY_BYTES];
+    uint8_t again[OFFICER_KEY_BYTES];
+    char path[PATH_MAX];
+    struct stat status;
+    bool is_exposed;
+    assert_false(officer_make(folder, "test", &fault));
+    assert_int_equal(fault.status, EX_CANTCREAT);
+    assert_true((size_t)snprintf(path, sizeof path, "%s/test.public", folder) < sizeof path);
+    assert_true(officer_read_public(path, key, &fault));
+    assert_memory_equal(key, officer.public_key, sizeof key);
+    struct officer_pair pair;
+    assert_false(officer_read_private(path, &pair, &fault));
+    assert_int_equal(fault.status, EX_DATAERR);
+    assert_int_equal(unlink(path), 0); /* the private half is there: still nothing is overwritten */
+    assert_false(officer_make(folder, "test", &fault));
+    assert_false(officer_read_public(path, key, &fault));
+    assert_int_equal(fault.status, EX_NOINPUT);
+
+    assert_true(officer_of(folder, key, &is_exposed, &fault));
+    assert_true(is_exposed);
+    assert_true((size_t)snprintf(path, sizeof path, "%s/officer.private", folder) < sizeof path);
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0600);
+    assert_true((size_t)snprintf(path, sizeof path, "%s/officer.public", folder) < sizeof path);
+    assert_int_equal(unlink(path), 0); /* as after a start that was cut off */
+    assert_true(officer_of(folder, again, &is_exposed, &fault));
+    assert_memory_equal(key, again, sizeof key);
+    assert_true((size_t)snprintf(path, sizeof path, "%s/officer.private", folder) < sizeof path);
+    assert_int_equal(unlink(path), 0); /* moved away */
+    assert_true(officer_of(folder, again, &is_exposed, &fault));
+    assert_false(is_exposed);
+    assert_memory_equal(key, again, sizeof key);
 }
 
 /* --- the drain --- */
@@ -436,13 +710,18 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_frame),
-        cmocka_unit_test_setup_teardown(test_spool_rotation_and_recovery, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_spool_cap, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_expiry, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_disclosure, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_torn_segment, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_drain, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_drain_at_the_cap, make_folder, remove_folder),
+        cmocka_unit_test(test_frame_is_bound),
+        cmocka_unit_test_setup_teardown(test_spool_rotation_and_recovery, make_log, remove_folder),
+        cmocka_unit_test_setup_teardown(test_spool_cap, make_log, remove_folder),
+        cmocka_unit_test_setup_teardown(test_expiry, make_log, remove_folder),
+        cmocka_unit_test_setup_teardown(test_disclosure, make_log, remove_folder),
+        cmocka_unit_test_setup_teardown(test_torn_segment, make_log, remove_folder),
+        cmocka_unit_test_setup_teardown(test_keys, make_log, remove_folder),
+        cmocka_unit_test_setup_teardown(test_wrapped_key, make_log, remove_folder),
+        cmocka_unit_test_setup_teardown(test_holes, make_log, remove_folder),
+        cmocka_unit_test_setup_teardown(test_officer, make_log, remove_folder),
+        cmocka_unit_test_setup_teardown(test_drain, make_log, remove_folder),
+        cmocka_unit_test_setup_teardown(test_drain_at_the_cap, make_log, remove_folder),
         cmocka_unit_test(test_redis_url),
     };
     return cmocka_run_group_tests_name("querylog", tests, NULL, NULL);

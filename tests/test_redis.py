@@ -22,9 +22,9 @@ def wait_stored(server, count):
     assert (log["looked_up"], log["in_flight"], log["lost"]) == (count, 0, 0), log
 
 
-def records_in(redis, number):
-    """The disclosed rows of one number, from Redis."""
-    return servers.ctl("disclose", "--number", f"+{number}", "--redis", redis.url).splitlines()[1:]
+def records_in(redis, data_dir, number):
+    """The disclosed rows of one number, from Redis, with the keys of the data directory."""
+    return servers.disclose(data_dir, "--number", f"+{number}", "--redis", redis.url).splitlines()[1:]
 
 
 def events_in(redis):
@@ -55,9 +55,9 @@ def test_layout_and_expiry():
             assert 0 < ttl <= RETENTION_MS, (key, ttl)
             assert (expiry - RETENTION_MS) % HOUR_MS == 0 and expiry - RETENTION_MS <= now, (key, expiry)
         assert events_in(redis) == 40
-        rows = records_in(redis, BASE + 7)
+        rows = records_in(redis, folder / "data", BASE + 7)
         assert len(rows) == 1 and rows[0].split(",")[1:5] == [f"+{BASE + 7}", "not registered", "7", "10.0.0.1"], rows
-        rows = servers.ctl("disclose", "--requester", 7, "--redis", redis.url).splitlines()[1:]
+        rows = servers.disclose(folder / "data", "--requester", 7, "--redis", redis.url).splitlines()[1:]
         assert len(rows) == 1
         # Nothing was asked of Redis but the commands that the design allows.
         used = {line.split(":")[0][8:] for line in redis.command("INFO", "commandstats") if line.startswith("cmdstat_")}
@@ -82,7 +82,7 @@ def test_outage():
                 for _ in range(20):
                     client.lookup([BASE] * 50)
                 wait_stored(server, 100 + 2000 * (round_ + 1))
-            assert len(records_in(redis, BASE)) == 6100
+            assert len(records_in(redis, folder / "data", BASE)) == 6100
             assert events_in(redis) == 6100
             log = server.read_log()
             assert "spool until Redis takes it again" in log and "Redis takes the query log again" in log
@@ -109,7 +109,7 @@ def test_spool_survives_a_restart():
                 client.lookup([BASE] * 5)
                 wait_stored(server, 305)
                 assert "9 bytes at the ends of segments are cut short" in server.read_log()
-            assert len(records_in(redis, BASE)) == 305
+            assert len(records_in(redis, folder / "data", BASE)) == 305
             assert not list((folder / "data" / "querylog").glob("*.segment"))
 
 
@@ -202,7 +202,7 @@ def test_password_and_unix_socket():
             with servers.Numberd(folder / "data", "--redis", url) as server, Client(server.port) as client:
                 client.lookup([BASE] * 10)
                 wait_stored(server, 10)
-            assert len(servers.ctl("disclose", "--number", f"+{BASE}", "--redis", url).splitlines()) == 11
+            assert len(servers.disclose(folder / "data", "--number", f"+{BASE}", "--redis", url).splitlines()) == 11
             with servers.Numberd(folder / "data2", "--redis", f"unix://:battery-staple@{path}", "--drain-seconds", "0") as server:
                 servers.wait_until(lambda: "WRONGPASS" in server.read_log(), "the password is refused")
             assert "battery" not in server.log
@@ -249,7 +249,7 @@ def test_somebody_elses_ids():
         assert log_of(server)["stored"] == 10 and "copy of its data directory" in server.read_log()
         # And a strange entry does not keep the reader from the others.
         redis.command("XADD", key, "99999999999999-2", "a", "1", "b", "2")
-        rows = servers.ctl("disclose", "--number", f"+{BASE}", "--redis", redis.url, status=65)
+        rows = servers.disclose(folder / "data", "--number", f"+{BASE}", "--redis", redis.url, status=65)
         assert rows.count("not registered") == 10 and rows.count("warning") == 2, rows
 
 

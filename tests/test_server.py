@@ -87,7 +87,7 @@ def test_tokens():
             servers.ctl("lookup", "--server", server.address, "--token-file", one_token, f"+{BASE}")
             servers.ctl("lookup", "--server", server.address, f"+{BASE}", status=69)
         for requester in (41, 42):
-            records = servers.ctl("disclose", "--requester", requester, "--data-dir", server.data_dir).splitlines()
+            records = servers.disclose(server.data_dir, "--requester", requester).splitlines()
             assert len(records) == 2, records
 
 

@@ -2,11 +2,14 @@
 #include "persist/querylog/disclose.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
+
+#include <sodium.h>
 
 #include "persist/querylog/frame.h"
 #include "persist/querylog/redis_link.h"
@@ -54,117 +57,184 @@ static bool pass_block(const struct disclose_query *query, const struct query_bl
     return true;
 }
 
-/* False when the target wants no more. */
-static bool pass_frame(const struct disclose_query *query, const struct frame *frame, uint64_t server_id,
-                       const struct disclose_target *target)
+/* A source on its way through. */
+struct walk {
+    struct disclose_query query;
+    const struct disclose_target *target;
+    struct frame_batch *batch; /* of the frame at hand */
+    uint64_t without_key;      /* frames */
+};
+
+static bool start_walk(struct walk *walk, const struct disclose_query *query,
+                       const struct disclose_target *target, struct fault *fault)
 {
+    *walk = (struct walk){.query = readable(query), .target = target};
+    walk->batch = malloc(sizeof *walk->batch);
+    return walk->batch != NULL || fault_set(fault, EX_OSERR, "out of memory for reading the query log");
+}
+
+static void warn(const struct walk *walk, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void warn(const struct walk *walk, const char *format, ...)
+{
+    char line[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    walk->target->warning(walk->target->context, line);
+}
+
+static void end_walk(struct walk *walk)
+{
+    if (walk->without_key > 0)
+        warn(walk,
+             "%" PRIu64
+             " frames of the window were not opened, since their keys are not here or are sealed to another "
+             "officer's",
+             walk->without_key);
+    if (walk->batch != NULL)
+        sodium_memzero(walk->batch, sizeof *walk->batch);
+    free(walk->batch);
+}
+
+/* The frames of a bucket count up under each key. False when this one was passed on before. */
+static bool check_ordinal(const struct walk *walk, const struct frame *frame, struct key_ring_entry *key)
+{
+    uint64_t before = key->seen[frame->bucket];
+    if (frame->ordinal <= before) {
+        warn(walk, "key %016" PRIx64 ", bucket %u: frame %" PRIu64 " comes again or late, and is left out",
+             key->number, frame->bucket, frame->ordinal);
+        return false;
+    }
+    if (frame->ordinal != before + 1)
+        warn(walk, "key %016" PRIx64 ", bucket %u: the frames %" PRIu64 " to %" PRIu64 " are not here: %s",
+             key->number, frame->bucket, before + 1, frame->ordinal - 1,
+             before == 0 ? "removed, or shipped to Redis" : "removed or lost");
+    key->seen[frame->bucket] = frame->ordinal;
+    return true;
+}
+
+/* False when the target wants no more. */
+static bool pass_frame(struct walk *walk, const struct frame *frame, const struct frame_place *place)
+{
+    const struct disclose_query *query = &walk->query;
     size_t offset = 0;
     const struct query_block *block;
     if (!overlaps_hour(query, frame->hour_ms) ||
         (!query->by_number && frame->bucket != frame_bucket_of(query->requester)))
         return true;
-    while ((block = frame_next_block(frame, &offset)) != NULL)
-        if (!pass_block(query, block, server_id, target))
+    struct key_ring_entry *key = key_ring_find(query->keys, place->server_id, frame->key);
+    if (key == NULL) {
+        walk->without_key++;
+        return true;
+    }
+    if (!frame_open(frame, place, key->secret, walk->batch)) {
+        warn(walk, "segment %016" PRIx64 ", frame %" PRIu64 ": it was changed or moved, and is left out",
+             place->sequence, frame->index);
+        return true;
+    }
+    if (!check_ordinal(walk, frame, key))
+        return true;
+    while ((block = frame_next_block(walk->batch, &offset)) != NULL)
+        if (!pass_block(query, block, place->server_id, walk->target))
             return false;
     return true;
 }
 
 /* --- segments --- */
 
-static bool pass_segment(const struct disclose_query *query, const char *folder,
-                         const struct segment *segment, void *chunk, const struct disclose_target *target)
+static bool pass_segment(struct walk *walk, const char *folder, const struct segment *segment, void *chunk)
 {
     struct fault fault;
-    uint64_t server_id;
+    struct frame_place place = {.sequence = segment->sequence};
     uint64_t offset = SEGMENT_HEADER_BYTES;
     size_t whole;
     bool more = true;
-    int fd = segment_open(folder, segment, &server_id, &fault);
+    int fd = segment_open(folder, segment, &place.server_id, &fault);
     if (fd < 0) {
-        target->warning(target->context, fault.text);
+        walk->target->warning(walk->target->context, fault.text);
         return true;
     }
     while (more && (whole = segment_read(fd, &offset, chunk, CHUNK_BYTES)) > 0) {
         for (size_t at = 0; more && at < whole;) {
             const struct frame *frame = (const void *)((const char *)chunk + at);
-            more = pass_frame(query, frame, server_id, target);
+            more = pass_frame(walk, frame, &place);
             at += sizeof *frame + frame->payload_bytes;
         }
     }
     close(fd);
-    if (more && offset < segment->bytes) {
-        char line[160];
-        snprintf(line, sizeof line,
-                 "segment %" PRIu64 ": the last %" PRIu64 " bytes are cut short or damaged",
-                 segment->sequence, segment->bytes - offset);
-        target->warning(target->context, line);
-    }
+    if (more && offset < segment->bytes)
+        warn(walk, "segment %016" PRIx64 ": the last %" PRIu64 " bytes are cut short or damaged",
+             segment->sequence, segment->bytes - offset);
     return more;
 }
 
 bool disclose_segments(const char *folder, const struct disclose_query *query,
                        const struct disclose_target *target, struct fault *fault)
 {
-    struct disclose_query cut = readable(query);
+    struct walk walk;
     struct segment *segments;
     size_t count;
     if (!segment_list(folder, &segments, &count, fault))
         return false;
     void *chunk = malloc(CHUNK_BYTES);
-    if (chunk == NULL) {
-        free(segments);
-        return fault_set(fault, EX_OSERR, "out of memory");
-    }
-    bool more = true;
+    bool good = start_walk(&walk, query, target, fault) &&
+                (chunk != NULL || fault_set(fault, EX_OSERR, "out of memory for reading the query log"));
+    bool more = good;
     for (size_t i = 0; more && i < count; i++)
-        if (overlaps_hour(&cut, segments[i].hour_ms))
-            more = pass_segment(&cut, folder, &segments[i], chunk, target);
+        if (overlaps_hour(&walk.query, segments[i].hour_ms))
+            more = pass_segment(&walk, folder, &segments[i], chunk);
+    end_walk(&walk);
     free(chunk);
     free(segments);
-    return true;
+    return good;
 }
 
 /* --- Redis --- */
 
 struct redis_walk {
+    struct walk walk;
     redisContext *link;
     struct redis_target where;
-    struct disclose_query query;
-    const struct disclose_target *target;
     struct fault *fault;
     struct frame *aligned; /* a copy of the value at hand: replies are not aligned */
     bool stopped;          /* the target wants no more */
 };
 
-static void pass_value(struct redis_walk *walk, const redisReply *value, uint64_t server_id)
+static void pass_value(struct redis_walk *walk, const redisReply *value, const struct frame_place *place,
+                       uint64_t index)
 {
     size_t bytes;
-    if (value->type != REDIS_REPLY_STRING || value->len > sizeof(struct frame) + FRAME_PAYLOAD_MAX) {
-        walk->target->warning(walk->target->context, "an entry in Redis is no frame");
+    if (value->type != REDIS_REPLY_STRING || value->len > FRAME_BYTES_MAX) {
+        warn(&walk->walk, "an entry in Redis is no frame");
         return;
     }
     memcpy(walk->aligned, value->str, value->len);
-    if (frame_examine(walk->aligned, value->len, &bytes) != FRAME_WHOLE || bytes != value->len) {
-        walk->target->warning(walk->target->context, "an entry in Redis is damaged");
+    if (frame_examine(walk->aligned, value->len, &bytes) != FRAME_WHOLE || bytes != value->len ||
+        walk->aligned->index != index) {
+        warn(&walk->walk, "an entry in Redis is damaged or lies in another's place");
         return;
     }
-    walk->stopped = !pass_frame(&walk->query, walk->aligned, server_id, walk->target);
+    walk->stopped = !pass_frame(&walk->walk, walk->aligned, place);
 }
 
 /* One entry: its id and a field-value pair. */
 static void pass_entry(struct redis_walk *walk, const redisReply *entry, uint64_t server_id, char next[64])
 {
+    struct frame_place place = {.server_id = server_id};
+    uint64_t index;
     /* First of all the walk goes on behind it, whatever it is. */
     bool has_id = entry->type == REDIS_REPLY_ARRAY && entry->elements == 2 &&
-                  entry->element[0]->type == REDIS_REPLY_STRING;
+                  entry->element[0]->type == REDIS_REPLY_STRING &&
+                  sscanf(entry->element[0]->str, "%" SCNu64 "-%" SCNu64, &place.sequence, &index) == 2;
     walk->stopped = !has_id;
     if (has_id)
         snprintf(next, 64, "(%s", entry->element[0]->str);
     if (!has_id || entry->element[1]->type != REDIS_REPLY_ARRAY || entry->element[1]->elements != 2) {
-        walk->target->warning(walk->target->context, "an entry in Redis has an unknown form");
+        warn(&walk->walk, "an entry in Redis has an unknown form");
         return;
     }
-    pass_value(walk, entry->element[1]->element[1], server_id);
+    pass_value(walk, entry->element[1]->element[1], &place, index);
 }
 
 static bool walk_stream(struct redis_walk *walk, uint64_t server_id, uint64_t hour_ms, uint32_t bucket)
@@ -189,10 +259,10 @@ static bool walk_stream(struct redis_walk *walk, uint64_t server_id, uint64_t ho
 
 static bool walk_server(struct redis_walk *walk, uint64_t server_id)
 {
-    for (uint64_t hour = frame_hour_of(walk->query.from_ms); hour < walk->query.until_ms;
+    for (uint64_t hour = frame_hour_of(walk->walk.query.from_ms); hour < walk->walk.query.until_ms;
          hour += FRAME_HOUR_MS) {
         for (uint32_t bucket = 0; bucket < FRAME_BUCKETS; bucket++) {
-            if (!walk->query.by_number && bucket != frame_bucket_of(walk->query.requester))
+            if (!walk->walk.query.by_number && bucket != frame_bucket_of(walk->walk.query.requester))
                 continue;
             if (!walk_stream(walk, server_id, hour, bucket))
                 return false;
@@ -220,16 +290,19 @@ static bool walk_servers(struct redis_walk *walk)
 bool disclose_redis(const char *url, const struct disclose_query *query, const struct disclose_target *target,
                     struct fault *fault)
 {
-    struct redis_walk walk = {.query = readable(query), .target = target, .fault = fault};
-    if (walk.query.until_ms > query->now_ms + FRAME_HOUR_MS)
-        walk.query.until_ms = query->now_ms + FRAME_HOUR_MS; /* no hour after the present one has a key */
+    struct redis_walk walk = {.fault = fault};
     if (!redis_target_parse(url, &walk.where, fault))
         return false;
-    walk.aligned = malloc(sizeof(struct frame) + FRAME_PAYLOAD_MAX);
-    walk.link = redis_link_connect(&walk.where, fault);
-    if (walk.aligned == NULL)
-        fault_set(fault, EX_OSERR, "out of memory");
-    bool good = walk.aligned != NULL && walk.link != NULL && walk_servers(&walk);
+    bool good = start_walk(&walk.walk, query, target, fault);
+    struct disclose_query *cut = &walk.walk.query;
+    if (cut->until_ms > query->now_ms + FRAME_HOUR_MS)
+        cut->until_ms = query->now_ms + FRAME_HOUR_MS; /* no hour after the present one has a key */
+    walk.aligned = malloc(FRAME_BYTES_MAX);
+    if (good && walk.aligned == NULL)
+        good = fault_set(fault, EX_OSERR, "out of memory for reading the query log");
+    walk.link = good ? redis_link_connect(&walk.where, fault) : NULL;
+    good = walk.link != NULL && walk_servers(&walk);
+    end_walk(&walk.walk);
     redisFree(walk.link);
     free(walk.aligned);
     return good;

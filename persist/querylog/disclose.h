@@ -1,6 +1,6 @@
 /* Reading the query log back: the records of one queried number or of one requester in a time window.
  *
- * From the segments of a data directory, or from Redis; each source alone. A record is passed on only when its
+ * From the segments of a data directory, or from Redis; each source alone; opened with the keys of a ring (hour_key.h). A record is passed on only when its
  * lookup is less than the retention ago at `now_ms`, to the millisecond, whatever is still stored. Order: by
  * segment or stream, within one worker by time. The caller prints; nothing here does.
  * Memory: one chunk of frames. Redis is asked for named keys only, never SCAN or KEYS. */
@@ -11,11 +11,13 @@
 #include <stdint.h>
 
 #include "persist/fault.h"
+#include "persist/querylog/hour_key.h"
 #include "ring/event.h"
 
 struct disclose_query {
-    bool by_number;  /* else by requester */
-    uint64_t number; /* a phone key */
+    struct key_ring *keys; /* the caller's */
+    bool by_number;        /* else by requester */
+    uint64_t number;       /* a phone key */
     uint64_t requester;
     uint64_t from_ms;  /* first moment */
     uint64_t until_ms; /* first moment after */
@@ -35,7 +37,7 @@ struct disclose_record {
 struct disclose_target {
     /* Called for each record; false stops. */
     bool (*record)(void *context, const struct disclose_record *record);
-    /* A source was damaged or unreadable in part; what follows goes on. */
+    /* A source was damaged, changed, incomplete or unreadable in part; what follows goes on. */
     void (*warning)(void *context, const char *line);
     void *context;
 };

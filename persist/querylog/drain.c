@@ -19,8 +19,8 @@
 
 struct drain {
     struct drain_options options;
-    struct frame *frames[FRAME_BUCKETS]; /* being filled; payload_bytes 0 when empty */
-    uint64_t hour_ms;                    /* of all that is in them */
+    struct frame_batch *batches[FRAME_BUCKETS]; /* being filled */
+    uint64_t hour_ms;                           /* of all that is in them */
     pthread_t thread;
     atomic_bool stop;
     atomic_bool gate;
@@ -40,19 +40,19 @@ static void nap(unsigned ms)
     nanosleep(&(struct timespec){.tv_nsec = (long)ms * 1000000}, NULL);
 }
 
-/* Writes the frame, however long it takes. At the stop the cap no longer counts: what was answered is worth
+/* Writes the batch, however long it takes. At the stop the cap no longer counts: what was answered is worth
  * more than some megabytes; only a disk that refuses makes it give up then. */
-static void append_frame(struct drain *drain, struct frame *frame)
+static void append_batch(struct drain *drain, const struct frame_batch *batch)
 {
     struct fault fault;
     for (;;) {
         bool stopping = atomic_load(&drain->stop);
-        if (spool_append(drain->options.spool, frame, stopping, &fault))
+        if (spool_append(drain->options.spool, batch, stopping, &fault))
             break;
         if (!atomic_exchange(&drain->gate, true))
             drain->options.notice(fault.text);
         if (stopping) {
-            atomic_fetch_add(&drain->lost, frame->events);
+            atomic_fetch_add(&drain->lost, batch->events);
             return;
         }
         atomic_fetch_add(&drain->lost, spool_expire(drain->options.spool, clock_ms(CLOCK_REALTIME)));
@@ -60,38 +60,38 @@ static void append_frame(struct drain *drain, struct frame *frame)
     }
     if (atomic_exchange(&drain->gate, false))
         drain->options.notice("the query log can be written again");
-    atomic_fetch_add(&drain->appended, frame->events);
+    atomic_fetch_add(&drain->appended, batch->events);
 }
 
-static void flush_frame(struct drain *drain, struct frame *frame)
+static void flush_batch(struct drain *drain, struct frame_batch *batch)
 {
-    if (frame->payload_bytes == 0)
+    if (batch->bytes == 0)
         return;
-    append_frame(drain, frame);
-    frame->payload_bytes = 0;
-    frame->events = 0;
+    append_batch(drain, batch);
+    batch->bytes = 0;
+    batch->events = 0;
 }
 
 static void flush_all(struct drain *drain)
 {
     for (unsigned i = 0; i < FRAME_BUCKETS; i++)
-        flush_frame(drain, drain->frames[i]);
+        flush_batch(drain, drain->batches[i]);
 }
 
 static void take_block(struct drain *drain, const struct query_block *block, size_t bytes)
 {
     uint64_t hour_ms = frame_hour_of(block->time_ms);
     if (hour_ms != drain->hour_ms) {
-        flush_all(drain); /* a frame is of one hour */
+        flush_all(drain); /* a batch is of one hour */
         drain->hour_ms = hour_ms;
     }
-    struct frame *frame = drain->frames[frame_bucket_of(block->requester)];
-    if (frame->payload_bytes + bytes > FRAME_PAYLOAD_MAX)
-        flush_frame(drain, frame);
-    frame->hour_ms = hour_ms;
-    memcpy(frame->payload + frame->payload_bytes, block, bytes);
-    frame->payload_bytes += (uint32_t)bytes;
-    frame->events += block->count;
+    struct frame_batch *batch = drain->batches[frame_bucket_of(block->requester)];
+    if (batch->bytes + bytes > FRAME_BATCH_MAX)
+        flush_batch(drain, batch);
+    batch->hour_ms = hour_ms;
+    memcpy(batch->blocks + batch->bytes, block, bytes);
+    batch->bytes += bytes;
+    batch->events += block->count;
 }
 
 /* One turn over the rings; returns the bytes taken. */
@@ -143,14 +143,14 @@ static void *run(void *context)
     }
     while (take_turn(drain) > 0)
         ;
-    spool_seal(drain->options.spool);
+    spool_close_segment(drain->options.spool);
     return NULL;
 }
 
 static void free_drain(struct drain *drain)
 {
     for (unsigned i = 0; i < FRAME_BUCKETS; i++)
-        free(drain->frames[i]);
+        free(drain->batches[i]);
     free(drain);
 }
 
@@ -164,10 +164,10 @@ struct drain *drain_start(const struct drain_options *options, struct fault *fau
     drain->options = *options;
     bool complete = true;
     for (uint32_t i = 0; i < FRAME_BUCKETS; i++) {
-        drain->frames[i] = calloc(1, sizeof(struct frame) + FRAME_PAYLOAD_MAX);
-        complete = complete && drain->frames[i] != NULL;
+        drain->batches[i] = calloc(1, sizeof *drain->batches[i]);
+        complete = complete && drain->batches[i] != NULL;
         if (complete)
-            drain->frames[i]->bucket = i;
+            drain->batches[i]->bucket = i;
     }
     if (!complete || pthread_create(&drain->thread, NULL, run, drain) != 0) {
         free_drain(drain);

@@ -46,6 +46,7 @@ struct querylog *querylog_start(const struct querylog_options *options, struct f
     uint64_t most = options->bytes_max / 4;
     uint64_t segment_bytes = redis ? SEGMENT_BYTES_QUEUE : SEGMENT_BYTES_LOG;
     struct spool_options spool = {.folder = options->folder,
+                                  .officer = options->officer,
                                   .server_id = options->server_id,
                                   .retention_ms = options->retention_hours * HOUR_MS,
                                   .bytes_max = options->bytes_max,

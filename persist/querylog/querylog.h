@@ -17,7 +17,8 @@
 struct querylog;
 
 struct querylog_options {
-    const char *folder; /* DIR/querylog of the data directory */
+    const char *folder;     /* DIR/querylog of the data directory */
+    const uint8_t *officer; /* the public key that the log is sealed to (officer.h) */
     uint64_t server_id;
     const char *redis_url; /* NULL: the segments are the log */
     uint64_t retention_hours;

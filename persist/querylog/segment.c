@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define MAGIC "NBRDSEGM"
-#define VERSION 1u
+#define VERSION 2u
 #define BYTE_ORDER_MARK 0x01020304u
 #define SET_ASIDE ".damaged"
 

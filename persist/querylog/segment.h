@@ -2,7 +2,7 @@
  *
  * DIR/querylog/SEQUENCE-HOUR.segment (16 hex digits of the sequence number, the hour's first second as Unix time).
  *   header, 64 bytes
- *     0  8  magic "NBRDSEGM"     8  4  version (1)    12  4  byte order mark 0x01020304
+ *     0  8  magic "NBRDSEGM"     8  4  version (2)    12  4  byte order mark 0x01020304
  *    16  8  sequence            24  8  hour, ms       32  8  server id    40 24  zero
  *   frames (frame.h) until the end
  * Sequence numbers grow for ever, over restarts too: (sequence, frame index) names a frame once and for all.

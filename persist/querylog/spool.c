@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "persist/durable.h"
+#include "persist/querylog/hour_key.h"
 
 #define SEQUENCE_NAME "sequence"
 
@@ -20,6 +21,10 @@ struct spool {
     struct spool_options options;
     char *folder;
     uint64_t last_sequence;
+    uint8_t officer[OFFICER_KEY_BYTES];
+    /* The drain's own: the key of the hour that was written last, and a frame's memory. */
+    struct hour_key *key;
+    struct frame *frame;
     /* The open segment; the drain's own. It is the last of the list while fd >= 0. */
     int fd;
     uint64_t next_index;
@@ -92,26 +97,39 @@ static bool examine_segments(struct spool *spool, struct fault *fault)
     return true;
 }
 
-struct spool *spool_open(const struct spool_options *options, struct fault *fault)
+/* All of its memory, or NULL. */
+static struct spool *create(const struct spool_options *options)
 {
     struct spool *spool = calloc(1, sizeof *spool);
-    char *folder = strdup(options->folder);
-    if (spool == NULL || folder == NULL) {
-        free(spool);
-        free(folder);
-        fault_set(fault, EX_OSERR, "out of memory");
+    if (spool == NULL)
+        return NULL;
+    *spool = (struct spool){.options = *options, .folder = strdup(options->folder), .fd = -1};
+    spool->options.folder = spool->folder;
+    memcpy(spool->officer, options->officer, sizeof spool->officer);
+    spool->options.officer = spool->officer;
+    spool->key = hour_key_create(options->server_id);
+    spool->frame = malloc(FRAME_BYTES_MAX);
+    pthread_mutex_init(&spool->mutex, NULL);
+    if (spool->folder != NULL && spool->key != NULL && spool->frame != NULL)
+        return spool;
+    spool_close(spool);
+    return NULL;
+}
+
+struct spool *spool_open(const struct spool_options *options, struct fault *fault)
+{
+    struct spool *spool = create(options);
+    if (spool == NULL) {
+        fault_set(fault, EX_OSERR, "out of memory for the query log");
         return NULL;
     }
-    *spool = (struct spool){.options = *options, .folder = folder, .fd = -1};
-    spool->options.folder = folder;
-    pthread_mutex_init(&spool->mutex, NULL);
-    if (!segment_list(folder, &spool->segments, &spool->count, fault) ||
+    if (!segment_list(spool->folder, &spool->segments, &spool->count, fault) ||
         (options->is_queue && !examine_segments(spool, fault))) {
         spool_close(spool);
         return NULL;
     }
     spool->capacity = spool->count;
-    spool->last_sequence = read_sequence(folder);
+    spool->last_sequence = read_sequence(spool->folder);
     if (spool->count > 0 && spool->segments[spool->count - 1].sequence > spool->last_sequence)
         spool->last_sequence = spool->segments[spool->count - 1].sequence;
     return spool;
@@ -121,8 +139,10 @@ void spool_close(struct spool *spool)
 {
     if (spool == NULL)
         return;
-    spool_seal(spool);
+    spool_close_segment(spool);
     pthread_mutex_destroy(&spool->mutex);
+    hour_key_destroy(spool->key);
+    free(spool->frame);
     free(spool->segments);
     free(spool->folder);
     free(spool);
@@ -130,7 +150,7 @@ void spool_close(struct spool *spool)
 
 /* --- the drain's side --- */
 
-void spool_seal(struct spool *spool)
+void spool_close_segment(struct spool *spool)
 {
     if (spool->fd >= 0)
         close(spool->fd);
@@ -168,7 +188,9 @@ static bool begin_segment(struct spool *spool, uint64_t hour_ms, struct fault *f
 {
     struct segment segment = {
         .sequence = next_sequence(spool), .hour_ms = hour_ms, .bytes = SEGMENT_HEADER_BYTES};
-    if (!write_sequence(spool->folder, segment.sequence, fault))
+    if (!write_sequence(spool->folder, segment.sequence, fault) ||
+        (spool->key->hour_ms != hour_ms &&
+         !hour_key_renew(spool->key, spool->folder, spool->officer, hour_ms, segment.sequence, fault)))
         return false;
     int fd = segment_create(spool->folder, &segment, spool->options.server_id, fault);
     if (fd < 0)
@@ -229,12 +251,23 @@ static bool is_beyond_cap(struct spool *spool, size_t more)
     return figures.bytes + more > spool->options.bytes_max;
 }
 
-bool spool_append(struct spool *spool, struct frame *frame, bool beyond_cap, struct fault *fault)
+/* Into the spool's memory; returns its bytes. A nonce is used up even if the frame is not written. */
+static size_t seal(struct spool *spool, const struct frame_batch *batch, uint64_t sequence)
 {
-    size_t bytes = sizeof *frame + frame->payload_bytes;
-    if (!beyond_cap && is_beyond_cap(spool, bytes)) {
+    struct hour_key *key = spool->key;
+    struct frame *frame = spool->frame;
+    frame->index = spool->next_index;
+    frame->key = key->number;
+    frame->nonce = ++key->nonce;
+    frame->ordinal = key->ordinals[batch->bucket] + 1;
+    return frame_seal(frame, batch, &(struct frame_place){spool->options.server_id, sequence}, key->secret);
+}
+
+bool spool_append(struct spool *spool, const struct frame_batch *batch, bool beyond_cap, struct fault *fault)
+{
+    if (!beyond_cap && is_beyond_cap(spool, frame_sealed_bytes(batch))) {
         if (spool->options.is_queue)
-            spool_seal(spool);
+            spool_close_segment(spool);
         return fault_set(fault, EX_UNAVAILABLE,
                          "the query log in %s has reached its cap of %" PRIu64
                          " bytes; raise --query-log-bytes or bring Redis back",
@@ -242,20 +275,21 @@ bool spool_append(struct spool *spool, struct frame *frame, bool beyond_cap, str
     }
     if (spool->fd >= 0) {
         struct segment segment = open_segment(spool);
-        if (segment.hour_ms != frame->hour_ms || segment.bytes >= spool->options.segment_bytes)
-            spool_seal(spool);
+        if (segment.hour_ms != batch->hour_ms || segment.bytes >= spool->options.segment_bytes)
+            spool_close_segment(spool);
     }
-    if (spool->fd < 0 && !begin_segment(spool, frame->hour_ms, fault))
+    if (spool->fd < 0 && !begin_segment(spool, batch->hour_ms, fault))
         return false;
-    frame->index = spool->next_index;
-    frame_seal(frame);
-    if (!write_whole(spool, frame, bytes, open_segment(spool).bytes, fault))
+    struct segment segment = open_segment(spool);
+    size_t bytes = seal(spool, batch, segment.sequence);
+    if (!write_whole(spool, spool->frame, bytes, segment.bytes, fault))
         return false;
     spool->next_index++;
+    spool->key->ordinals[batch->bucket]++;
     pthread_mutex_lock(&spool->mutex);
     spool->segments[spool->count - 1].bytes += bytes;
     if (spool->options.is_queue)
-        spool->segments[spool->count - 1].events += frame->events;
+        spool->segments[spool->count - 1].events += batch->events;
     pthread_mutex_unlock(&spool->mutex);
     return true;
 }
@@ -273,9 +307,12 @@ static uint64_t drop_entry(struct spool *spool, size_t i)
 uint64_t spool_expire(struct spool *spool, uint64_t now_ms)
 {
     uint64_t events = 0;
+    hour_keys_expire(spool->folder, spool->options.retention_ms, now_ms);
     segment_expire_set_aside(spool->folder, spool->options.retention_ms, now_ms);
-    if (spool->fd >= 0 && open_segment(spool).hour_ms + spool->options.retention_ms <= now_ms)
-        spool_seal(spool);
+    if (spool->key->hour_ms != 0 && spool->key->hour_ms + spool->options.retention_ms <= now_ms) {
+        spool_close_segment(spool);
+        hour_key_forget(spool->key);
+    }
     pthread_mutex_lock(&spool->mutex);
     for (size_t i = 0; i < spool->count;) {
         if (spool->segments[i].hour_ms + spool->options.retention_ms <= now_ms)

@@ -4,7 +4,7 @@
  * queue: a segment goes when all its frames were confirmed. Either way a segment is removed once its hour's
  * first moment is `retention_ms` old, so nothing in it outlives the retention.
  *
- * Threads: append and expire from the drain thread, the reading functions from the sink thread, the figures
+ * Threads: append, close_segment and expire from the drain thread, the reading functions from the sink thread, the figures
  * from any; the list is under one mutex, never held across I/O but for creation and removal of a file. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_SPOOL_H
 #define NUMBERD_PERSIST_QUERYLOG_SPOOL_H
@@ -21,6 +21,7 @@ struct spool;
 
 struct spool_options {
     const char *folder;
+    const uint8_t *officer; /* OFFICER_KEY_BYTES: the public key that the log is sealed to */
     uint64_t server_id;
     uint64_t retention_ms;
     uint64_t bytes_max;     /* appends that would go beyond are refused */
@@ -40,16 +41,16 @@ struct spool_figures {
 struct spool *spool_open(const struct spool_options *options, struct fault *fault);
 void spool_close(struct spool *spool);
 
-/* Appends one frame: sets its index, seals it, writes it. False and the fault when the cap is reached (unless
- * told to go beyond it) or the disk refuses; nothing of the frame is then in the file, and the same frame may
- * be tried again. At the cap a queue's open segment is closed, so that it can be shipped to its end and make
- * room. */
-bool spool_append(struct spool *spool, struct frame *frame, bool beyond_cap, struct fault *fault);
+/* Seals the batch with the key of its hour, which is made if there is none, and appends it as a frame. False and
+ * the fault when the cap is reached (unless told to go beyond it) or the disk refuses; nothing of the frame is then in
+ * the file, and the same batch may be tried again. At the cap a queue's open segment is closed, so that it can be
+ * shipped to its end and make room. */
+bool spool_append(struct spool *spool, const struct frame_batch *batch, bool beyond_cap, struct fault *fault);
 
 /* Closes the open segment, so that the sink can finish it. */
-void spool_seal(struct spool *spool);
+void spool_close_segment(struct spool *spool);
 
-/* Removes what is past its time at `now_ms`; returns the events that were never confirmed (0 if no queue). */
+/* Removes what is past its time at `now_ms`, keys first; returns the events that were never confirmed (0 if no queue). */
 uint64_t spool_expire(struct spool *spool, uint64_t now_ms);
 
 /* Where the segments lie; valid until spool_close. */

@@ -1,5 +1,5 @@
-/* Fuzz target: any bytes as a frame of the query log. With its checksum set right, so that what lies behind
- * the check is reached too; the blocks of a whole frame must be walkable. */
+/* Fuzz target: any bytes as a frame of the query log, which never opens; and as the blocks of a frame that was sealed, so
+ * that what lies behind the cipher is reached too: the blocks of a frame that opens must be walkable. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,35 +7,59 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void examine(const void *memory, size_t size)
+static const uint8_t secret[FRAME_KEY_BYTES];
+static const struct frame_place place = {1, 2};
+
+static void walk(const struct frame_batch *batch)
 {
-    size_t bytes;
-    if (frame_examine(memory, size, &bytes) != FRAME_WHOLE)
-        return;
-    const struct frame *frame = memory;
     const struct query_block *block;
     size_t offset = 0;
     uint64_t events = 0;
-    while ((block = frame_next_block(frame, &offset)) != NULL)
+    while ((block = frame_next_block(batch, &offset)) != NULL)
         for (uint32_t i = 0; i < block->count; i++, events++)
             if (query_event_number(block->events[i]) > QUERY_EVENT_NUMBER_MASK)
                 abort();
-    if (events != frame->events || offset != frame->payload_bytes)
+    if (events != batch->events || offset != batch->bytes)
         abort();
+}
+
+static bool examine(const void *memory, size_t size, struct frame_batch *batch)
+{
+    size_t bytes;
+    if (frame_examine(memory, size, &bytes) != FRAME_WHOLE)
+        return false;
+    if (bytes > size)
+        abort();
+    bool opened = frame_open(memory, &place, secret, batch);
+    if (opened)
+        walk(batch);
+    return opened;
+}
+
+/* The bytes as the blocks of a frame that was sealed. */
+static void examine_sealed(const uint8_t *data, size_t size, struct frame_batch *batch)
+{
+    struct frame *frame = malloc(FRAME_BYTES_MAX);
+    memset(frame, 0, sizeof *frame);
+    batch->events = size > 8 ? data[8] : 0;
+    batch->bucket = 3;
+    batch->hour_ms = FRAME_HOUR_MS;
+    batch->bytes = size / 8 * 8;
+    memcpy(batch->blocks, data, batch->bytes);
+    (void)examine(frame, frame_seal(frame, batch, &place, secret), batch);
+    free(frame);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     void *memory = aligned_alloc(8, (size + 7) / 8 * 8 + 8);
+    struct frame_batch *batch = malloc(sizeof *batch);
     memcpy(memory, data, size);
-    examine(memory, size);
-    if (size > sizeof(struct frame)) {
-        struct frame *frame = memory;
-        frame->payload_bytes = (uint32_t)(size - sizeof *frame);
-        frame->bucket %= FRAME_BUCKETS;
-        frame_seal(frame);
-        examine(memory, size);
-    }
+    if (examine(memory, size, batch))
+        abort(); /* nobody has sealed it */
+    if (size > 0 && size <= FRAME_BATCH_MAX)
+        examine_sealed(data, size, batch);
+    free(batch);
     free(memory);
     return 0;
 }

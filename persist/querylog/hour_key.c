@@ -1,0 +1,300 @@
+/* Data keys; see hour_key.h. */
+#include "persist/querylog/hour_key.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "persist/durable.h"
+
+#define MAGIC "NBRDHKEY"
+#define VERSION 1u
+#define BYTE_ORDER_MARK 0x01020304u
+#define NAME_BYTES 64
+
+struct content {
+    uint8_t secret[FRAME_KEY_BYTES];
+    uint64_t server_id;
+    uint64_t hour_ms;
+    uint64_t number;
+};
+
+struct key_file {
+    char magic[8];
+    uint32_t version;
+    uint32_t byte_order;
+    uint64_t number;
+    uint64_t hour_ms;
+    uint64_t server_id;
+    uint8_t officer[OFFICER_KEY_BYTES];
+    uint8_t wrapped[crypto_box_SEALBYTES + sizeof(struct content)];
+};
+
+static_assert(sizeof(struct content) == 56, "no padding");
+static_assert(sizeof(struct key_file) == 176, "no padding");
+
+static void make_name(uint64_t number, uint64_t hour_ms, char name[static NAME_BYTES])
+{
+    snprintf(name, NAME_BYTES, "%016" PRIx64 "-%" PRIu64 ".key", number, hour_ms / 1000);
+}
+
+static bool parse_name(const char *name, uint64_t *number, uint64_t *hour_ms)
+{
+    char again[NAME_BYTES];
+    uint64_t seconds;
+    if (sscanf(name, "%16" SCNx64 "-%" SCNu64, number, &seconds) != 2)
+        return false;
+    *hour_ms = seconds * 1000;
+    make_name(*number, *hour_ms, again);
+    return strcmp(name, again) == 0;
+}
+
+/* Calls `visit` for each key file of the folder until it returns false; false with a fault when the folder cannot be read. */
+static bool visit_names(const char *folder,
+                        bool (*visit)(void *context, int folder_fd, const char *name, uint64_t number,
+                                      uint64_t hour_ms),
+                        void *context, struct fault *fault)
+{
+    /* Through open(2), as in segment.c. */
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *entries = fd < 0 ? NULL : fdopendir(fd);
+    if (entries == NULL) {
+        fault_set(fault, EX_NOINPUT, "cannot read the folder %s: %s", folder, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    uint64_t number;
+    uint64_t hour_ms;
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;)
+        if (parse_name(entry->d_name, &number, &hour_ms) &&
+            !visit(context, dirfd(entries), entry->d_name, number, hour_ms))
+            break;
+    closedir(entries);
+    return true;
+}
+
+/* --- for the server --- */
+
+struct hour_key *hour_key_create(uint64_t server_id)
+{
+    struct hour_key *key = sodium_init() < 0 ? NULL : sodium_malloc(sizeof *key);
+    if (key != NULL)
+        *key = (struct hour_key){.server_id = server_id};
+    return key;
+}
+
+void hour_key_destroy(struct hour_key *key)
+{
+    sodium_free(key); /* wipes it */
+}
+
+void hour_key_forget(struct hour_key *key)
+{
+    uint64_t server_id = key->server_id;
+    sodium_memzero(key, sizeof *key);
+    key->server_id = server_id;
+}
+
+bool hour_key_renew(struct hour_key *key, const char *folder, const uint8_t officer[static OFFICER_KEY_BYTES],
+                    uint64_t hour_ms, uint64_t number, struct fault *fault)
+{
+    struct key_file file = {.version = VERSION,
+                            .byte_order = BYTE_ORDER_MARK,
+                            .number = number,
+                            .hour_ms = hour_ms,
+                            .server_id = key->server_id};
+    struct content content = {.server_id = key->server_id, .hour_ms = hour_ms, .number = number};
+    char name[NAME_BYTES];
+    hour_key_forget(key);
+    randombytes_buf(key->secret, sizeof key->secret);
+    memcpy(content.secret, key->secret, sizeof content.secret);
+    memcpy(file.magic, MAGIC, sizeof file.magic);
+    memcpy(file.officer, officer, sizeof file.officer);
+    bool wrapped =
+        crypto_box_seal(file.wrapped, (const unsigned char *)&content, sizeof content, officer) == 0;
+    sodium_memzero(&content, sizeof content);
+    make_name(number, hour_ms, name);
+    if (wrapped ? durable_write(folder, name, &file, sizeof file, fault)
+                : fault_set(fault, EX_CONFIG,
+                            "the officer's public key is none; name another with --officer-key")) {
+        key->hour_ms = hour_ms;
+        key->number = number;
+        return true;
+    }
+    hour_key_forget(key);
+    return false;
+}
+
+struct expiry {
+    uint64_t retention_ms;
+    uint64_t now_ms;
+};
+
+/* Overwritten before it is removed: where the file system writes in place, nothing of it stays on the disk. */
+static bool destroy_if_over(void *context, int folder_fd, const char *name, uint64_t number, uint64_t hour_ms)
+{
+    const struct expiry *expiry = context;
+    (void)number;
+    if (hour_ms + expiry->retention_ms > expiry->now_ms)
+        return true;
+    static const struct key_file nothing;
+    int fd = openat(folder_fd, name, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        if (durable_pwrite(fd, &nothing, sizeof nothing, 0))
+            (void)fdatasync(fd);
+        close(fd);
+    }
+    (void)unlinkat(folder_fd, name, 0); /* what stays is tried again in seconds */
+    return true;
+}
+
+void hour_keys_expire(const char *folder, uint64_t retention_ms, uint64_t now_ms)
+{
+    struct fault ignored; /* the next try is seconds away */
+    struct expiry expiry = {retention_ms, now_ms};
+    (void)visit_names(folder, destroy_if_over, &expiry, &ignored);
+}
+
+/* --- for who has the private key --- */
+
+struct key_ring {
+    struct key_ring_entry *entries;
+    size_t count;
+    size_t capacity;
+    size_t last; /* found last */
+};
+
+/* While the ring is being filled. */
+struct filling {
+    struct key_ring *ring;
+    const char *folder;
+    const struct officer_pair *officer;
+    uint64_t from_ms;
+    uint64_t until_ms;
+    size_t foreign; /* wrapped to other officers' keys */
+    bool failed;
+    struct fault *fault;
+};
+
+static bool add_entry(struct key_ring *ring, const struct content *content, struct fault *fault)
+{
+    if (ring->count == ring->capacity) {
+        size_t capacity = ring->capacity == 0 ? 32 : 2 * ring->capacity;
+        struct key_ring_entry *grown = sodium_allocarray(capacity, sizeof *grown);
+        if (grown == NULL)
+            return fault_set(fault, EX_OSERR, "out of memory for the keys of the query log");
+        if (ring->count > 0)
+            memcpy(grown, ring->entries, ring->count * sizeof *grown);
+        sodium_free(ring->entries);
+        ring->entries = grown;
+        ring->capacity = capacity;
+    }
+    struct key_ring_entry *entry = &ring->entries[ring->count++];
+    *entry = (struct key_ring_entry){.server_id = content->server_id, .number = content->number};
+    memcpy(entry->secret, content->secret, sizeof entry->secret);
+    return true;
+}
+
+static bool unwrap(const struct filling *filling, const struct key_file *file, const char *name)
+{
+    struct content content;
+    bool opened = crypto_box_seal_open((unsigned char *)&content, file->wrapped, sizeof file->wrapped,
+                                       filling->officer->public_key, filling->officer->private_key) == 0 &&
+                  content.server_id == file->server_id && content.hour_ms == file->hour_ms &&
+                  content.number == file->number;
+    bool good =
+        opened ? add_entry(filling->ring, &content, filling->fault)
+               : fault_set(filling->fault, EX_DATAERR,
+                           "%s/%s is damaged or was changed: restore it from a backup, or move it away to "
+                           "read what other keys open",
+                           filling->folder, name);
+    sodium_memzero(&content, sizeof content);
+    return good;
+}
+
+static bool is_key_file(const struct key_file *file, uint64_t number, uint64_t hour_ms)
+{
+    return memcmp(file->magic, MAGIC, sizeof file->magic) == 0 && file->version == VERSION &&
+           file->byte_order == BYTE_ORDER_MARK && file->number == number && file->hour_ms == hour_ms;
+}
+
+static bool take_key(void *context, int folder_fd, const char *name, uint64_t number, uint64_t hour_ms)
+{
+    struct filling *filling = context;
+    struct key_file file;
+    if (hour_ms >= filling->until_ms || hour_ms + FRAME_HOUR_MS <= filling->from_ms)
+        return true;
+    int fd = openat(folder_fd, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return true; /* its time was over just now */
+    ssize_t got = fd < 0 ? -1 : read(fd, &file, sizeof file);
+    if (fd >= 0)
+        close(fd);
+    if (got != (ssize_t)sizeof file || !is_key_file(&file, number, hour_ms))
+        filling->failed =
+            !fault_set(filling->fault, EX_DATAERR,
+                       "%s/%s cannot be read as a key of version %u: restore it from a backup, or "
+                       "move it away to read what other keys open",
+                       filling->folder, name, VERSION);
+    else if (sodium_memcmp(file.officer, filling->officer->public_key, sizeof file.officer) != 0)
+        filling->foreign++;
+    else
+        filling->failed = !unwrap(filling, &file, name);
+    return !filling->failed;
+}
+
+struct key_ring *key_ring_open(const char *folder, const struct officer_pair *officer, uint64_t from_ms,
+                               uint64_t until_ms, struct fault *fault)
+{
+    struct key_ring *ring = calloc(1, sizeof *ring);
+    struct filling filling = {.ring = ring,
+                              .folder = folder,
+                              .officer = officer,
+                              .from_ms = from_ms,
+                              .until_ms = until_ms,
+                              .fault = fault};
+    if (ring == NULL) {
+        fault_set(fault, EX_OSERR, "out of memory for the keys of the query log");
+        return NULL;
+    }
+    if (visit_names(folder, take_key, &filling, fault) && !filling.failed) {
+        if (ring->count > 0 || filling.foreign == 0)
+            return ring;
+        fault_set(fault, EX_NOPERM,
+                  "the query log in %s is sealed to another officer's key than the one given with --key",
+                  folder);
+    }
+    key_ring_close(ring);
+    return NULL;
+}
+
+void key_ring_close(struct key_ring *ring)
+{
+    if (ring == NULL)
+        return;
+    sodium_free(ring->entries);
+    free(ring);
+}
+
+struct key_ring_entry *key_ring_find(struct key_ring *ring, uint64_t server_id, uint64_t number)
+{
+    for (size_t i = 0; i < ring->count; i++) {
+        size_t at = (ring->last + i) % ring->count;
+        if (ring->entries[at].server_id == server_id && ring->entries[at].number == number) {
+            ring->last = at;
+            return &ring->entries[at];
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,143 @@
+/* The officer's key pair; see officer.h. */
+#include "persist/querylog/officer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "persist/durable.h"
+
+#define LINE "numberd officer %s key 1\n"
+#define FILE_BYTES_MAX 128
+
+static_assert(OFFICER_KEY_BYTES == crypto_box_PUBLICKEYBYTES &&
+                  OFFICER_KEY_BYTES == crypto_box_SECRETKEYBYTES,
+              "the sealed box's keys");
+
+static bool set_path(char path[static PATH_MAX], const char *folder, const char *name, const char *half,
+                     struct fault *fault)
+{
+    return (size_t)snprintf(path, PATH_MAX, "%s/%s.%s", folder, name, half) < PATH_MAX ||
+           fault_set(fault, EX_USAGE, "the path of the key pair is too long");
+}
+
+static bool start_sodium(struct fault *fault)
+{
+    return sodium_init() >= 0 || fault_set(fault, EX_OSERR, "libsodium cannot be used: no random numbers");
+}
+
+static bool write_half(const char *folder, const char *name, const char *half,
+                       const uint8_t key[static OFFICER_KEY_BYTES], struct fault *fault)
+{
+    char text[FILE_BYTES_MAX];
+    char file[NAME_MAX];
+    char digits[2 * OFFICER_KEY_BYTES + 1];
+    if ((size_t)snprintf(file, sizeof file, "%s.%s", name, half) >= sizeof file)
+        return fault_set(fault, EX_USAGE, "the name of the key pair is too long");
+    sodium_bin2hex(digits, sizeof digits, key, OFFICER_KEY_BYTES);
+    int length = snprintf(text, sizeof text, LINE "%s\n", half, digits);
+    bool written = durable_write(folder, file, text, (size_t)length, fault);
+    sodium_memzero(text, sizeof text);
+    sodium_memzero(digits, sizeof digits);
+    return written;
+}
+
+/* The private half first: a pair of which only it is there can be completed, one without it is worth nothing. */
+bool officer_make(const char *folder, const char *name, struct fault *fault)
+{
+    static const char *const halves[] = {"private", "public"};
+    struct officer_pair pair;
+    if (!start_sodium(fault))
+        return false;
+    for (int i = 0; i < 2; i++) {
+        char path[PATH_MAX];
+        if (!set_path(path, folder, name, halves[i], fault))
+            return false;
+        if (access(path, F_OK) == 0 || errno != ENOENT)
+            return fault_set(
+                fault, EX_CANTCREAT,
+                "%s is there already or cannot be looked at; no key is overwritten: choose another "
+                "name",
+                path);
+    }
+    crypto_box_keypair(pair.public_key, pair.private_key);
+    bool made = write_half(folder, name, "private", pair.private_key, fault) &&
+                write_half(folder, name, "public", pair.public_key, fault);
+    sodium_memzero(&pair, sizeof pair);
+    return made;
+}
+
+static bool read_half(const char *path, const char *half, uint8_t key[static OFFICER_KEY_BYTES],
+                      struct fault *fault)
+{
+    char text[FILE_BYTES_MAX] = "";
+    char line[FILE_BYTES_MAX];
+    size_t key_bytes = 0;
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return fault_set(fault, EX_NOINPUT, "cannot open the officer's %s key %s: %s", half, path,
+                         strerror(errno));
+    setvbuf(file, NULL, _IONBF, 0); /* no copy of a private key in a buffer of the library's */
+    size_t got = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    size_t length = (size_t)snprintf(line, sizeof line, LINE, half);
+    bool good = got == length + 2 * OFFICER_KEY_BYTES + 1 && memcmp(text, line, length) == 0 &&
+                text[got - 1] == '\n' &&
+                sodium_hex2bin(key, OFFICER_KEY_BYTES, text + length, 2 * OFFICER_KEY_BYTES, NULL, &key_bytes,
+                               NULL) == 0 &&
+                key_bytes == OFFICER_KEY_BYTES;
+    sodium_memzero(text, sizeof text);
+    return good || fault_set(fault, EX_DATAERR,
+                             "%s holds no officer's %s key; numberctl officer-key makes a pair", path, half);
+}
+
+bool officer_read_public(const char *path, uint8_t key[static OFFICER_KEY_BYTES], struct fault *fault)
+{
+    return start_sodium(fault) && read_half(path, "public", key, fault);
+}
+
+bool officer_read_private(const char *path, struct officer_pair *pair, struct fault *fault)
+{
+    return start_sodium(fault) && read_half(path, "private", pair->private_key, fault) &&
+           (crypto_scalarmult_base(pair->public_key, pair->private_key) == 0 ||
+            fault_set(fault, EX_DATAERR, "%s holds no officer's private key", path));
+}
+
+static bool is_there(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+/* A start that was interrupted between the two halves. */
+static bool complete_pair(const char *data_dir, const char *private_path, struct fault *fault)
+{
+    struct officer_pair pair;
+    bool good = officer_read_private(private_path, &pair, fault) &&
+                write_half(data_dir, OFFICER_NAME, "public", pair.public_key, fault);
+    sodium_memzero(&pair, sizeof pair);
+    return good;
+}
+
+bool officer_of(const char *data_dir, uint8_t key[static OFFICER_KEY_BYTES], bool *is_exposed,
+                struct fault *fault)
+{
+    char public_path[PATH_MAX];
+    char private_path[PATH_MAX];
+    if (!set_path(public_path, data_dir, OFFICER_NAME, "public", fault) ||
+        !set_path(private_path, data_dir, OFFICER_NAME, "private", fault))
+        return false;
+    if (!is_there(public_path)) {
+        bool made = is_there(private_path) ? complete_pair(data_dir, private_path, fault)
+                                           : officer_make(data_dir, OFFICER_NAME, fault);
+        if (!made)
+            return false;
+    }
+    *is_exposed = is_there(private_path);
+    return officer_read_public(public_path, key, fault);
+}
