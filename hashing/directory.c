@@ -22,6 +22,7 @@
  * its bar.) A shard that scatters beyond OWN_LOAD_MAX grows by itself rather than search long. */
 #define GROWTH 1.12
 #define OWN_LOAD_MAX 0.975
+#define POPULATE_FROM_BYTES ((size_t)16 << 10)
 #define SLOTS_MIN 64
 /* Records that a shard counts before it tells the directory. */
 #define REPORT_STEP 8
@@ -319,6 +320,17 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* All its memory at once: page by page as it is filled costs the kernel three times as much. */
+static struct table *create_populated(const struct directory *directory, size_t slots)
+{
+    struct table *table = slots <= TABLE_SLOTS_MAX ? table_create(slots, &directory->family) : NULL;
+    if (table != NULL && table_bytes(table) >= POPULATE_FROM_BYTES && !table_populate(table)) {
+        table_destroy(table);
+        return NULL;
+    }
+    return table;
+}
+
 /* Replaces the shard's table by one of at least `slots` slots with the same content. False when memory is
  * short; the old table then stays. A new table that cannot take everything (hashing gives no promise) is tried again
  * with more room. */
@@ -329,7 +341,7 @@ static bool rebuild(struct directory *directory, unsigned index, size_t slots)
     struct table *fresh;
     uint64_t started = now_ns();
     for (;; slots += slots / 4) {
-        fresh = slots <= TABLE_SLOTS_MAX ? table_create(slots, &directory->family) : NULL;
+        fresh = create_populated(directory, slots);
         if (fresh == NULL)
             return false;
         count_bytes(directory, table_bytes(fresh), 0);
@@ -415,7 +427,7 @@ static enum directory_result insert_or_grow(struct directory *directory, unsigne
 {
     for (;;) {
         struct table *table = own_table(directory, index);
-        bool crowded = (double)table_stats(table).records >= (double)table_slots(table) * OWN_LOAD_MAX;
+        bool crowded = (double)table_records(table) >= (double)table_slots(table) * OWN_LOAD_MAX;
         /* When memory is short, a crowded table may still have a place; only a full one has to give up. */
         if (crowded && grow_alone(directory, index))
             table = own_table(directory, index);
@@ -686,7 +698,7 @@ void directory_loaded(struct directory *directory)
     int64_t records = 0;
     for (unsigned i = 0; i < shard_count(directory); i++) {
         const struct table *table = own_table(directory, i);
-        records += (int64_t)table_stats(table).records;
+        records += (int64_t)table_records(table);
         largest = table_slots(table) > largest ? table_slots(table) : largest;
         directory->shards[i].unreported = 0;
     }
@@ -719,7 +731,7 @@ bool directory_check_shard(const struct directory *directory, unsigned index)
 {
     struct shard_check check = {.directory = directory, .shard = index};
     const struct table *table = own_table(directory, index);
-    return table_visit(table, check_record, &check) && check.records == table_stats(table).records;
+    return table_visit(table, check_record, &check) && check.records == table_records(table);
 }
 
 static void add_stats(const struct shard *shard, struct directory_stats *stats)

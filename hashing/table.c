@@ -560,6 +560,11 @@ struct table_stats table_stats(const struct table *table)
     return table->stats;
 }
 
+uint64_t table_records(const struct table *table)
+{
+    return table->stats.records;
+}
+
 size_t table_slots(const struct table *table)
 {
     return table->line_count * TABLE_SLOTS_PER_LINE;

@@ -104,6 +104,7 @@ struct table *table_create_for(const struct table_image *image, const struct tab
 void *table_memory(const struct table *table);
 
 struct table_stats table_stats(const struct table *table);
+uint64_t table_records(const struct table *table);
 size_t table_slots(const struct table *table);
 size_t table_bytes(const struct table *table);
 
