@@ -320,7 +320,7 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* All its memory at once: page by page as it is filled costs the kernel three times as much. */
+/* With all its memory at once, instead of by a page fault for each page as it is filled. */
 static struct table *create_populated(const struct directory *directory, size_t slots)
 {
     struct table *table = slots <= TABLE_SLOTS_MAX ? table_create(slots, &directory->family) : NULL;

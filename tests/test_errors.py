@@ -149,6 +149,18 @@ def test_dead_redis():
               "+4915112345678", "--redis", url, "--key", folder / "data" / "officer.private", "--data-dir", folder / "data")
 
 
+def test_officer_key():
+    """A public key that is not there, or is none: the server does not start without a seal."""
+    with servers.temporary_folder() as folder:
+        numberd_fails(folder, NOINPUT, ("officer's public key", "No such file"), "--officer-key", "/nonexistent")
+        path = folder / "key.public"
+        for text in ("", "numberd officer public key 1\n", "numberd officer private key 1\n" + "0" * 64 + "\n",
+                     "numberd officer public key 1\n" + "0" * 63 + "g\n", "numberd officer public key 1\n" + "0" * 66 + "\n"):
+            path.write_text(text)
+            numberd_fails(folder, DATAERR, ("key.public", "no officer's public key", "numberctl officer-key"),
+                          "--officer-key", path)
+
+
 def test_numberctl_usage():
     """Unknown verbs and options, missing arguments, numbers that are none: what to write instead."""
     fails("numberctl", USAGE, ("frobnicate", "--help"), "frobnicate")

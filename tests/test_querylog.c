@@ -2,6 +2,7 @@
  * nothing outlives its time. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -454,10 +455,18 @@ static void test_keys(void **state)
     struct found found = disclose((struct disclose_query){.requester = 1});
     assert_int_equal(found.records, 1020);
     assert_int_equal(found.warnings, 0);
+    /* One that was being written when the server died is no key, and goes, too. */
+    char unfinished[PATH_MAX];
+    assert_true((size_t)snprintf(unfinished, PATH_MAX, "%s/%016x-%" PRIu64 ".key.new", folder, 7,
+                                 hour / 1000) < PATH_MAX);
+    close(open(unfinished, O_WRONLY | O_CREAT, 0600));
+    assert_int_equal(disclose((struct disclose_query){.requester = 1}).records, 1020);
     hour_keys_expire(folder, RETENTION_MS, hour + RETENTION_MS - 1);
     assert_int_equal(count_files(".key"), 3);
+    assert_int_equal(count_files(".new"), 1);
     hour_keys_expire(folder, RETENTION_MS, hour + RETENTION_MS);
     assert_int_equal(count_files(".key"), 2);
+    assert_int_equal(count_files(".new"), 0);
     found = disclose((struct disclose_query){.requester = 1});
     assert_int_equal(found.records, 20);
     assert_int_equal(found.warnings, 1);

@@ -178,9 +178,10 @@ bool disclose_segments(const char *folder, const struct disclose_query *query,
     if (!segment_list(folder, &segments, &count, fault))
         return false;
     void *chunk = malloc(CHUNK_BYTES);
-    bool good = start_walk(&walk, query, target, fault) &&
-                (chunk != NULL || fault_set(fault, EX_OSERR, "out of memory for reading the query log"));
-    bool more = good;
+    bool good = start_walk(&walk, query, target, fault);
+    if (good && chunk == NULL)
+        good = fault_set(fault, EX_OSERR, "out of memory for reading the query log");
+    bool more = good && chunk != NULL;
     for (size_t i = 0; more && i < count; i++)
         if (overlaps_hour(&walk.query, segments[i].hour_ms))
             more = pass_segment(&walk, folder, &segments[i], chunk);

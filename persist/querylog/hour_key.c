@@ -48,7 +48,8 @@ static void make_name(uint64_t number, uint64_t hour_ms, char name[static NAME_B
     snprintf(name, NAME_BYTES, "%016" PRIx64 "-%" PRIu64 ".key", number, hour_ms / 1000);
 }
 
-static bool parse_name(const char *name, uint64_t *number, uint64_t *hour_ms)
+/* Also of a file that was never finished (durable.h), which `*is_finished` then says. */
+static bool parse_name(const char *name, uint64_t *number, uint64_t *hour_ms, bool *is_finished)
 {
     char again[NAME_BYTES];
     uint64_t seconds;
@@ -56,14 +57,22 @@ static bool parse_name(const char *name, uint64_t *number, uint64_t *hour_ms)
         return false;
     *hour_ms = seconds * 1000;
     make_name(*number, *hour_ms, again);
-    return strcmp(name, again) == 0;
+    size_t length = strlen(again);
+    *is_finished = strcmp(name, again) == 0;
+    return *is_finished || (strncmp(name, again, length) == 0 && strcmp(name + length, ".new") == 0);
 }
 
+struct found_key {
+    int folder_fd;
+    const char *name;
+    uint64_t number;
+    uint64_t hour_ms;
+    bool is_finished;
+};
+
 /* Calls `visit` for each key file of the folder until it returns false; false with a fault when the folder cannot be read. */
-static bool visit_names(const char *folder,
-                        bool (*visit)(void *context, int folder_fd, const char *name, uint64_t number,
-                                      uint64_t hour_ms),
-                        void *context, struct fault *fault)
+static bool visit_keys(const char *folder, bool (*visit)(void *context, const struct found_key *key),
+                       void *context, struct fault *fault)
 {
     /* Through open(2), as in segment.c. */
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -74,12 +83,12 @@ static bool visit_names(const char *folder,
             close(fd);
         return false;
     }
-    uint64_t number;
-    uint64_t hour_ms;
-    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;)
-        if (parse_name(entry->d_name, &number, &hour_ms) &&
-            !visit(context, dirfd(entries), entry->d_name, number, hour_ms))
+    struct found_key key = {.folder_fd = dirfd(entries)};
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        key.name = entry->d_name;
+        if (parse_name(key.name, &key.number, &key.hour_ms, &key.is_finished) && !visit(context, &key))
             break;
+    }
     closedir(entries);
     return true;
 }
@@ -141,21 +150,20 @@ struct expiry {
     uint64_t now_ms;
 };
 
-/* Overwritten before it is removed: where the file system writes in place, nothing of it stays on the disk. */
-static bool destroy_if_over(void *context, int folder_fd, const char *name, uint64_t number, uint64_t hour_ms)
+/* Overwritten, too: where the file system writes in place, nothing of it stays on the disk. */
+static bool destroy_if_over(void *context, const struct found_key *key)
 {
     const struct expiry *expiry = context;
-    (void)number;
-    if (hour_ms + expiry->retention_ms > expiry->now_ms)
-        return true;
     static const struct key_file nothing;
-    int fd = openat(folder_fd, name, O_WRONLY | O_CLOEXEC);
+    if (key->hour_ms + expiry->retention_ms > expiry->now_ms)
+        return true;
+    int fd = openat(key->folder_fd, key->name, O_WRONLY | O_CLOEXEC);
+    (void)unlinkat(key->folder_fd, key->name, 0); /* what stays is tried again in seconds */
     if (fd >= 0) {
         if (durable_pwrite(fd, &nothing, sizeof nothing, 0))
             (void)fdatasync(fd);
         close(fd);
     }
-    (void)unlinkat(folder_fd, name, 0); /* what stays is tried again in seconds */
     return true;
 }
 
@@ -163,7 +171,7 @@ void hour_keys_expire(const char *folder, uint64_t retention_ms, uint64_t now_ms
 {
     struct fault ignored; /* the next try is seconds away */
     struct expiry expiry = {retention_ms, now_ms};
-    (void)visit_names(folder, destroy_if_over, &expiry, &ignored);
+    (void)visit_keys(folder, destroy_if_over, &expiry, &ignored);
 }
 
 /* --- for who has the private key --- */
@@ -229,28 +237,29 @@ static bool is_key_file(const struct key_file *file, uint64_t number, uint64_t h
            file->byte_order == BYTE_ORDER_MARK && file->number == number && file->hour_ms == hour_ms;
 }
 
-static bool take_key(void *context, int folder_fd, const char *name, uint64_t number, uint64_t hour_ms)
+static bool take_key(void *context, const struct found_key *key)
 {
     struct filling *filling = context;
     struct key_file file;
-    if (hour_ms >= filling->until_ms || hour_ms + FRAME_HOUR_MS <= filling->from_ms)
+    if (!key->is_finished || key->hour_ms >= filling->until_ms ||
+        key->hour_ms + FRAME_HOUR_MS <= filling->from_ms)
         return true;
-    int fd = openat(folder_fd, name, O_RDONLY | O_CLOEXEC);
+    int fd = openat(key->folder_fd, key->name, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return true; /* its time was over just now */
     ssize_t got = fd < 0 ? -1 : read(fd, &file, sizeof file);
     if (fd >= 0)
         close(fd);
-    if (got != (ssize_t)sizeof file || !is_key_file(&file, number, hour_ms))
+    if (got != (ssize_t)sizeof file || !is_key_file(&file, key->number, key->hour_ms))
         filling->failed =
             !fault_set(filling->fault, EX_DATAERR,
                        "%s/%s cannot be read as a key of version %u: restore it from a backup, or "
                        "move it away to read what other keys open",
-                       filling->folder, name, VERSION);
+                       filling->folder, key->name, VERSION);
     else if (sodium_memcmp(file.officer, filling->officer->public_key, sizeof file.officer) != 0)
         filling->foreign++;
     else
-        filling->failed = !unwrap(filling, &file, name);
+        filling->failed = !unwrap(filling, &file, key->name);
     return !filling->failed;
 }
 
@@ -268,7 +277,7 @@ struct key_ring *key_ring_open(const char *folder, const struct officer_pair *of
         fault_set(fault, EX_OSERR, "out of memory for the keys of the query log");
         return NULL;
     }
-    if (visit_names(folder, take_key, &filling, fault) && !filling.failed) {
+    if (visit_keys(folder, take_key, &filling, fault) && !filling.failed) {
         if (ring->count > 0 || filling.foreign == 0)
             return ring;
         fault_set(fault, EX_NOPERM,

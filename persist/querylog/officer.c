@@ -16,9 +16,12 @@
 #define LINE "numberd officer %s key 1\n"
 #define FILE_BYTES_MAX 128
 
-static_assert(OFFICER_KEY_BYTES == crypto_box_PUBLICKEYBYTES &&
-                  OFFICER_KEY_BYTES == crypto_box_SECRETKEYBYTES,
-              "the sealed box's keys");
+#define DIGITS ((size_t)2 * OFFICER_KEY_BYTES)
+
+static_assert(sizeof(((struct officer_pair *)0)->public_key) == crypto_box_PUBLICKEYBYTES,
+              "the sealed box's");
+static_assert(sizeof(((struct officer_pair *)0)->private_key) == crypto_box_SECRETKEYBYTES,
+              "the sealed box's");
 
 static bool set_path(char path[static PATH_MAX], const char *folder, const char *name, const char *half,
                      struct fault *fault)
@@ -37,7 +40,7 @@ static bool write_half(const char *folder, const char *name, const char *half,
 {
     char text[FILE_BYTES_MAX];
     char file[NAME_MAX];
-    char digits[2 * OFFICER_KEY_BYTES + 1];
+    char digits[DIGITS + 1];
     if ((size_t)snprintf(file, sizeof file, "%s.%s", name, half) >= sizeof file)
         return fault_set(fault, EX_USAGE, "the name of the key pair is too long");
     sodium_bin2hex(digits, sizeof digits, key, OFFICER_KEY_BYTES);
@@ -87,10 +90,8 @@ static bool read_half(const char *path, const char *half, uint8_t key[static OFF
     size_t got = fread(text, 1, sizeof text - 1, file);
     fclose(file);
     size_t length = (size_t)snprintf(line, sizeof line, LINE, half);
-    bool good = got == length + 2 * OFFICER_KEY_BYTES + 1 && memcmp(text, line, length) == 0 &&
-                text[got - 1] == '\n' &&
-                sodium_hex2bin(key, OFFICER_KEY_BYTES, text + length, 2 * OFFICER_KEY_BYTES, NULL, &key_bytes,
-                               NULL) == 0 &&
+    bool good = got == length + DIGITS + 1 && memcmp(text, line, length) == 0 && text[got - 1] == '\n' &&
+                sodium_hex2bin(key, OFFICER_KEY_BYTES, text + length, DIGITS, NULL, &key_bytes, NULL) == 0 &&
                 key_bytes == OFFICER_KEY_BYTES;
     sodium_memzero(text, sizeof text);
     return good || fault_set(fault, EX_DATAERR,

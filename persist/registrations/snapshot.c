@@ -58,6 +58,7 @@ struct shard_entry {
 
 static_assert(sizeof(struct header) == 128, "the header has no padding");
 static_assert(sizeof(struct shard_entry) == 32, "an entry has no padding");
+// NOLINTNEXTLINE(misc-redundant-expression): the two are equal, and need not be
 static_assert(SNAPSHOT_BLOCK_BYTES <= DIRECT_READER_BYTES, "a block is one read");
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "the file is in the host's order, and little-endian");
