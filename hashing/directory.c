@@ -91,11 +91,11 @@ static struct table *own_table(const struct directory *directory, unsigned shard
 
 static void publish_stats(struct shard *shard, const struct table *table)
 {
-    struct table_stats stats = table_stats(table);
-    atomic_store_explicit(&shard->records, stats.records, memory_order_relaxed);
-    atomic_store_explicit(&shard->spilled, stats.spilled, memory_order_relaxed);
-    atomic_store_explicit(&shard->added, shard->added_before + stats.added, memory_order_relaxed);
-    atomic_store_explicit(&shard->moved, shard->moved_before + stats.moved, memory_order_relaxed);
+    const struct table_stats *stats = table_stats(table);
+    atomic_store_explicit(&shard->records, stats->records, memory_order_relaxed);
+    atomic_store_explicit(&shard->spilled, stats->spilled, memory_order_relaxed);
+    atomic_store_explicit(&shard->added, shard->added_before + stats->added, memory_order_relaxed);
+    atomic_store_explicit(&shard->moved, shard->moved_before + stats->moved, memory_order_relaxed);
 }
 
 /* Counts `bytes` as in use (or no longer), and the peak. */
@@ -350,9 +350,8 @@ static bool rebuild(struct directory *directory, unsigned index, size_t slots)
         count_bytes(directory, 0, table_bytes(fresh));
         table_destroy(fresh);
     }
-    struct table_stats stats = table_stats(old);
-    shard->added_before += stats.added;
-    shard->moved_before += stats.moved;
+    shard->added_before += table_stats(old)->added;
+    shard->moved_before += table_stats(old)->moved;
     publish_table(directory, index, fresh);
     atomic_fetch_add_explicit(&shard->rebuilds, 1, memory_order_relaxed);
     epoch_synchronize(&directory->epoch);
@@ -427,7 +426,7 @@ static enum directory_result insert_or_grow(struct directory *directory, unsigne
 {
     for (;;) {
         struct table *table = own_table(directory, index);
-        bool crowded = (double)table_records(table) >= (double)table_slots(table) * OWN_LOAD_MAX;
+        bool crowded = (double)table_stats(table)->records >= (double)table_slots(table) * OWN_LOAD_MAX;
         /* When memory is short, a crowded table may still have a place; only a full one has to give up. */
         if (crowded && grow_alone(directory, index))
             table = own_table(directory, index);
@@ -698,7 +697,7 @@ void directory_loaded(struct directory *directory)
     int64_t records = 0;
     for (unsigned i = 0; i < shard_count(directory); i++) {
         const struct table *table = own_table(directory, i);
-        records += (int64_t)table_records(table);
+        records += (int64_t)table_stats(table)->records;
         largest = table_slots(table) > largest ? table_slots(table) : largest;
         directory->shards[i].unreported = 0;
     }
@@ -731,7 +730,7 @@ bool directory_check_shard(const struct directory *directory, unsigned index)
 {
     struct shard_check check = {.directory = directory, .shard = index};
     const struct table *table = own_table(directory, index);
-    return table_visit(table, check_record, &check) && check.records == table_records(table);
+    return table_visit(table, check_record, &check) && check.records == table_stats(table)->records;
 }
 
 static void add_stats(const struct shard *shard, struct directory_stats *stats)

@@ -555,14 +555,9 @@ bool table_copy(const struct table *from, struct table *to)
     return good;
 }
 
-struct table_stats table_stats(const struct table *table)
+const struct table_stats *table_stats(const struct table *table)
 {
-    return table->stats;
-}
-
-uint64_t table_records(const struct table *table)
-{
-    return table->stats.records;
+    return &table->stats;
 }
 
 size_t table_slots(const struct table *table)

@@ -103,8 +103,9 @@ struct table *table_create_for(const struct table_image *image, const struct tab
 /* All of the table's memory, table_image_bytes. */
 void *table_memory(const struct table *table);
 
-struct table_stats table_stats(const struct table *table);
-uint64_t table_records(const struct table *table);
+/* The table's own, for the writer. No copy: a wide load of what was just stored word by word waits until all stores before it
+ * have reached the cache. */
+const struct table_stats *table_stats(const struct table *table);
 size_t table_slots(const struct table *table);
 size_t table_bytes(const struct table *table);
 

@@ -44,7 +44,7 @@ struct model {
 
 static void check_against_model(const struct table *table, const struct model *model)
 {
-    assert_int_equal(table_stats(table).records, model->count);
+    assert_int_equal(table_stats(table)->records, model->count);
     for (size_t i = 0; i < UNIVERSE; i++) {
         uint64_t number = BASE + i;
         uint64_t hash = table_hash(number, SEED);
