@@ -4,7 +4,7 @@
 
 10 million generated registrations are imported, restarted and looked up, with as many unregistered neighbours; 1,000
 connections at once; 100 million lookups through the log with a real Redis: produced = stored, every key's TTL
-between 0 and 30 days. Takes about two minutes and 2 GB of memory and disk."""
+between 0 and 30 days and an hour. Takes about two minutes and 2 GB of memory and disk."""
 import argparse
 import json
 import os
@@ -88,7 +88,7 @@ def log_to_redis(folder, count, lookups):
         ttls = [int(redis.command("PTTL", key)[0]) for key in keys]
         show("  keys in Redis", len(keys), "keys")
         show("  smallest TTL", min(ttls), "ms", min(ttls) > 0)
-        show("  largest TTL", max(ttls), "ms", max(ttls) <= RETENTION_MS)
+        show("  largest TTL", max(ttls), "ms", max(ttls) <= RETENTION_MS + 3600000)
         bytes_used = sum(int(redis.command("MEMORY", "USAGE", key, "SAMPLES", 0)[0]) for key in keys)
         show("  memory in Redis", round(bytes_used / lookups, 2), "bytes/event")
 

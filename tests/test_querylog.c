@@ -284,7 +284,7 @@ static size_t count_segments(void)
     return count;
 }
 
-/* A segment goes when its hour's first moment is 30 days old, to the millisecond, and not before. */
+/* A segment goes when its hour's last moment is 30 days ago, to the millisecond, and not before. */
 static void test_expiry(void **state)
 {
     (void)state;
@@ -294,11 +294,12 @@ static void test_expiry(void **state)
     assert_true(append(spool, hour - RETENTION_MS, 1, 10, &fault));
     assert_true(append(spool, hour, 1, 10, &fault));
     assert_int_equal(count_segments(), 2);
-    assert_int_equal(spool_expire(spool, hour - 1), 0);
+    assert_int_equal(spool_expire(spool, hour + HOUR_MS - 1), 0);
     assert_int_equal(count_segments(), 2);
-    assert_int_equal(spool_expire(spool, hour), 0); /* stored where it belonged: not lost, but over */
+    /* Stored where it belonged: not lost, but over. */
+    assert_int_equal(spool_expire(spool, hour + HOUR_MS), 0);
     assert_int_equal(count_segments(), 1);
-    spool_expire(spool, hour + RETENTION_MS);
+    spool_expire(spool, hour + HOUR_MS + RETENTION_MS);
     assert_int_equal(count_segments(), 0);
     assert_true(append(spool, hour, 1, 10, &fault)); /* the open segment was closed, too */
     spool_close(spool);
@@ -371,6 +372,29 @@ static void test_disclosure(void **state)
     assert_int_equal(disclose(late).records, 2);
 }
 
+/* A server whose retention is shorter said so in its keys: the reader keeps to that, to the millisecond. */
+static void test_short_retention(void **state)
+{
+    (void)state;
+    struct fault fault;
+    uint64_t now = now_ms();
+    struct spool *spool = spool_open(&(struct spool_options){.folder = folder,
+                                                             .officer = officer.public_key,
+                                                             .server_id = SERVER_ID,
+                                                             .retention_ms = 2 * HOUR_MS,
+                                                             .bytes_max = 1 << 30,
+                                                             .segment_bytes = 4096},
+                                     &fault);
+    assert_non_null(spool);
+    assert_true(append(spool, now - 2 * HOUR_MS, 1, 10, &fault));
+    assert_true(append(spool, now - 2 * HOUR_MS + 1, 1, 1, &fault));
+    assert_true(append(spool, now, 1, 100, &fault));
+    spool_close(spool);
+    assert_int_equal(disclose((struct disclose_query){.requester = 1, .now_ms = now}).records, 101);
+    assert_int_equal(disclose((struct disclose_query){.requester = 1, .now_ms = now - 1}).records, 111);
+    assert_int_equal(disclose((struct disclose_query){.requester = 1, .now_ms = now + 1}).records, 100);
+}
+
 /* A torn tail costs only the frame that was torn, and is reported. */
 static void test_torn_segment(void **state)
 {
@@ -398,9 +422,9 @@ static void test_torn_segment(void **state)
     assert_true(segment_set_aside(folder, &segments[0]));
     assert_int_equal(disclose((struct disclose_query){.requester = 1}).records, 0);
     strcat(path, ".damaged");
-    segment_expire_set_aside(folder, RETENTION_MS, segments[0].hour_ms + RETENTION_MS - 1);
+    segment_expire_set_aside(folder, RETENTION_MS, segments[0].hour_ms + HOUR_MS + RETENTION_MS - 1);
     assert_int_equal(access(path, F_OK), 0);
-    segment_expire_set_aside(folder, RETENTION_MS, segments[0].hour_ms + RETENTION_MS);
+    segment_expire_set_aside(folder, RETENTION_MS, segments[0].hour_ms + HOUR_MS + RETENTION_MS);
     assert_int_not_equal(access(path, F_OK), 0);
     free(segments);
 }
@@ -461,17 +485,17 @@ static void test_keys(void **state)
                                  hour / 1000) < PATH_MAX);
     close(open(unfinished, O_WRONLY | O_CREAT, 0600));
     assert_int_equal(disclose((struct disclose_query){.requester = 1}).records, 1020);
-    hour_keys_expire(folder, RETENTION_MS, hour + RETENTION_MS - 1);
+    hour_keys_expire(folder, RETENTION_MS, hour + HOUR_MS + RETENTION_MS - 1);
     assert_int_equal(count_files(".key"), 3);
     assert_int_equal(count_files(".new"), 1);
-    hour_keys_expire(folder, RETENTION_MS, hour + RETENTION_MS);
+    hour_keys_expire(folder, RETENTION_MS, hour + HOUR_MS + RETENTION_MS);
     assert_int_equal(count_files(".key"), 2);
     assert_int_equal(count_files(".new"), 0);
     found = disclose((struct disclose_query){.requester = 1});
     assert_int_equal(found.records, 20);
     assert_int_equal(found.warnings, 1);
     /* The key in memory goes, too: what comes for its hour after that has a key of its own. */
-    spool_expire(spool, hour + HOUR_MS + RETENTION_MS);
+    spool_expire(spool, hour + 2 * HOUR_MS + RETENTION_MS);
     assert_int_equal(count_files(".key"), 0);
     assert_true(append(spool, hour + HOUR_MS, 1, 10, &fault));
     assert_int_equal(count_files(".key"), 1);
@@ -489,7 +513,7 @@ static void test_wrapped_key(void **state)
     assert_true(append(spool, now_ms(), 1, 10, &fault));
     spool_close(spool);
     find_file(".key", path);
-    unsigned char bytes[176];
+    unsigned char bytes[192];
     int fd = open(path, O_RDWR);
     assert_int_equal(pread(fd, bytes, sizeof bytes, 0), sizeof bytes);
     for (size_t bit = 0; bit < sizeof bytes * 8; bit++) {
@@ -497,7 +521,7 @@ static void test_wrapped_key(void **state)
         assert_int_equal(pwrite(fd, &flipped, 1, (off_t)(bit / 8)), 1);
         assert_null(key_ring_open(folder, &officer, 0, UINT64_MAX, &fault));
         /* Within the officer's key it looks like another officer's. */
-        assert_int_equal(fault.status, bit / 8 >= 40 && bit / 8 < 72 ? EX_NOPERM : EX_DATAERR);
+        assert_int_equal(fault.status, bit / 8 >= 48 && bit / 8 < 80 ? EX_NOPERM : EX_DATAERR);
         assert_int_equal(pwrite(fd, &bytes[bit / 8], 1, (off_t)(bit / 8)), 1);
     }
     assert_int_equal(ftruncate(fd, 100), 0);
@@ -724,6 +748,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_spool_cap, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_expiry, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_disclosure, make_log, remove_folder),
+        cmocka_unit_test_setup_teardown(test_short_retention, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_torn_segment, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_keys, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_wrapped_key, make_log, remove_folder),

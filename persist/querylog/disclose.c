@@ -135,8 +135,12 @@ static bool pass_frame(struct walk *walk, const struct frame *frame, const struc
     }
     if (!check_ordinal(walk, frame, key))
         return true;
+    /* The server's own retention, where that is the shorter one. */
+    struct disclose_query cut = *query;
+    cut.retention_ms = key->retention_ms;
+    cut = readable(&cut);
     while ((block = frame_next_block(walk->batch, &offset)) != NULL)
-        if (!pass_block(query, block, place->server_id, walk->target))
+        if (!pass_block(&cut, block, place->server_id, walk->target))
             return false;
     return true;
 }

@@ -22,7 +22,7 @@ struct disclose_query {
     uint64_t from_ms;  /* first moment */
     uint64_t until_ms; /* first moment after */
     uint64_t now_ms;
-    uint64_t retention_ms;
+    uint64_t retention_ms; /* at most: a key may say less */
 };
 
 struct disclose_record {

@@ -73,6 +73,13 @@ static inline uint64_t frame_hour_of(uint64_t time_ms)
     return time_ms - time_ms % FRAME_HOUR_MS;
 }
 
+/* When the hour's last moment is `retention_ms` ago, and nothing of the hour may be there any more. No lookup of it is read
+ * from its own retention's end on (disclose.h); the first of the hour so lie there unread for one hour. */
+static inline uint64_t frame_hour_over_at(uint64_t hour_ms, uint64_t retention_ms)
+{
+    return hour_ms + FRAME_HOUR_MS + retention_ms;
+}
+
 /* Makes the frame of the batch, which is not changed; its index, key, nonce and ordinal must be set, and the nonce
  * never have been used with this secret. `frame` has room for FRAME_BYTES_MAX. Returns its bytes, a multiple of 8. */
 size_t frame_seal(struct frame *frame, const struct frame_batch *batch, const struct frame_place *place,

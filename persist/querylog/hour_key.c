@@ -22,26 +22,30 @@
 #define BYTE_ORDER_MARK 0x01020304u
 #define NAME_BYTES 64
 
+/* What a key is for; in the clear in its file, and once more in the sealed box, which nobody can change. */
+struct purpose {
+    uint64_t number;
+    uint64_t hour_ms;
+    uint64_t server_id;
+    uint64_t retention_ms;
+};
+
 struct content {
     uint8_t secret[FRAME_KEY_BYTES];
-    uint64_t server_id;
-    uint64_t hour_ms;
-    uint64_t number;
+    struct purpose purpose;
 };
 
 struct key_file {
     char magic[8];
     uint32_t version;
     uint32_t byte_order;
-    uint64_t number;
-    uint64_t hour_ms;
-    uint64_t server_id;
+    struct purpose purpose;
     uint8_t officer[OFFICER_KEY_BYTES];
     uint8_t wrapped[crypto_box_SEALBYTES + sizeof(struct content)];
 };
 
-static_assert(sizeof(struct content) == 56, "no padding");
-static_assert(sizeof(struct key_file) == 176, "no padding");
+static_assert(sizeof(struct content) == 64, "no padding");
+static_assert(sizeof(struct key_file) == 192, "no padding");
 
 static void make_name(uint64_t number, uint64_t hour_ms, char name[static NAME_BYTES])
 {
@@ -95,11 +99,11 @@ static bool visit_keys(const char *folder, bool (*visit)(void *context, const st
 
 /* --- for the server --- */
 
-struct hour_key *hour_key_create(uint64_t server_id)
+struct hour_key *hour_key_create(uint64_t server_id, uint64_t retention_ms)
 {
     struct hour_key *key = sodium_init() < 0 ? NULL : sodium_malloc(sizeof *key);
     if (key != NULL)
-        *key = (struct hour_key){.server_id = server_id};
+        *key = (struct hour_key){.server_id = server_id, .retention_ms = retention_ms};
     return key;
 }
 
@@ -111,19 +115,18 @@ void hour_key_destroy(struct hour_key *key)
 void hour_key_forget(struct hour_key *key)
 {
     uint64_t server_id = key->server_id;
+    uint64_t retention_ms = key->retention_ms;
     sodium_memzero(key, sizeof *key);
     key->server_id = server_id;
+    key->retention_ms = retention_ms;
 }
 
 bool hour_key_renew(struct hour_key *key, const char *folder, const uint8_t officer[static OFFICER_KEY_BYTES],
                     uint64_t hour_ms, uint64_t number, struct fault *fault)
 {
-    struct key_file file = {.version = VERSION,
-                            .byte_order = BYTE_ORDER_MARK,
-                            .number = number,
-                            .hour_ms = hour_ms,
-                            .server_id = key->server_id};
-    struct content content = {.server_id = key->server_id, .hour_ms = hour_ms, .number = number};
+    struct purpose purpose = {number, hour_ms, key->server_id, key->retention_ms};
+    struct key_file file = {.version = VERSION, .byte_order = BYTE_ORDER_MARK, .purpose = purpose};
+    struct content content = {.purpose = purpose};
     char name[NAME_BYTES];
     hour_key_forget(key);
     randombytes_buf(key->secret, sizeof key->secret);
@@ -155,7 +158,7 @@ static bool destroy_if_over(void *context, const struct found_key *key)
 {
     const struct expiry *expiry = context;
     static const struct key_file nothing;
-    if (key->hour_ms + expiry->retention_ms > expiry->now_ms)
+    if (frame_hour_over_at(key->hour_ms, expiry->retention_ms) > expiry->now_ms)
         return true;
     int fd = openat(key->folder_fd, key->name, O_WRONLY | O_CLOEXEC);
     (void)unlinkat(key->folder_fd, key->name, 0); /* what stays is tried again in seconds */
@@ -209,7 +212,9 @@ static bool add_entry(struct key_ring *ring, const struct content *content, stru
         ring->capacity = capacity;
     }
     struct key_ring_entry *entry = &ring->entries[ring->count++];
-    *entry = (struct key_ring_entry){.server_id = content->server_id, .number = content->number};
+    *entry = (struct key_ring_entry){.server_id = content->purpose.server_id,
+                                     .number = content->purpose.number,
+                                     .retention_ms = content->purpose.retention_ms};
     memcpy(entry->secret, content->secret, sizeof entry->secret);
     return true;
 }
@@ -219,8 +224,7 @@ static bool unwrap(const struct filling *filling, const struct key_file *file, c
     struct content content;
     bool opened = crypto_box_seal_open((unsigned char *)&content, file->wrapped, sizeof file->wrapped,
                                        filling->officer->public_key, filling->officer->private_key) == 0 &&
-                  content.server_id == file->server_id && content.hour_ms == file->hour_ms &&
-                  content.number == file->number;
+                  memcmp(&content.purpose, &file->purpose, sizeof content.purpose) == 0;
     bool good =
         opened ? add_entry(filling->ring, &content, filling->fault)
                : fault_set(filling->fault, EX_DATAERR,
@@ -234,7 +238,8 @@ static bool unwrap(const struct filling *filling, const struct key_file *file, c
 static bool is_key_file(const struct key_file *file, uint64_t number, uint64_t hour_ms)
 {
     return memcmp(file->magic, MAGIC, sizeof file->magic) == 0 && file->version == VERSION &&
-           file->byte_order == BYTE_ORDER_MARK && file->number == number && file->hour_ms == hour_ms;
+           file->byte_order == BYTE_ORDER_MARK && file->purpose.number == number &&
+           file->purpose.hour_ms == hour_ms;
 }
 
 static bool take_key(void *context, const struct found_key *key)

@@ -4,9 +4,9 @@
  * form, which the officer's private key opens, never in Redis:
  *   DIR/querylog/NUMBER-HOUR.key   (16 hex digits; the hour's first second as Unix time), little-endian:
  *     0  8  magic "NBRDHKEY"     8  4  version (1)    12  4  byte order mark 0x01020304
- *    16  8  number              24  8  hour, ms       32  8  server id
- *    40 32  the officer's public key that it is wrapped to
- *    72 104 libsodium's sealed box of: the key, 32 bytes; server id, hour, number, 8 bytes each
+ *    16  8  number              24  8  hour, ms       32  8  server id       40  8  retention, ms
+ *    48 32  the officer's public key that it is wrapped to
+ *    80 112 libsodium's sealed box of: the key, 32 bytes; number, hour, server id, retention, 8 bytes each
  * The number is the sequence number of the first segment that it was made for; frames name their key by it. When the file is
  * gone, so is what was sealed with it, wherever copies of that are: Redis, backups.
  *
@@ -27,6 +27,7 @@
 
 struct hour_key {
     uint64_t server_id;
+    uint64_t retention_ms; /* of what is sealed with it */
     uint64_t number;
     uint64_t hour_ms; /* 0: no key */
     uint64_t nonce;   /* of the last sealing */
@@ -35,7 +36,7 @@ struct hour_key {
 };
 
 /* Without a key yet. NULL when memory is short. */
-struct hour_key *hour_key_create(uint64_t server_id);
+struct hour_key *hour_key_create(uint64_t server_id, uint64_t retention_ms);
 void hour_key_destroy(struct hour_key *key);
 
 /* Takes a fresh key, whose wrapped form is on the disk before this returns. On failure there is no key. */
@@ -43,7 +44,7 @@ bool hour_key_renew(struct hour_key *key, const char *folder, const uint8_t offi
                     uint64_t hour_ms, uint64_t number, struct fault *fault);
 void hour_key_forget(struct hour_key *key);
 
-/* Destroys the wrapped keys in the folder whose hour's first moment is `retention_ms` old at `now_ms`. */
+/* Destroys the folder's wrapped keys of hours that are over (frame_hour_over_at) at `now_ms`. */
 void hour_keys_expire(const char *folder, uint64_t retention_ms, uint64_t now_ms);
 
 /* --- for who has the private key --- */
@@ -53,6 +54,7 @@ struct key_ring;
 struct key_ring_entry {
     uint64_t server_id;
     uint64_t number;
+    uint64_t retention_ms;
     uint8_t secret[FRAME_KEY_BYTES];
     uint64_t seen[FRAME_BUCKETS]; /* for the reader: the ordinal of the last frame read; 0 at first */
 };

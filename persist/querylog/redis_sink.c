@@ -81,7 +81,8 @@ static void append_frame(struct redis_sink *sink, const struct frame *frame)
     char id[48];
     char expiry[24];
     make_names(sink, frame, key, id);
-    snprintf(expiry, sizeof expiry, "%" PRIu64, frame->hour_ms + sink->options.retention_ms);
+    snprintf(expiry, sizeof expiry, "%" PRIu64,
+             frame_hour_over_at(frame->hour_ms, sink->options.retention_ms));
     size_t frame_bytes = sizeof *frame + frame->payload_bytes;
     append(sink->link, 5, (const char *[]){"XADD", key, id, "f", (const char *)frame},
            (const size_t[]){4, strlen(key), strlen(id), 1, frame_bytes});
@@ -157,7 +158,7 @@ static bool announce(struct redis_sink *sink, uint64_t hour_ms, struct fault *fa
     char oldest[24];
     snprintf(server, sizeof server, "%016" PRIx64, sink->options.server_id);
     snprintf(hour, sizeof hour, "%" PRIu64, hour_ms);
-    snprintf(expiry, sizeof expiry, "%" PRIu64, hour_ms + sink->options.retention_ms);
+    snprintf(expiry, sizeof expiry, "%" PRIu64, frame_hour_over_at(hour_ms, sink->options.retention_ms));
     snprintf(oldest, sizeof oldest, "(%" PRIu64, hour_ms - sink->options.retention_ms);
     append(sink->link, 1, (const char *[]){"MULTI"}, NULL);
     append(sink->link, 5, (const char *[]){"ZADD", REDIS_SINK_SERVERS_KEY, "GT", hour, server}, NULL);

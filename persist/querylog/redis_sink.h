@@ -2,7 +2,7 @@
  *
  * Keys (persist/QUERYLOG.md): one stream per server, hour and bucket; entry id SEQUENCE-INDEX of the frame, so
  * that sending a frame again is refused by Redis and harmless; value the frame; expiry absolute, at the
- * hour's first moment plus the retention, set in the same transaction as the entry.
+ * moment when the hour is over (frame_hour_over_at), set in the same transaction as the entry.
  * A frame leaves the spool only after Redis has confirmed it. When Redis is away or refuses, the sink
  * tries again after 0.2 s, 0.4 s ... 5 s and says so once. It knows nothing of the workers: they never wait for it. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_REDIS_SINK_H

@@ -189,7 +189,8 @@ void segment_expire_set_aside(const char *folder, uint64_t retention_ms, uint64_
         return; /* the next try is seconds away */
     for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
         struct segment segment = {0};
-        if (parse_name(entry->d_name, SET_ASIDE, &segment) && segment.hour_ms + retention_ms <= now_ms)
+        if (parse_name(entry->d_name, SET_ASIDE, &segment) &&
+            frame_hour_over_at(segment.hour_ms, retention_ms) <= now_ms)
             (void)unlinkat(dirfd(entries), entry->d_name, 0);
     }
     closedir(entries);

@@ -49,7 +49,7 @@ bool segment_remove(const char *folder, const struct segment *segment);
 /* Renames a segment that is damaged to NAME.damaged, where nobody but a person looks at it. */
 bool segment_set_aside(const char *folder, const struct segment *segment);
 
-/* Removes what was set aside and whose hour's first moment is `retention_ms` old at `now_ms`. */
+/* Removes what was set aside and whose hour is over (frame_hour_over_at) at `now_ms`. */
 void segment_expire_set_aside(const char *folder, uint64_t retention_ms, uint64_t now_ms);
 
 #endif

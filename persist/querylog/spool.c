@@ -107,7 +107,7 @@ static struct spool *create(const struct spool_options *options)
     spool->options.folder = spool->folder;
     memcpy(spool->officer, options->officer, sizeof spool->officer);
     spool->options.officer = spool->officer;
-    spool->key = hour_key_create(options->server_id);
+    spool->key = hour_key_create(options->server_id, options->retention_ms);
     spool->frame = malloc(FRAME_BYTES_MAX);
     pthread_mutex_init(&spool->mutex, NULL);
     if (spool->folder != NULL && spool->key != NULL && spool->frame != NULL)
@@ -309,13 +309,14 @@ uint64_t spool_expire(struct spool *spool, uint64_t now_ms)
     uint64_t events = 0;
     hour_keys_expire(spool->folder, spool->options.retention_ms, now_ms);
     segment_expire_set_aside(spool->folder, spool->options.retention_ms, now_ms);
-    if (spool->key->hour_ms != 0 && spool->key->hour_ms + spool->options.retention_ms <= now_ms) {
+    if (spool->key->hour_ms != 0 &&
+        frame_hour_over_at(spool->key->hour_ms, spool->options.retention_ms) <= now_ms) {
         spool_close_segment(spool);
         hour_key_forget(spool->key);
     }
     pthread_mutex_lock(&spool->mutex);
     for (size_t i = 0; i < spool->count;) {
-        if (spool->segments[i].hour_ms + spool->options.retention_ms <= now_ms)
+        if (frame_hour_over_at(spool->segments[i].hour_ms, spool->options.retention_ms) <= now_ms)
             events += drop_entry(spool, i);
         else
             i++;

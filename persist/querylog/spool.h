@@ -1,8 +1,8 @@
 /* The spool: the segments on disk, written by the drain and, with Redis, emptied by the sink.
  *
  * Without Redis the spool is the query log itself and segments go when they expire. With Redis it is the
- * queue: a segment goes when all its frames were confirmed. Either way a segment is removed once its hour's
- * first moment is `retention_ms` old, so nothing in it outlives the retention.
+ * queue: a segment goes when all its frames were confirmed. Either way a segment is removed once its hour is
+ * over (frame_hour_over_at), after the key that opens it.
  *
  * Threads: append, close_segment and expire from the drain thread, the reading functions from the sink thread, the figures
  * from any; the list is under one mutex, never held across I/O but for creation and removal of a file. */
