@@ -92,32 +92,26 @@ static int make_query(const struct disclosure *disclosure, struct disclose_query
     return EX_OK;
 }
 
-static bool read_log(const struct disclosure *disclosure, const struct disclose_query *query,
-                     const struct disclose_target *target, struct fault *fault)
+/* Where the segments and the hours' keys are, if they are of the data directory. */
+static bool find_folder(const struct disclosure *disclosure, char folder[static PATH_MAX],
+                        struct fault *fault)
 {
     uint64_t server_id;
-    char folder[PATH_MAX];
     const char *data_dir = disclosure->data_dir == NULL ? CTL_DATA_DIR_DEFAULT : disclosure->data_dir;
-    if (disclosure->redis != NULL)
-        return disclose_redis(disclosure->redis, query, target, fault);
-    snprintf(folder, sizeof folder, "%s/querylog", data_dir);
-    return datadir_identify(data_dir, &server_id, fault) && disclose_segments(folder, query, target, fault);
+    bool is_needed = disclosure->redis == NULL || disclosure->keys == NULL;
+    return ((size_t)snprintf(folder, PATH_MAX, "%s/querylog", data_dir) < PATH_MAX ||
+            fault_set(fault, EX_USAGE, "the path of the data directory is too long")) &&
+           (!is_needed || datadir_identify(data_dir, &server_id, fault));
 }
 
 /* The keys of the window, opened with the officer's. */
 static struct key_ring *open_keys(const struct disclosure *disclosure, const struct disclose_query *query,
-                                  struct fault *fault)
+                                  const char *folder, struct fault *fault)
 {
-    uint64_t server_id;
     struct officer_pair officer;
-    char folder[PATH_MAX];
-    const char *data_dir = disclosure->data_dir == NULL ? CTL_DATA_DIR_DEFAULT : disclosure->data_dir;
-    snprintf(folder, sizeof folder, "%s/querylog", data_dir);
-    if ((disclosure->keys == NULL && !datadir_identify(data_dir, &server_id, fault)) ||
-        !officer_read_private(disclosure->key, &officer, fault))
+    if (!officer_read_private(disclosure->key, &officer, fault))
         return NULL;
-    struct key_ring *ring = key_ring_open(disclosure->keys == NULL ? folder : disclosure->keys, &officer,
-                                          query->from_ms, query->until_ms, fault);
+    struct key_ring *ring = key_ring_open(folder, &officer, query->from_ms, query->until_ms, fault);
     explicit_bzero(&officer, sizeof officer);
     return ring;
 }
@@ -125,13 +119,17 @@ static struct key_ring *open_keys(const struct disclosure *disclosure, const str
 static int print_log(struct disclosure *disclosure, struct disclose_query *query)
 {
     struct fault fault;
+    char folder[PATH_MAX];
     struct disclose_target target = {print_record, print_warning, disclosure};
-    query->keys = open_keys(disclosure, query, &fault);
+    if (!find_folder(disclosure, folder, &fault))
+        return ctl_fail(fault.status, "%s", fault.text);
+    query->keys = open_keys(disclosure, query, disclosure->keys == NULL ? folder : disclosure->keys, &fault);
     if (query->keys == NULL)
         return ctl_fail(fault.status, "%s", fault.text);
     if (!disclosure->common.json)
         puts("time,number,answer,requester,ip,server");
-    bool good = read_log(disclosure, query, &target, &fault);
+    bool good = disclosure->redis != NULL ? disclose_redis(disclosure->redis, query, &target, &fault)
+                                          : disclose_segments(folder, query, &target, &fault);
     key_ring_close(query->keys);
     if (!good)
         return ctl_fail(fault.status, "%s", fault.text);

@@ -1,10 +1,10 @@
 /* The drain: one thread that empties the workers' rings into the spool.
  *
- * It sorts the blocks into frames by hour and bucket, appends the frames to the spool, and only then gives the
+ * It sorts the blocks into batches by hour and bucket, has the spool seal and append them, and only then gives the
  * rings' room back: what a SIGKILL can take is what was in the rings. At rest it looks every 5 ms and writes
  * what has waited for 50 ms, so lone lookups share frames; under load it writes without pause.
  * When the spool refuses (its cap, the disk), the drain keeps what it has, closes the gate, and tries the same
- * frame again every 100 ms until it succeeds or is stopped. */
+ * batch again every 100 ms until it succeeds or is stopped. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_DRAIN_H
 #define NUMBERD_PERSIST_QUERYLOG_DRAIN_H
 

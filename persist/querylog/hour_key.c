@@ -16,6 +16,7 @@
 #include <sodium.h>
 
 #include "persist/durable.h"
+#include "persist/querylog/segment.h"
 
 #define MAGIC "NBRDHKEY"
 #define VERSION 1u
@@ -78,15 +79,9 @@ struct found_key {
 static bool visit_keys(const char *folder, bool (*visit)(void *context, const struct found_key *key),
                        void *context, struct fault *fault)
 {
-    /* Through open(2), as in segment.c. */
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *entries = fd < 0 ? NULL : fdopendir(fd);
-    if (entries == NULL) {
-        fault_set(fault, EX_NOINPUT, "cannot read the folder %s: %s", folder, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return false;
-    }
+    DIR *entries = segment_open_folder(folder);
+    if (entries == NULL)
+        return fault_set(fault, EX_NOINPUT, "cannot read the folder %s: %s", folder, strerror(errno));
     struct found_key key = {.folder_fd = dirfd(entries)};
     for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
         key.name = entry->d_name;

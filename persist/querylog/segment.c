@@ -102,9 +102,9 @@ static bool parse_name(const char *name, const char *suffix, struct segment *seg
     return strncmp(name, again, length) == 0 && strcmp(name + length, suffix) == 0;
 }
 
-/* Through open(2): ThreadSanitizer knows a descriptor's beginning from that, and would take one that opendir(3) brings
+/* Not by opendir(3) alone: ThreadSanitizer knows a descriptor's beginning from open(2), and would take one that opendir(3) brings
  * and closedir(3) ends for its number's last use, by whichever thread. */
-static DIR *open_folder(const char *folder)
+DIR *segment_open_folder(const char *folder)
 {
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *entries = fd < 0 ? NULL : fdopendir(fd);
@@ -124,7 +124,7 @@ bool segment_list(const char *folder, struct segment **segments, size_t *count, 
 {
     *segments = NULL;
     *count = 0;
-    DIR *entries = open_folder(folder);
+    DIR *entries = segment_open_folder(folder);
     if (entries == NULL)
         return fault_set(fault, EX_NOINPUT, "cannot read the folder %s: %s", folder, strerror(errno));
     for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
@@ -184,7 +184,7 @@ bool segment_set_aside(const char *folder, const struct segment *segment)
 
 void segment_expire_set_aside(const char *folder, uint64_t retention_ms, uint64_t now_ms)
 {
-    DIR *entries = open_folder(folder);
+    DIR *entries = segment_open_folder(folder);
     if (entries == NULL)
         return; /* the next try is seconds away */
     for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {

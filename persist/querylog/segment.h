@@ -10,6 +10,7 @@
 #ifndef NUMBERD_PERSIST_QUERYLOG_SEGMENT_H
 #define NUMBERD_PERSIST_QUERYLOG_SEGMENT_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,6 +44,9 @@ bool segment_list(const char *folder, struct segment **segments, size_t *count, 
 /* Reads the frames from `*offset` on that fit into `room` bytes of `buffer` (at least one frame's size), and
  * moves `*offset` behind the last whole one. Returns the bytes of whole frames; 0 at the end or at damage. */
 size_t segment_read(int fd, uint64_t *offset, void *buffer, size_t room);
+
+/* The folder for readdir(3); NULL with errno. Close it with closedir(3). */
+DIR *segment_open_folder(const char *folder);
 
 bool segment_remove(const char *folder, const struct segment *segment);
 
