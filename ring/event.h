@@ -1,4 +1,5 @@
-/* The query event: what one lookup request leaves behind, as it lies in the ring and in the query log.
+/* The query event: what one lookup request leaves behind, as it lies in the ring and in the query log; and the gap, which
+ * stands there for events that are missing.
  *
  * A block is one header and `count` events of 8 bytes. All integers little-endian, no padding.
  *   event: number in bits 0..49 (0 when what was asked is no 50-bit value), answer in bits 56..63.
@@ -7,6 +8,7 @@
 #define NUMBERD_RING_EVENT_H
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +30,38 @@ struct query_block {
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is the host's, and little-endian");
 static_assert(sizeof(struct query_block) == 48, "the header has no padding");
 static_assert(offsetof(struct query_block, events) == 48, "the events follow the header");
+
+/* Why events are missing from the log. */
+enum query_gap_reason {
+    QUERY_GAP_DROPPED = 1,   /* the log took no more: the ring or the spool was full, or the disk refused */
+    QUERY_GAP_KILLED = 2,    /* the server was killed with them in its rings */
+    QUERY_GAP_UNWRITTEN = 3, /* they were in the rings at the stop, and the disk refused them */
+    QUERY_GAP_RESTARTED =
+        4, /* the machine was restarted, or the tally was lost: nobody knows how many, or whether any */
+    QUERY_GAP_DAMAGED =
+        5 /* the segment was damaged before they reached Redis, or Redis cannot take them any more */
+};
+
+#define QUERY_GAP_ALL_WORKERS UINT32_MAX
+
+/* Events of lookups at from_ms .. until_ms - 1 that are not in the log. */
+struct query_gap {
+    uint64_t from_ms;
+    uint64_t until_ms;
+    uint64_t events; /* 0: not known */
+    uint32_t reason; /* enum query_gap_reason */
+    uint32_t worker;
+};
+
+static_assert(sizeof(struct query_gap) == 32, "no padding");
+
+/* What one worker counts of its events, each by itself; read by anyone. */
+struct query_counts {
+    _Alignas(64) _Atomic uint64_t logged; /* given to the ring */
+    _Atomic uint64_t dropped;             /* looked up, but the log took no more */
+    _Atomic uint64_t last_ms;             /* when it logged last, Unix time */
+    _Atomic uint64_t recorded;            /* the consumer's: so many of the dropped are recorded as gaps */
+};
 
 static inline size_t query_block_bytes(uint32_t count)
 {

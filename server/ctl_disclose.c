@@ -29,6 +29,7 @@ struct disclosure {
     const char *redis;
     uint64_t records;
     uint64_t warnings;
+    uint64_t gaps;
 };
 
 static void format_time(uint64_t time_ms, char text[static 32])
@@ -66,6 +67,33 @@ static void print_warning(void *context, const char *line)
     struct disclosure *disclosure = context;
     disclosure->warnings++;
     fprintf(stderr, "numberctl: warning: %s\n", line);
+}
+
+static const char *reason_text(uint32_t reason)
+{
+    static const char *const texts[] = {[QUERY_GAP_DROPPED] = "dropped",
+                                        [QUERY_GAP_KILLED] = "server killed",
+                                        [QUERY_GAP_UNWRITTEN] = "not written at the stop",
+                                        [QUERY_GAP_RESTARTED] = "machine restarted",
+                                        [QUERY_GAP_DAMAGED] = "damaged before Redis"};
+    return reason < sizeof texts / sizeof texts[0] && texts[reason] != NULL ? texts[reason] : "unknown";
+}
+
+static void print_gap(void *context, uint64_t server_id, const struct query_gap *gap)
+{
+    struct disclosure *disclosure = context;
+    char from[32];
+    char until[32];
+    char events[32] = "an unknown number of";
+    format_time(gap->from_ms, from);
+    format_time(gap->until_ms, until);
+    if (gap->events > 0)
+        snprintf(events, sizeof events, "%" PRIu64, gap->events);
+    disclosure->gaps++;
+    fprintf(stderr,
+            "numberctl: gap: of lookups from %s until %s %s are not in the log of server %016" PRIx64
+            ": %s\n",
+            from, until, events, server_id, reason_text(gap->reason));
 }
 
 /* Fills the query from the options; a status other than EX_OK was printed. */
@@ -120,7 +148,7 @@ static int print_log(struct disclosure *disclosure, struct disclose_query *query
 {
     struct fault fault;
     char folder[PATH_MAX];
-    struct disclose_target target = {print_record, print_warning, disclosure};
+    struct disclose_target target = {print_record, print_gap, print_warning, disclosure};
     if (!find_folder(disclosure, folder, &fault))
         return ctl_fail(fault.status, "%s", fault.text);
     query->keys = open_keys(disclosure, query, disclosure->keys == NULL ? folder : disclosure->keys, &fault);

@@ -29,7 +29,7 @@
 #include "server/tokens.h"
 #include "server/worker.h"
 
-#define WORKERS_MAX 64
+#define WORKERS_MAX TALLY_WORKERS_MAX
 /* They wait for the disk more than they compute: as many reads at once, whatever the processors. */
 #define LOAD_THREADS 4
 /* Between two counts of the huge pages. */
@@ -100,9 +100,8 @@ static uint64_t resident_bytes(void)
 
 static void collect_query_log(const struct app *app, struct stats_query_log *log)
 {
-    /* The log first, the workers after it: what moves on meanwhile counts as in flight. */
     struct querylog_figures figures = querylog_figures(app->querylog);
-    *log = (struct stats_query_log){.looked_up = figures.recovered,
+    *log = (struct stats_query_log){.looked_up = figures.looked_up,
                                     .stored = figures.stored,
                                     .lost = figures.lost,
                                     .spooled = figures.spooled,
@@ -112,12 +111,6 @@ static void collect_query_log(const struct app *app, struct stats_query_log *log
                                     .accepting = !atomic_load(querylog_gate(app->querylog)),
                                     .redis_used = figures.redis_used,
                                     .redis_connected = figures.redis_connected};
-    for (unsigned i = 0; i < app->worker_count; i++) {
-        const struct recorder *recorder = worker_recorder(app->workers[i]);
-        uint64_t lost = counter_read(&recorder->lost);
-        log->looked_up += counter_read(&recorder->logged) + lost;
-        log->lost += lost;
-    }
     log->in_flight = log->looked_up - log->stored - log->lost;
 }
 
@@ -369,7 +362,8 @@ static bool create_workers(struct app *app, struct fault *fault)
                                          .recorder = {.ring = app->rings[i],
                                                       .gate = querylog_gate(app->querylog),
                                                       .refuse_when_full = app->config.refuse_when_log_full,
-                                                      .worker = i}};
+                                                      .worker = i,
+                                                      .counts = querylog_worker(app->querylog, i)}};
         app->workers[i] = worker_create(&options, error, sizeof error);
         if (app->workers[i] == NULL)
             return fault_set(fault, EX_OSERR, "%s", error);
@@ -448,11 +442,13 @@ static void stop_query_log(struct app *app)
     struct querylog_figures figures =
         querylog_stop(app->querylog, (unsigned)app->config.drain_seconds * 1000);
     char line[160];
-    if (app->failed && figures.stored + figures.spooled + figures.lost == 0)
+    uint64_t stored = figures.stored - figures.stored_before;
+    uint64_t lost = figures.lost - figures.lost_before;
+    if (app->failed && stored + figures.spooled + lost == 0)
         return; /* why it failed is the line to be read */
     snprintf(line, sizeof line,
-             "query log: %" PRIu64 " events stored, %" PRIu64 " left in the spool, %" PRIu64 " lost",
-             figures.stored, figures.spooled, figures.lost);
+             "query log: %" PRIu64 " events stored, %" PRIu64 " left in the spool, %" PRIu64 " lost", stored,
+             figures.spooled, lost);
     notice(line);
 }
 

@@ -40,13 +40,14 @@ void recorder_write(struct recorder *recorder, uint64_t time_ms, uint64_t reques
         for (uint32_t i = 0; i < size; i++)
             block->events[i] = query_event(numbers[done + i], answers[done + i]);
         /* Counted before the drain can see it, so that "stored" never runs ahead of "logged". */
-        counter_add(&recorder->logged, size);
+        counter_add(&recorder->counts->logged, size);
         ring_commit(recorder->ring);
         done += size;
     }
+    atomic_store_explicit(&recorder->counts->last_ms, time_ms, memory_order_relaxed);
 }
 
 void recorder_drop(struct recorder *recorder, uint32_t count)
 {
-    counter_add(&recorder->lost, count);
+    counter_add(&recorder->counts->dropped, count);
 }

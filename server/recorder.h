@@ -2,7 +2,7 @@
  *
  * Ask recorder_admit before the lookup; it says whether the log can take so many events. If it cannot, the
  * policy decides: drop (answer, count the events as lost) or refuse (answer UNAVAILABLE, look nothing up).
- * One recorder, one worker thread; the counters may be read by any thread. */
+ * One recorder, one worker thread. */
 #ifndef NUMBERD_SERVER_RECORDER_H
 #define NUMBERD_SERVER_RECORDER_H
 
@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ring/event.h"
 #include "ring/ring.h"
 
 struct recorder {
@@ -18,8 +19,7 @@ struct recorder {
     bool refuse_when_full;
     uint32_t worker;
     uint64_t sequence;
-    _Atomic uint64_t logged; /* events given to the ring */
-    _Atomic uint64_t lost;   /* events looked up but dropped */
+    struct query_counts *counts;
 };
 
 enum recorder_verdict { RECORDER_LOG, RECORDER_DROP, RECORDER_REFUSE };

@@ -588,8 +588,3 @@ const struct counters *worker_counters(const struct worker *worker)
 {
     return &worker->counters;
 }
-
-const struct recorder *worker_recorder(const struct worker *worker)
-{
-    return &worker->recorder;
-}

@@ -7,7 +7,7 @@
  * is not yet a whole frame is kept with the connection, so an idle connection holds no buffer.
  *
  * Threads: create, start, adopt, drain and join are for the main thread; adopt and drain hand over through a
- * mutex-guarded queue and an eventfd. The counters and the recorder's counters may be read by anyone. */
+ * mutex-guarded queue and an eventfd. The counters may be read by anyone. */
 #ifndef NUMBERD_SERVER_WORKER_H
 #define NUMBERD_SERVER_WORKER_H
 
@@ -49,11 +49,10 @@ void worker_acknowledge(struct worker *worker);
 void worker_drain(struct worker *worker, unsigned patience_ms);
 
 /* Waits for the end of the thread (after a drain; at once when never started) and frees all but what
- * worker_counters and worker_recorder point to, which worker_destroy frees. */
+ * worker_counters points to, which worker_destroy frees. */
 void worker_join(struct worker *worker);
 void worker_destroy(struct worker *worker);
 
 const struct counters *worker_counters(const struct worker *worker);
-const struct recorder *worker_recorder(const struct worker *worker);
 
 #endif

@@ -179,12 +179,20 @@ class Redis:
         return result.stdout.splitlines()
 
 
+def forget_counters(folder):
+    """As a restart of the machine does: the shared memory in which killed servers left their counters (tally.h) is gone."""
+    for log in folder.rglob("querylog"):
+        status = log.stat()
+        pathlib.Path(f"/dev/shm/numberd-{status.st_dev:x}-{status.st_ino:x}").unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def temporary_folder():
     folder = tempfile.mkdtemp(prefix="numberd-test-")
     try:
         yield pathlib.Path(folder)
     finally:
+        forget_counters(pathlib.Path(folder))
         shutil.rmtree(folder)
 
 

@@ -126,6 +126,7 @@ struct world {
     struct journal_in_memory journal;
     struct ring *ring;
     atomic_bool gate;
+    struct query_counts counts;
     struct recorder recorder;
     struct counters counters;
     struct service service;
@@ -152,7 +153,7 @@ static void world_init(struct world *world)
     registrations_init(&world->registrations);
     registrations_open(&world->registrations, world->directory, &journal, 0);
     world->ring = ring_create(4 << 20);
-    world->recorder = (struct recorder){.ring = world->ring, .gate = &world->gate};
+    world->recorder = (struct recorder){.ring = world->ring, .gate = &world->gate, .counts = &world->counts};
     world->service = (struct service){.directory = world->directory,
                                       .reader = directory_join(world->directory),
                                       .registrations = &world->registrations,
@@ -254,17 +255,17 @@ static void test_query_events(void **state)
             assert_int_equal(query_event_number(block->events[i]), numbers[events]);
     }
     assert_int_equal(events, count);
-    assert_int_equal(world.recorder.logged, count);
+    assert_int_equal(world.counts.logged, count);
 
     atomic_store(&world.gate, true);
     out.length = 0;
     session_consume(&session, &world.service, frame, length, &out);
-    assert_int_equal(world.recorder.lost, count);
+    assert_int_equal(world.counts.dropped, count);
     assert_int_equal(out.bytes[5], WIRE_OK);
     world.recorder.refuse_when_full = true;
     out.length = 0;
     session_consume(&session, &world.service, frame, length, &out);
-    assert_int_equal(world.recorder.lost, count);
+    assert_int_equal(world.counts.dropped, count);
     assert_int_equal(out.bytes[5], WIRE_UNAVAILABLE);
     assert_true(wire_get_u32(out.bytes + 16) > 0);
     free(frame);

@@ -114,14 +114,32 @@ static bool check_ordinal(const struct walk *walk, const struct frame *frame, st
     return true;
 }
 
+/* A gap lies in each hour that it has part in: only that of the first hour read is passed on. */
+static void pass_gaps(const struct walk *walk, uint64_t server_id, uint64_t hour_ms)
+{
+    const struct disclose_query *query = &walk->query;
+    const struct query_gap *gap = (const void *)walk->batch->blocks;
+    for (size_t i = 0; i < walk->batch->bytes / sizeof *gap; i++, gap++) {
+        uint64_t seen_from = gap->from_ms > query->from_ms ? gap->from_ms : query->from_ms;
+        if (gap->from_ms < query->until_ms && gap->until_ms > query->from_ms &&
+            hour_ms == frame_hour_of(seen_from))
+            walk->target->gap(walk->target->context, server_id, gap);
+    }
+}
+
+/* Of the buckets one requester's, or all; and always that of the gaps. */
+static bool is_wanted_bucket(const struct disclose_query *query, uint32_t bucket)
+{
+    return query->by_number || bucket == FRAME_GAP_BUCKET || bucket == frame_bucket_of(query->requester);
+}
+
 /* False when the target wants no more. */
 static bool pass_frame(struct walk *walk, const struct frame *frame, const struct frame_place *place)
 {
     const struct disclose_query *query = &walk->query;
     size_t offset = 0;
     const struct query_block *block;
-    if (!overlaps_hour(query, frame->hour_ms) ||
-        (!query->by_number && frame->bucket != frame_bucket_of(query->requester)))
+    if (!overlaps_hour(query, frame->hour_ms) || !is_wanted_bucket(query, frame->bucket))
         return true;
     struct key_ring_entry *key = key_ring_find(query->keys, place->server_id, frame->key);
     if (key == NULL) {
@@ -135,6 +153,10 @@ static bool pass_frame(struct walk *walk, const struct frame *frame, const struc
     }
     if (!check_ordinal(walk, frame, key))
         return true;
+    if (frame->bucket == FRAME_GAP_BUCKET) {
+        pass_gaps(walk, place->server_id, frame->hour_ms);
+        return true;
+    }
     /* The server's own retention, where that is the shorter one. */
     struct disclose_query cut = *query;
     cut.retention_ms = key->retention_ms;
@@ -267,7 +289,7 @@ static bool walk_server(struct redis_walk *walk, uint64_t server_id)
     for (uint64_t hour = frame_hour_of(walk->walk.query.from_ms); hour < walk->walk.query.until_ms;
          hour += FRAME_HOUR_MS) {
         for (uint32_t bucket = 0; bucket < FRAME_BUCKETS; bucket++) {
-            if (!walk->walk.query.by_number && bucket != frame_bucket_of(walk->walk.query.requester))
+            if (!is_wanted_bucket(&walk->walk.query, bucket))
                 continue;
             if (!walk_stream(walk, server_id, hour, bucket))
                 return false;

@@ -37,6 +37,8 @@ struct disclose_record {
 struct disclose_target {
     /* Called for each record; false stops. */
     bool (*record)(void *context, const struct disclose_record *record);
+    /* Events of a server that are missing, at least in part in the window. Each gap once. */
+    void (*gap)(void *context, uint64_t server_id, const struct query_gap *gap);
     /* A source was damaged, changed, incomplete or unreadable in part; what follows goes on. */
     void (*warning)(void *context, const char *line);
     void *context;

@@ -16,6 +16,8 @@
 /* A turn takes at most this much from each ring, so that room is given back steadily. */
 #define TURN_BYTES (1u << 20)
 #define EXPIRE_EVERY_MS 10000
+#define GAPS_EVERY_MS 1000
+#define NOTED_MAX 16
 
 struct drain {
     struct drain_options options;
@@ -24,8 +26,10 @@ struct drain {
     pthread_t thread;
     atomic_bool stop;
     atomic_bool gate;
-    _Atomic uint64_t appended;
-    _Atomic uint64_t lost;
+    struct query_gap past; /* reason 0: recorded */
+    pthread_mutex_t mutex;
+    struct query_gap noted[NOTED_MAX]; /* under the mutex */
+    unsigned noted_count;
 };
 
 static uint64_t clock_ms(clockid_t clock)
@@ -40,6 +44,21 @@ static void nap(unsigned ms)
     nanosleep(&(struct timespec){.tv_nsec = (long)ms * 1000000}, NULL);
 }
 
+static void expire(struct drain *drain)
+{
+    tally_lost(drain->options.tally, spool_expire(drain->options.spool, clock_ms(CLOCK_REALTIME)));
+}
+
+static void count_appended(struct drain *drain, uint64_t events)
+{
+    uint64_t sequence;
+    uint64_t offset;
+    spool_position(drain->options.spool, &sequence, &offset);
+    tally_appended(drain->options.tally, sequence, offset, events);
+    if (drain->options.is_final)
+        tally_stored(drain->options.tally, events);
+}
+
 /* Writes the batch, however long it takes. At the stop the cap no longer counts: what was answered is worth
  * more than some megabytes; only a disk that refuses makes it give up then. */
 static void append_batch(struct drain *drain, const struct frame_batch *batch)
@@ -51,16 +70,14 @@ static void append_batch(struct drain *drain, const struct frame_batch *batch)
             break;
         if (!atomic_exchange(&drain->gate, true))
             drain->options.notice(fault.text);
-        if (stopping) {
-            atomic_fetch_add(&drain->lost, batch->events);
+        if (stopping)
             return;
-        }
-        atomic_fetch_add(&drain->lost, spool_expire(drain->options.spool, clock_ms(CLOCK_REALTIME)));
+        expire(drain);
         nap(RETRY_MS);
     }
     if (atomic_exchange(&drain->gate, false))
         drain->options.notice("the query log can be written again");
-    atomic_fetch_add(&drain->appended, batch->events);
+    count_appended(drain, batch->events);
 }
 
 static void flush_batch(struct drain *drain, struct frame_batch *batch)
@@ -94,15 +111,121 @@ static void take_block(struct drain *drain, const struct query_block *block, siz
     batch->events += block->count;
 }
 
+/* --- gaps --- */
+
+/* Into each hour that it has part in and that is not over. False: the disk refuses. */
+static bool record_gap(struct drain *drain, const struct query_gap *gap)
+{
+    struct frame_batch *batch = drain->batches[FRAME_GAP_BUCKET];
+    struct fault fault;
+    uint64_t now_ms = clock_ms(CLOCK_REALTIME);
+    uint64_t first = frame_hour_of(gap->from_ms);
+    memcpy(batch->blocks, gap, sizeof *gap);
+    for (unsigned i = 0; i < DRAIN_GAP_HOURS; i++) {
+        batch->hour_ms = first + i * FRAME_HOUR_MS;
+        if (batch->hour_ms >= gap->until_ms)
+            break;
+        if (spool_is_over(drain->options.spool, batch->hour_ms, now_ms))
+            continue;
+        batch->bytes = sizeof *gap;
+        bool good = spool_append(drain->options.spool, batch, true, &fault);
+        batch->bytes = 0; /* the turns have no part in it */
+        if (!good)
+            return false;
+        count_appended(drain, 0);
+    }
+    return true;
+}
+
+/* What each worker has dropped since it was recorded last. */
+static void record_dropped(struct drain *drain)
+{
+    struct tally *tally = drain->options.tally;
+    uint64_t now_ms = clock_ms(CLOCK_REALTIME);
+    uint64_t from_ms = tally_dropped_recorded_ms(tally);
+    bool good = true;
+    for (unsigned i = 0; i < TALLY_WORKERS_MAX; i++) {
+        struct query_counts *worker = tally_worker(tally, i);
+        uint64_t dropped = atomic_load_explicit(&worker->dropped, memory_order_relaxed);
+        uint64_t recorded = atomic_load_explicit(&worker->recorded, memory_order_relaxed);
+        struct query_gap gap = {.from_ms = from_ms == 0 || from_ms > now_ms ? now_ms : from_ms,
+                                .until_ms = now_ms + 1,
+                                .events = dropped - recorded,
+                                .reason = QUERY_GAP_DROPPED,
+                                .worker = i};
+        if (dropped == recorded)
+            continue;
+        if (record_gap(drain, &gap))
+            atomic_store_explicit(&worker->recorded, dropped, memory_order_relaxed);
+        else
+            good = false;
+    }
+    if (good)
+        tally_dropped_recorded(tally, now_ms);
+}
+
+static void record_noted(struct drain *drain)
+{
+    struct query_gap gap;
+    for (;;) {
+        pthread_mutex_lock(&drain->mutex);
+        bool any = drain->noted_count > 0;
+        if (any)
+            gap = drain->noted[drain->noted_count - 1];
+        pthread_mutex_unlock(&drain->mutex);
+        if (!any || !record_gap(drain, &gap))
+            return;
+        pthread_mutex_lock(&drain->mutex);
+        drain->noted_count--;
+        pthread_mutex_unlock(&drain->mutex);
+    }
+}
+
+static void record_gaps(struct drain *drain)
+{
+    if (drain->past.reason != 0 && record_gap(drain, &drain->past)) {
+        tally_missed(drain->options.tally, drain->past.events);
+        drain->past.reason = 0;
+    }
+    record_dropped(drain);
+    record_noted(drain);
+}
+
+bool drain_note(struct drain *drain, const struct query_gap *gap)
+{
+    pthread_mutex_lock(&drain->mutex);
+    bool stopping =
+        atomic_load(&drain->stop); /* the thread looks once more, under the mutex, after it was set */
+    if (stopping) {
+        /* left to the next start */
+    } else if (drain->noted_count < NOTED_MAX) {
+        drain->noted[drain->noted_count++] = *gap;
+    } else { /* that many wait for a disk: the last one stands for the others */
+        struct query_gap *last = &drain->noted[NOTED_MAX - 1];
+        last->from_ms = gap->from_ms < last->from_ms ? gap->from_ms : last->from_ms;
+        last->until_ms = gap->until_ms > last->until_ms ? gap->until_ms : last->until_ms;
+        last->events += gap->events;
+    }
+    pthread_mutex_unlock(&drain->mutex);
+    if (!stopping)
+        tally_lost(drain->options.tally, gap->events);
+    return !stopping;
+}
+
+/* --- the thread --- */
+
 /* One turn over the rings; returns the bytes taken. */
 static size_t take_turn(struct drain *drain)
 {
     size_t taken = 0;
+    uint64_t first_ms = UINT64_MAX;
     for (unsigned i = 0; i < drain->options.ring_count; i++) {
         size_t from_ring = 0;
         size_t bytes;
         const struct query_block *block;
         while (from_ring < TURN_BYTES && (block = ring_next(drain->options.rings[i], &bytes)) != NULL) {
+            if (from_ring == 0 && block->time_ms < first_ms)
+                first_ms = block->time_ms;
             take_block(drain, block, bytes);
             from_ring += bytes;
         }
@@ -111,6 +234,8 @@ static size_t take_turn(struct drain *drain)
     flush_all(drain);
     for (unsigned i = 0; i < drain->options.ring_count; i++)
         ring_release(drain->options.rings[i]);
+    if (taken > 0)
+        tally_passed(drain->options.tally, first_ms);
     return taken;
 }
 
@@ -122,17 +247,29 @@ static size_t waiting_bytes(const struct drain *drain)
     return bytes;
 }
 
+/* What is to be done now and then. */
+static void keep_house(struct drain *drain, uint64_t now_ms, uint64_t *last_gaps_ms, uint64_t *last_expire_ms)
+{
+    if (now_ms - *last_gaps_ms >= GAPS_EVERY_MS) {
+        record_gaps(drain);
+        *last_gaps_ms = now_ms;
+    }
+    if (now_ms - *last_expire_ms >= EXPIRE_EVERY_MS) {
+        expire(drain);
+        tally_save(drain->options.tally);
+        *last_expire_ms = now_ms;
+    }
+}
+
 static void *run(void *context)
 {
     struct drain *drain = context;
     uint64_t last_turn_ms = 0;
+    uint64_t last_gaps_ms = 0;
     uint64_t last_expire_ms = 0;
     while (!atomic_load(&drain->stop)) {
         uint64_t now_ms = clock_ms(CLOCK_MONOTONIC);
-        if (now_ms - last_expire_ms >= EXPIRE_EVERY_MS) {
-            atomic_fetch_add(&drain->lost, spool_expire(drain->options.spool, clock_ms(CLOCK_REALTIME)));
-            last_expire_ms = now_ms;
-        }
+        keep_house(drain, now_ms, &last_gaps_ms, &last_expire_ms);
         size_t waiting = waiting_bytes(drain);
         if (waiting >= BUSY_BYTES || (waiting > 0 && now_ms - last_turn_ms >= PATIENCE_MS)) {
             take_turn(drain);
@@ -143,14 +280,18 @@ static void *run(void *context)
     }
     while (take_turn(drain) > 0)
         ;
+    record_gaps(drain);
     spool_close_segment(drain->options.spool);
     return NULL;
 }
 
-static void free_drain(struct drain *drain)
+void drain_destroy(struct drain *drain)
 {
+    if (drain == NULL)
+        return;
     for (unsigned i = 0; i < FRAME_BUCKETS; i++)
         free(drain->batches[i]);
+    pthread_mutex_destroy(&drain->mutex);
     free(drain);
 }
 
@@ -162,6 +303,8 @@ struct drain *drain_start(const struct drain_options *options, struct fault *fau
         return NULL;
     }
     drain->options = *options;
+    drain->past = options->past;
+    pthread_mutex_init(&drain->mutex, NULL);
     bool complete = true;
     for (uint32_t i = 0; i < FRAME_BUCKETS; i++) {
         drain->batches[i] = calloc(1, sizeof *drain->batches[i]);
@@ -170,26 +313,17 @@ struct drain *drain_start(const struct drain_options *options, struct fault *fau
             drain->batches[i]->bucket = i;
     }
     if (!complete || pthread_create(&drain->thread, NULL, run, drain) != 0) {
-        free_drain(drain);
+        drain_destroy(drain);
         fault_set(fault, EX_OSERR, "cannot start the query log's thread: out of memory or threads");
         return NULL;
     }
     return drain;
 }
 
-struct drain_figures drain_stop(struct drain *drain)
+void drain_stop(struct drain *drain)
 {
     atomic_store(&drain->stop, true);
     pthread_join(drain->thread, NULL);
-    struct drain_figures figures = drain_figures(drain);
-    free_drain(drain);
-    return figures;
-}
-
-struct drain_figures drain_figures(const struct drain *drain)
-{
-    return (struct drain_figures){.appended = atomic_load(&drain->appended),
-                                  .lost = atomic_load(&drain->lost)};
 }
 
 const atomic_bool *drain_gate(const struct drain *drain)

@@ -21,7 +21,7 @@ static_assert(sizeof(struct context) == 72, "the context has no padding");
 
 uint32_t frame_bucket_of(uint64_t requester)
 {
-    return (uint32_t)(XXH3_64bits(&requester, sizeof requester) % FRAME_BUCKETS);
+    return (uint32_t)(XXH3_64bits(&requester, sizeof requester) % FRAME_GAP_BUCKET);
 }
 
 static uint64_t frame_checksum(const struct frame *frame)
@@ -79,11 +79,13 @@ enum frame_state frame_examine(const void *data, size_t length, size_t *bytes)
     return FRAME_WHOLE;
 }
 
-/* True when the batch is made of whole blocks that hold `batch->events` events. */
+/* True when the batch is made of whole blocks that hold `batch->events` events, or of gaps. */
 static bool has_whole_blocks(const struct frame_batch *batch)
 {
     size_t offset = 0;
     uint64_t events = 0;
+    if (batch->bucket == FRAME_GAP_BUCKET)
+        return batch->events == 0 && batch->bytes % sizeof(struct query_gap) == 0;
     while (offset < batch->bytes) {
         const struct query_block *block = (const void *)(batch->blocks + offset);
         size_t left = batch->bytes - offset;

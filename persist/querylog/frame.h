@@ -1,10 +1,10 @@
 /* The frame: the unit in which query events are sealed, stored, shipped and expired.
  *
- * A frame holds whole query blocks (ring/event.h) of one hour and one bucket, encrypted with the hour's data key
+ * A frame holds whole query blocks, or gaps, (ring/event.h) of one hour and one bucket, encrypted with the hour's data key
  * (hour_key.h):
  *    0  4  magic "NBF2"             4  4  payload bytes
  *    8  8  index in its segment, from 1    16  8  hour, Unix time in ms of its first moment
- *   24  4  bucket, 0..15           28  4  events in the payload
+ *   24  4  bucket, 0..16           28  4  events in the payload
  *   32  8  number of the data key  40  8  nonce: counts what was sealed with this key
  *   48  8  ordinal: counts the frames of this key and bucket, from 1
  *   56  8  XXH3-64 of the payload, seeded with the XXH3-64 of bytes 0..55
@@ -23,7 +23,9 @@
 
 #include "ring/event.h"
 
-#define FRAME_BUCKETS 16
+#define FRAME_BUCKETS 17
+/* Requesters have the others; this one holds, instead of blocks, the gaps (struct query_gap), which concern them all. */
+#define FRAME_GAP_BUCKET 16
 /* A batch is sealed before it would grow over this; a block alone is always smaller. */
 #define FRAME_BATCH_MAX (64u << 10)
 #define FRAME_TAG_BYTES 16u
@@ -100,7 +102,7 @@ enum frame_state frame_examine(const void *data, size_t length, size_t *bytes);
 bool frame_open(const struct frame *frame, const struct frame_place *place,
                 const uint8_t secret[static FRAME_KEY_BYTES], struct frame_batch *batch);
 
-/* The block at `*offset` of an opened batch, and moves on; NULL at the end. */
+/* The block at `*offset` of an opened batch, and moves on; NULL at the end. Not for the bucket of gaps. */
 const struct query_block *frame_next_block(const struct frame_batch *batch, size_t *offset);
 
 #endif

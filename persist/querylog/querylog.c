@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
+#include <time.h>
 
 #include "persist/querylog/drain.h"
 #include "persist/querylog/redis_sink.h"
@@ -19,14 +20,25 @@ struct querylog {
     struct spool *spool;
     struct drain *drain;
     struct redis_sink *sink; /* NULL without Redis */
-    uint64_t recovered;
+    struct tally *tally;
+    /* As it was at the start. */
+    uint64_t stored_before;
+    uint64_t lost_before;
 };
+
+static bool note_lost(void *context, const struct query_gap *gap)
+{
+    return drain_note(context, gap);
+}
 
 static bool start_sink(struct querylog *querylog, const struct querylog_options *options, struct fault *fault)
 {
     struct redis_sink_options sink = {.spool = querylog->spool,
+                                      .tally = querylog->tally,
                                       .server_id = options->server_id,
                                       .retention_ms = options->retention_hours * HOUR_MS,
+                                      .lost = note_lost,
+                                      .context = querylog->drain,
                                       .notice = options->notice};
     if (!redis_target_parse(options->redis_url, &sink.target, fault))
         return false;
@@ -34,13 +46,8 @@ static bool start_sink(struct querylog *querylog, const struct querylog_options 
     return querylog->sink != NULL;
 }
 
-struct querylog *querylog_start(const struct querylog_options *options, struct fault *fault)
+static bool open_spool(struct querylog *querylog, const struct querylog_options *options, struct fault *fault)
 {
-    struct querylog *querylog = calloc(1, sizeof *querylog);
-    if (querylog == NULL) {
-        fault_set(fault, EX_OSERR, "out of memory");
-        return NULL;
-    }
     bool redis = options->redis_url != NULL;
     /* Several segments fit under the cap, so that room is made in steps. */
     uint64_t most = options->bytes_max / 4;
@@ -52,43 +59,139 @@ struct querylog *querylog_start(const struct querylog_options *options, struct f
                                   .bytes_max = options->bytes_max,
                                   .is_queue = redis,
                                   .segment_bytes = most < segment_bytes ? most : segment_bytes};
-    struct drain_options drain = {
-        .rings = options->rings, .ring_count = options->ring_count, .notice = options->notice};
     querylog->spool = spool_open(&spool, fault);
-    if (querylog->spool == NULL) {
-        free(querylog);
-        return NULL;
+    return querylog->spool != NULL;
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Counts what the run before appended and could not count any more; what is missing then is its gap. */
+static bool settle_past(struct querylog *querylog, enum tally_past past, struct query_gap *gap,
+                        struct fault *fault)
+{
+    struct tally *tally = querylog->tally;
+    struct tally_place place = tally_place(tally);
+    uint64_t more;
+    if (past != TALLY_STOPPED) {
+        if (!spool_count_behind(querylog->spool, &place.sequence, &place.offset, &more, fault))
+            return false;
+        tally_appended(tally, place.sequence, place.offset, more);
     }
+    tally_level(tally);
+    struct tally_figures figures = tally_figures(tally);
+    uint64_t last_ms = past == TALLY_KILLED ? tally_last_ms(tally) : 0;
+    uint64_t until_ms = last_ms != 0 ? last_ms + 1 : now_ms();
+    uint64_t earliest_ms = until_ms - DRAIN_GAP_HOURS * HOUR_MS;
+    uint64_t passed_ms = tally_passed_ms(tally);
+    *gap = (struct query_gap){
+        .from_ms = passed_ms < earliest_ms ? earliest_ms : passed_ms,
+        .until_ms = passed_ms < until_ms ? until_ms : passed_ms + 1, /* the clock went back */
+        .events = figures.looked_up - figures.dropped - figures.appended - figures.missed,
+        .worker = QUERY_GAP_ALL_WORKERS};
+    if (past == TALLY_UNKNOWN)
+        gap->reason = QUERY_GAP_RESTARTED;
+    else if (gap->events > 0)
+        gap->reason = past == TALLY_KILLED ? QUERY_GAP_KILLED : QUERY_GAP_UNWRITTEN;
+    return true;
+}
+
+/* What the segments found hold and what the count says should agree. Of a queue the sink ships all that it finds, so those
+ * that were stored before the stop are counted when they are confirmed again; what is not found any more was damaged. */
+static uint64_t settle_stored(struct querylog *querylog, bool is_queue)
+{
+    struct tally_figures figures = tally_figures(querylog->tally);
     struct spool_figures found;
     spool_figures(querylog->spool, &found);
-    querylog->recovered = found.events;
+    uint64_t kept = figures.appended - figures.lost;
+    uint64_t waiting = kept - figures.stored;
+    if (!is_queue)
+        tally_set_stored(querylog->tally, kept);
+    else if (found.events >= waiting)
+        tally_set_stored(querylog->tally, kept - found.events);
+    return is_queue && found.events < waiting ? waiting - found.events : 0;
+}
+
+static void report_past(const struct querylog *querylog, const struct query_gap *gap,
+                        void (*notice)(const char *line))
+{
+    char line[200];
+    struct spool_figures found;
+    spool_figures(querylog->spool, &found);
     if (found.damaged_bytes > 0) {
-        char line[160];
         snprintf(line, sizeof line,
                  "query log: %" PRIu64
                  " bytes at the ends of segments are cut short or damaged and are left out",
                  found.damaged_bytes);
-        options->notice(line);
+        notice(line);
     }
+    if (gap->reason == QUERY_GAP_RESTARTED) {
+        notice("query log: the machine was restarted, or the log's count is damaged: what was lost is not "
+               "known; that is recorded as a gap");
+    } else if (gap->reason != 0) {
+        snprintf(line, sizeof line,
+                 "query log: %" PRIu64 " events were lost when the server %s; that is recorded as a gap",
+                 gap->events,
+                 gap->reason == QUERY_GAP_KILLED ? "was killed" : "stopped and the disk refused them");
+        notice(line);
+    }
+}
+
+struct querylog *querylog_start(const struct querylog_options *options, struct fault *fault)
+{
+    struct querylog *querylog = calloc(1, sizeof *querylog);
+    struct drain_options drain = {
+        .rings = options->rings, .ring_count = options->ring_count, .notice = options->notice};
+    enum tally_past past;
+    if (querylog == NULL) {
+        fault_set(fault, EX_OSERR, "out of memory");
+        return NULL;
+    }
+    if (!open_spool(querylog, options, fault) ||
+        (querylog->tally = tally_open(options->folder, &past, fault)) == NULL ||
+        !settle_past(querylog, past, &drain.past, fault)) {
+        querylog_stop(querylog, 0);
+        return NULL;
+    }
+    report_past(querylog, &drain.past, options->notice);
+    uint64_t damaged = settle_stored(querylog, options->redis_url != NULL);
+    struct querylog_figures before = querylog_figures(querylog);
+    querylog->lost_before = before.lost;
+    querylog->stored_before = before.stored;
     drain.spool = querylog->spool;
+    drain.tally = querylog->tally;
+    drain.is_final = options->redis_url == NULL;
     querylog->drain = drain_start(&drain, fault);
-    if (querylog->drain == NULL || (redis && !start_sink(querylog, options, fault))) {
+    if (querylog->drain != NULL && damaged > 0)
+        drain_note(querylog->drain, &(struct query_gap){.from_ms = before.oldest_hour_ms != 0
+                                                                       ? before.oldest_hour_ms
+                                                                       : now_ms() - DRAIN_GAP_HOURS * HOUR_MS,
+                                                        .until_ms = now_ms(),
+                                                        .events = damaged,
+                                                        .reason = QUERY_GAP_DAMAGED,
+                                                        .worker = QUERY_GAP_ALL_WORKERS});
+    if (querylog->drain == NULL || (options->redis_url != NULL && !start_sink(querylog, options, fault))) {
         querylog_stop(querylog, 0);
         return NULL;
     }
     return querylog;
 }
 
-static struct querylog_figures combine(const struct querylog *querylog, const struct drain_figures *drain,
-                                       const struct redis_sink_figures *sink)
+static struct querylog_figures combine(const struct querylog *querylog, const struct redis_sink_figures *sink)
 {
     struct spool_figures spool;
+    struct tally_figures tally = tally_figures(querylog->tally);
     spool_figures(querylog->spool, &spool);
-    return (struct querylog_figures){.recovered = querylog->recovered,
-                                     .appended = drain->appended,
-                                     .stored = sink == NULL ? drain->appended : sink->stored,
-                                     .spooled = sink == NULL ? 0 : spool.events,
-                                     .lost = drain->lost + (sink == NULL ? 0 : sink->lost),
+    return (struct querylog_figures){.looked_up = tally.looked_up,
+                                     .stored = tally.stored,
+                                     .spooled = spool.events,
+                                     .lost = tally.dropped + tally.missed + tally.lost,
+                                     .stored_before = querylog->stored_before,
+                                     .lost_before = querylog->lost_before,
                                      .bytes = spool.bytes,
                                      .segments = spool.segments,
                                      .redis_failures = sink == NULL ? 0 : sink->failures,
@@ -103,23 +206,34 @@ struct querylog_figures querylog_figures(const struct querylog *querylog)
     struct redis_sink_figures sink = {0};
     if (querylog->sink != NULL)
         sink = redis_sink_figures(querylog->sink);
-    struct drain_figures drain = drain_figures(querylog->drain);
-    return combine(querylog, &drain, querylog->sink == NULL ? NULL : &sink);
+    return combine(querylog, querylog->sink == NULL ? NULL : &sink);
 }
 
 struct querylog_figures querylog_stop(struct querylog *querylog, unsigned patience_ms)
 {
-    struct drain_figures drain = {0};
     struct redis_sink_figures sink = {0};
+    struct querylog_figures figures = {0};
     bool redis = querylog->sink != NULL;
-    if (querylog->drain != NULL)
-        drain = drain_stop(querylog->drain);
+    bool started = querylog->drain != NULL;
+    if (started)
+        drain_stop(querylog->drain);
     if (redis)
         sink = redis_sink_stop(querylog->sink, patience_ms);
-    struct querylog_figures figures = combine(querylog, &drain, redis ? &sink : NULL);
+    drain_destroy(querylog->drain);
+    if (started) {
+        figures = combine(querylog, redis ? &sink : NULL);
+        /* What is not even in the spool: the disk refused it. */
+        figures.lost += figures.looked_up - figures.stored - figures.spooled - figures.lost;
+    }
+    tally_close(querylog->tally, started);
     spool_close(querylog->spool);
     free(querylog);
     return figures;
+}
+
+struct query_counts *querylog_worker(const struct querylog *querylog, unsigned worker)
+{
+    return tally_worker(querylog->tally, worker);
 }
 
 const atomic_bool *querylog_gate(const struct querylog *querylog)

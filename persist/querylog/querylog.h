@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "persist/fault.h"
+#include "persist/querylog/tally.h"
 #include "ring/ring.h"
 
 #define QUERYLOG_RETENTION_HOURS_MAX UINT64_C(720) /* 30 days */
@@ -29,12 +30,15 @@ struct querylog_options {
 };
 
 struct querylog_figures {
-    uint64_t recovered; /* events found in the spool at the start, still to be shipped */
-    uint64_t appended;  /* events written to segments since the start */
-    uint64_t stored;    /* events in their final place: in segments, or confirmed by Redis */
-    uint64_t spooled;   /* events in segments that Redis has not confirmed; 0 without Redis */
-    uint64_t lost;      /* events given up */
-    uint64_t bytes;     /* of all segments */
+    /* Events since the data directory was made; looked_up = stored + in_flight + lost. */
+    uint64_t looked_up;
+    uint64_t
+        stored; /* in their final place: in segments, or confirmed by Redis; also those whose time is over */
+    uint64_t spooled; /* of those in flight: in segments that Redis has not confirmed; 0 without Redis */
+    uint64_t lost;
+    uint64_t stored_before; /* of these, before the start */
+    uint64_t lost_before;
+    uint64_t bytes; /* of all segments */
     uint64_t segments;
     uint64_t redis_failures;
     uint64_t oldest_hour_ms; /* 0: no segment */
@@ -48,6 +52,9 @@ struct querylog *querylog_start(const struct querylog_options *options, struct f
 struct querylog_figures querylog_stop(struct querylog *querylog, unsigned patience_ms);
 
 struct querylog_figures querylog_figures(const struct querylog *querylog);
+
+/* The worker's line of the tally; valid until stop. */
+struct query_counts *querylog_worker(const struct querylog *querylog, unsigned worker);
 
 /* True while the log takes nothing more; valid until stop. */
 const atomic_bool *querylog_gate(const struct querylog *querylog);

@@ -35,8 +35,6 @@ struct redis_sink {
     pthread_t thread;
     atomic_bool stop;
     _Atomic uint64_t deadline_ms; /* after the stop: monotonic end of patience */
-    _Atomic uint64_t stored;
-    _Atomic uint64_t lost;
     _Atomic uint64_t failures;
     atomic_bool connected;
 };
@@ -180,6 +178,17 @@ static bool is_announcement_due(const struct redis_sink *sink)
            monotonic_ms() - sink->announced_ms >= ANNOUNCE_EVERY_MS;
 }
 
+/* `events` of this hour will never be in Redis. False: that cannot be said now, and is left to the next start. */
+static bool give_up(const struct redis_sink *sink, uint64_t hour_ms, uint64_t events)
+{
+    struct query_gap gap = {.from_ms = hour_ms,
+                            .until_ms = hour_ms + FRAME_HOUR_MS,
+                            .events = events,
+                            .reason = QUERY_GAP_DAMAGED,
+                            .worker = QUERY_GAP_ALL_WORKERS};
+    return events == 0 || sink->options.lost(sink->options.context, &gap);
+}
+
 /* Asks whether the refused frame is really there. If not, somebody else writes under this server's id (a
  * copied data directory) or its clock and sequence went back: the frame cannot be added, and its events count
  * as lost. False: Redis is away. */
@@ -255,12 +264,16 @@ static void close_segment(struct redis_sink *sink)
     sink->done_sequence = sink->segment.sequence;
 }
 
-/* The segment will not grow and has no further whole frame: it is shipped, or damaged from here on. */
-static void finish_segment(struct redis_sink *sink)
+/* The segment will not grow and has no further whole frame: it is shipped, or damaged from here on. False: it stays. */
+static bool finish_segment(struct redis_sink *sink)
 {
     bool damaged = sink->segment.is_torn || sink->offset < sink->segment.bytes;
-    uint64_t unconfirmed = damaged ? spool_set_aside(sink->options.spool, sink->segment.sequence)
-                                   : spool_remove(sink->options.spool, sink->segment.sequence);
+    if (!give_up(sink, sink->segment.hour_ms, sink->segment.events))
+        return false;
+    if (!damaged)
+        spool_remove(sink->options.spool, sink->segment.sequence);
+    else
+        spool_set_aside(sink->options.spool, sink->segment.sequence);
     if (damaged) {
         char line[160];
         snprintf(line, sizeof line,
@@ -269,8 +282,8 @@ static void finish_segment(struct redis_sink *sink)
                  sink->segment.sequence);
         sink->options.notice(line);
     }
-    atomic_fetch_add(&sink->lost, unconfirmed);
     close_segment(sink);
+    return true;
 }
 
 /* Opens the segment at hand. A file that is none of ours is set aside; any other failure may pass, and is
@@ -279,9 +292,9 @@ static bool open_segment(struct redis_sink *sink, const struct segment *segment,
 {
     sink->fd = segment_open(spool_folder(sink->options.spool), segment, NULL, fault);
     sink->offset = SEGMENT_HEADER_BYTES;
-    if (sink->fd < 0 && fault->status == EX_DATAERR) {
+    if (sink->fd < 0 && fault->status == EX_DATAERR && give_up(sink, segment->hour_ms, segment->events)) {
         sink->options.notice(fault->text);
-        atomic_fetch_add(&sink->lost, spool_set_aside(sink->options.spool, segment->sequence));
+        spool_set_aside(sink->options.spool, segment->sequence);
         sink->done_sequence = segment->sequence;
     }
     return sink->fd >= 0;
@@ -304,17 +317,13 @@ static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
     uint64_t lost;
     size_t bytes = segment_read(sink->fd, &offset, sink->chunk, CHUNK_BYTES);
     if (bytes == 0) {
-        if (open)
-            return SHIP_IDLE;
-        finish_segment(sink);
-        return SHIP_MORE;
+        return open || !finish_segment(sink) ? SHIP_IDLE : SHIP_MORE;
     }
-    if (!ship_frames(sink, bytes, &events, &lost, fault))
+    if (!ship_frames(sink, bytes, &events, &lost, fault) || !give_up(sink, sink->segment.hour_ms, lost))
         return SHIP_FAILED;
     sink->offset = offset;
     spool_confirm(sink->options.spool, sink->segment.sequence, events + lost);
-    atomic_fetch_add(&sink->stored, events);
-    atomic_fetch_add(&sink->lost, lost);
+    tally_stored(sink->options.tally, events);
     return SHIP_MORE;
 }
 
@@ -426,8 +435,6 @@ struct redis_sink_figures redis_sink_stop(struct redis_sink *sink, unsigned pati
 
 struct redis_sink_figures redis_sink_figures(const struct redis_sink *sink)
 {
-    return (struct redis_sink_figures){.stored = atomic_load(&sink->stored),
-                                       .lost = atomic_load(&sink->lost),
-                                       .failures = atomic_load(&sink->failures),
+    return (struct redis_sink_figures){.failures = atomic_load(&sink->failures),
                                        .connected = atomic_load(&sink->connected)};
 }

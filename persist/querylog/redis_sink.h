@@ -4,7 +4,8 @@
  * that sending a frame again is refused by Redis and harmless; value the frame; expiry absolute, at the
  * moment when the hour is over (frame_hour_over_at), set in the same transaction as the entry.
  * A frame leaves the spool only after Redis has confirmed it. When Redis is away or refuses, the sink
- * tries again after 0.2 s, 0.4 s ... 5 s and says so once. It knows nothing of the workers: they never wait for it. */
+ * tries again after 0.2 s, 0.4 s ... 5 s and says so once. It knows nothing of the workers: they never wait for it.
+ * What it must give up (a damaged segment, a frame that Redis has no place for) it reports as a gap. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_REDIS_SINK_H
 #define NUMBERD_PERSIST_QUERYLOG_REDIS_SINK_H
 
@@ -15,6 +16,8 @@
 #include "persist/fault.h"
 #include "persist/querylog/redis_link.h"
 #include "persist/querylog/spool.h"
+#include "persist/querylog/tally.h"
+#include "ring/event.h"
 
 #define REDIS_SINK_SERVERS_KEY "querylog:servers"
 #define REDIS_SINK_KEY_BYTES 64
@@ -24,14 +27,16 @@ struct redis_sink;
 struct redis_sink_options {
     struct redis_target target;
     struct spool *spool;
+    struct tally *tally; /* whose `stored` it counts */
     uint64_t server_id;
     uint64_t retention_ms;
+    /* Events that it has to give up; false: not now, nor any more before the stop. */
+    bool (*lost)(void *context, const struct query_gap *gap);
+    void *context;
     void (*notice)(const char *line); /* for the operator; called from the sink's thread */
 };
 
 struct redis_sink_figures {
-    uint64_t stored;   /* events confirmed by Redis */
-    uint64_t lost;     /* events in damaged parts of segments */
     uint64_t failures; /* tries that Redis did not confirm */
     bool connected;
 };

@@ -63,20 +63,31 @@ static bool write_sequence(const char *folder, uint64_t sequence, struct fault *
 
 /* --- opening --- */
 
+#define EXAMINE_BYTES (1u << 20)
+
+/* The events in the frames from `*offset` on, which moves behind the last whole one. */
+static uint64_t count_events(int fd, uint64_t *offset, void *buffer)
+{
+    uint64_t events = 0;
+    size_t whole;
+    while ((whole = segment_read(fd, offset, buffer, EXAMINE_BYTES)) > 0) {
+        for (size_t at = 0; at < whole;) {
+            const struct frame *frame = (const void *)((const char *)buffer + at);
+            events += frame->events;
+            at += sizeof *frame + frame->payload_bytes;
+        }
+    }
+    return events;
+}
+
 /* Reads a segment found at the start: its good length and, in it, its events. Returns the bytes behind it. */
-static uint64_t examine_segment(const char *folder, struct segment *segment, void *buffer, size_t room)
+static uint64_t examine_segment(const char *folder, struct segment *segment, void *buffer)
 {
     struct fault ignored; /* a file that cannot be read counts as empty and goes when it expires */
     int fd = segment_open(folder, segment, NULL, &ignored);
     uint64_t offset = SEGMENT_HEADER_BYTES;
-    size_t whole;
-    while (fd >= 0 && (whole = segment_read(fd, &offset, buffer, room)) > 0) {
-        for (size_t at = 0; at < whole;) {
-            const struct frame *frame = (const void *)((const char *)buffer + at);
-            segment->events += frame->events;
-            at += sizeof *frame + frame->payload_bytes;
-        }
-    }
+    if (fd >= 0)
+        segment->events = count_events(fd, &offset, buffer);
     uint64_t damaged = segment->bytes > offset ? segment->bytes - offset : 0;
     segment->bytes = offset;
     segment->is_torn = damaged > 0 || fd < 0;
@@ -87,13 +98,37 @@ static uint64_t examine_segment(const char *folder, struct segment *segment, voi
 
 static bool examine_segments(struct spool *spool, struct fault *fault)
 {
-    size_t room = 1 << 20;
-    void *buffer = malloc(room);
+    void *buffer = malloc(EXAMINE_BYTES);
     if (buffer == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for reading the query log");
     for (size_t i = 0; i < spool->count; i++)
-        spool->damaged_bytes += examine_segment(spool->folder, &spool->segments[i], buffer, room);
+        spool->damaged_bytes += examine_segment(spool->folder, &spool->segments[i], buffer);
     free(buffer);
+    return true;
+}
+
+bool spool_count_behind(const struct spool *spool, uint64_t *sequence, uint64_t *offset, uint64_t *events,
+                        struct fault *fault)
+{
+    void *buffer = malloc(EXAMINE_BYTES);
+    if (buffer == NULL)
+        return fault_set(fault, EX_OSERR, "out of memory for reading the query log");
+    *events = 0;
+    for (size_t i = 0; i < spool->count; i++) {
+        const struct segment *segment = &spool->segments[i];
+        struct fault ignored; /* as in examine_segment */
+        if (segment->sequence < *sequence)
+            continue;
+        int fd = segment_open(spool->folder, segment, NULL, &ignored);
+        uint64_t from = segment->sequence == *sequence ? *offset : SEGMENT_HEADER_BYTES;
+        if (fd < 0)
+            continue;
+        *events += count_events(fd, &from, buffer);
+        close(fd);
+    }
+    free(buffer);
+    *sequence = spool->last_sequence + 1; /* the next segment's, or below it */
+    *offset = SEGMENT_HEADER_BYTES;
     return true;
 }
 
@@ -294,6 +329,18 @@ bool spool_append(struct spool *spool, const struct frame_batch *batch, bool bey
     return true;
 }
 
+bool spool_is_over(const struct spool *spool, uint64_t hour_ms, uint64_t now_ms)
+{
+    return frame_hour_over_at(hour_ms, spool->options.retention_ms) <= now_ms;
+}
+
+void spool_position(struct spool *spool, uint64_t *sequence, uint64_t *offset)
+{
+    struct segment segment = open_segment(spool);
+    *sequence = segment.sequence;
+    *offset = segment.bytes;
+}
+
 /* Removes entry `i` and its file; the mutex is held. */
 static uint64_t drop_entry(struct spool *spool, size_t i)
 {
@@ -309,14 +356,13 @@ uint64_t spool_expire(struct spool *spool, uint64_t now_ms)
     uint64_t events = 0;
     hour_keys_expire(spool->folder, spool->options.retention_ms, now_ms);
     segment_expire_set_aside(spool->folder, spool->options.retention_ms, now_ms);
-    if (spool->key->hour_ms != 0 &&
-        frame_hour_over_at(spool->key->hour_ms, spool->options.retention_ms) <= now_ms) {
+    if (spool->key->hour_ms != 0 && spool_is_over(spool, spool->key->hour_ms, now_ms)) {
         spool_close_segment(spool);
         hour_key_forget(spool->key);
     }
     pthread_mutex_lock(&spool->mutex);
     for (size_t i = 0; i < spool->count;) {
-        if (frame_hour_over_at(spool->segments[i].hour_ms, spool->options.retention_ms) <= now_ms)
+        if (spool_is_over(spool, spool->segments[i].hour_ms, now_ms))
             events += drop_entry(spool, i);
         else
             i++;
@@ -365,24 +411,24 @@ void spool_confirm(struct spool *spool, uint64_t sequence, uint64_t events)
     pthread_mutex_unlock(&spool->mutex);
 }
 
-uint64_t spool_remove(struct spool *spool, uint64_t sequence)
-{
-    pthread_mutex_lock(&spool->mutex);
-    const struct segment *segment = find_entry(spool, sequence);
-    uint64_t events = segment == NULL ? 0 : drop_entry(spool, (size_t)(segment - spool->segments));
-    pthread_mutex_unlock(&spool->mutex);
-    return events;
-}
-
-uint64_t spool_set_aside(struct spool *spool, uint64_t sequence)
+void spool_remove(struct spool *spool, uint64_t sequence)
 {
     pthread_mutex_lock(&spool->mutex);
     const struct segment *segment = find_entry(spool, sequence);
     if (segment != NULL)
-        segment_set_aside(spool->folder, segment); /* what drop_entry removes is then not there any more */
-    uint64_t events = segment == NULL ? 0 : drop_entry(spool, (size_t)(segment - spool->segments));
+        drop_entry(spool, (size_t)(segment - spool->segments));
     pthread_mutex_unlock(&spool->mutex);
-    return events;
+}
+
+void spool_set_aside(struct spool *spool, uint64_t sequence)
+{
+    pthread_mutex_lock(&spool->mutex);
+    const struct segment *segment = find_entry(spool, sequence);
+    if (segment != NULL) {
+        segment_set_aside(spool->folder, segment); /* what drop_entry removes is then not there any more */
+        drop_entry(spool, (size_t)(segment - spool->segments));
+    }
+    pthread_mutex_unlock(&spool->mutex);
 }
 
 void spool_figures(struct spool *spool, struct spool_figures *figures)

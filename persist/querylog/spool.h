@@ -47,6 +47,16 @@ void spool_close(struct spool *spool);
  * shipped to its end and make room. */
 bool spool_append(struct spool *spool, const struct frame_batch *batch, bool beyond_cap, struct fault *fault);
 
+/* True when the hour is over at `now_ms` (frame_hour_over_at). */
+bool spool_is_over(const struct spool *spool, uint64_t hour_ms, uint64_t now_ms);
+
+/* Where the frame that was appended last ends. */
+void spool_position(struct spool *spool, uint64_t *sequence, uint64_t *offset);
+
+/* Of the segments found at the start: the events in frames behind this place, which moves on behind them all. */
+bool spool_count_behind(const struct spool *spool, uint64_t *sequence, uint64_t *offset, uint64_t *events,
+                        struct fault *fault);
+
 /* Closes the open segment, so that the sink can finish it. */
 void spool_close_segment(struct spool *spool);
 
@@ -62,11 +72,11 @@ bool spool_next(struct spool *spool, uint64_t after, struct segment *segment, bo
 /* Says that so many more of the segment's events are safe in Redis. */
 void spool_confirm(struct spool *spool, uint64_t sequence, uint64_t events);
 
-/* Forgets and removes a segment that was shipped; returns the events in it that were never confirmed. */
-uint64_t spool_remove(struct spool *spool, uint64_t sequence);
+/* Forgets and removes a segment that was shipped. */
+void spool_remove(struct spool *spool, uint64_t sequence);
 
 /* The same for one that is damaged, whose file is set aside instead (segment.h). */
-uint64_t spool_set_aside(struct spool *spool, uint64_t sequence);
+void spool_set_aside(struct spool *spool, uint64_t sequence);
 
 void spool_figures(struct spool *spool, struct spool_figures *figures);
 
