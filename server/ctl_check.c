@@ -1,12 +1,32 @@
-/* numberctl check: whether a data directory's registrations are whole, file by file. */
+/* numberctl check: whether a data directory's registrations are whole, file by file, and its ledger of disclosures. */
 #include "server/numberctl.h"
 
+#include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "persist/datadir.h"
+#include "persist/querylog/ledger.h"
 #include "persist/registrations/store.h"
+
+/* The ledger of disclosures, if there is one. */
+static bool check_ledger(const char *data_dir, FILE *out, struct fault *fault)
+{
+    char path[PATH_MAX];
+    struct ledger_state state;
+    if ((size_t)snprintf(path, sizeof path, "%s/" LEDGER_NAME, data_dir) >= sizeof path ||
+        access(path, F_OK) != 0)
+        return true;
+    bool good = ledger_check(path, NULL, &state, fault);
+    if (good)
+        fprintf(out, LEDGER_NAME ": good, %" PRIu64 " entries, head %s\n", state.entries, state.head);
+    else
+        fprintf(out, "%s\n", fault->text);
+    return good;
+}
 
 /* The lines that store_check wrote, as they are or as JSON. */
 static void print_lines(const struct ctl_common *common, const char *text, bool good)
@@ -28,7 +48,8 @@ int ctl_check(int argc, char **argv)
         &common, "check", "[DIR]",
         "Reads all snapshots and journal segments of a data directory (default\n" CTL_DATA_DIR_DEFAULT
         ") that no server has open, says of each whether it is good, loads them as a start\n"
-        "would, and changes nothing. Ends with 65 when anything is damaged.",
+        "would, checks the ledger of disclosures if there is one, and changes nothing. Ends with 65 when "
+        "anything is damaged.",
         NULL, 0, &argc, &argv);
     if (status >= 0)
         return status;
@@ -43,6 +64,11 @@ int ctl_check(int argc, char **argv)
     if (out == NULL)
         return ctl_fail(EX_OSERR, "out of memory");
     bool good = store_check(data_dir, out, &fault);
+    struct fault ledger_fault;
+    if (!check_ledger(data_dir, out, &ledger_fault) && good) {
+        good = false;
+        fault = ledger_fault;
+    }
     fclose(out);
     print_lines(&common, text, good);
     free(text);

@@ -26,6 +26,8 @@ static const struct verb verbs[] = {
     {"ping", "time one answer of the server", ctl_ping},
     {"disclose", "print the query log's records of a number or a requester", ctl_disclose},
     {"officer-key", "make the key pair that the query log is sealed to", ctl_officer_key},
+    {"ledger", "check the ledger of disclosures and print its head", ctl_ledger},
+    {"verify", "check that records are as the officer disclosed them", ctl_verify},
 };
 
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])

@@ -85,5 +85,7 @@ int ctl_stats(int argc, char **argv);
 int ctl_ping(int argc, char **argv);
 int ctl_disclose(int argc, char **argv);
 int ctl_officer_key(int argc, char **argv);
+int ctl_ledger(int argc, char **argv);
+int ctl_verify(int argc, char **argv);
 
 #endif

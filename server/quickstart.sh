@@ -81,7 +81,10 @@ expect "the generated ones and their neighbours" "10000 registered, 10000 neighb
 
 step "the trace that this left: who asked about +447700900123"
 sleep 0.3 # events reach the log within a tenth of a second
-"$bin/numberctl" disclose --key "$data/officer.private" --data-dir "$data" --number +447700900123 | sed 's/^/   /' | tee "$work/trace"
+"$bin/numberctl" disclose --order 2026-77 --authority "District Court" --basis "section 12" --from 2026-01-01 --until 2037-01-01 \
+    --number +447700900123 --key "$data/officer.private" --data-dir "$data" --output "$work/disclosed" | sed 's/^/   /'
+sed 's/^/   /' "$work/disclosed/records.csv" | tee "$work/trace"
+expect "the officer's signature" "as the officer signed it" "$("$bin/numberctl" verify "$work/disclosed" --key "$data/officer.verify")"
 expect "its last line, without the time" "+447700900123,registered,42,203.0.113.9" "$(tail -n 1 "$work/trace" | cut -d, -f2-5)"
 
 step "the stats page: http://$stats/"

@@ -137,9 +137,19 @@ def ctl(*arguments, status=0, text=None, cwd=None):
     return result.stdout if status == 0 else result.stdout + result.stderr
 
 
-def disclose(data_dir, *arguments, **options):
-    """With the officer's key that the server made for itself."""
-    return ctl("disclose", "--key", data_dir / "officer.private", "--data-dir", data_dir, *arguments, **options)
+ORDER = ("--order", "2026-77", "--authority", "District Court", "--basis", "section 12")
+
+
+def disclose(data_dir, *arguments, key=None, window=("--from", "2026-01-01", "--until", "2037-01-01"), status=0, name="records.csv"):
+    """The text of that file of a disclosure, by default with the officer's key that the server made for itself; with a status
+    not 0 what was printed, too."""
+    with temporary_folder() as folder:
+        output = folder / "disclosed"
+        printed = ctl("disclose", *ORDER, *window, "--key", key or data_dir / "officer.private", "--data-dir", data_dir,
+                      "--output", output, *arguments, status=status)
+        assert not (folder / "disclosed.part").exists()
+        written = (output / name).read_text() if output.exists() else ""
+        return written if status == 0 else written + printed
 
 
 class Redis:

@@ -81,17 +81,104 @@ def test_disclosure():
 
         def disclose(*selector):
             rows = servers.disclose(server.data_dir, *selector).splitlines()
-            assert rows[0] == "time,number,answer,requester,ip,server"
+            assert rows[0] == "time,partyNumber,answer,requester,ip,server,recordNumber"
             return sorted(row.split(",")[1:5] for row in rows[1:])
 
         assert disclose("--number", A) == [[A, "registered", "0", "127.0.0.1"], [A, "registered", "42", "2001:db8::7"]]
         assert disclose("--number", B) == [[B, "not registered", "0", "127.0.0.1"], [B, "not registered", "43", "203.0.113.9"]]
         assert disclose("--requester", 42) == [[A, "registered", "42", "2001:db8::7"]]
         assert disclose("--requester", 44) == []
-        assert disclose("--number", A, "--until", "2026-01-01") == []
-        assert len(disclose("--number", A, "--from", "2026-01-01T00:00:00Z")) == 2
-        record = json.loads(servers.disclose(server.data_dir, "--requester", 43, "--json"))
-        assert record["ip"] == "203.0.113.9" and record["number"] == B and record["time"].endswith("Z")
+        assert disclose("--ip", "203.0.113.9") == [[B, "not registered", "43", "203.0.113.9"]]
+        assert disclose("--ip", "2001:db8::0007") == [[A, "registered", "42", "2001:db8::7"]]
+        assert disclose("--ip", "2001:db8::8") == []
+        past = ("--from", "2026-01-01T00:00:00Z", "--until", "2026-01-02")
+        assert len(servers.disclose(server.data_dir, "--number", A, window=past).splitlines()) == 1
+        record = json.loads(servers.disclose(server.data_dir, "--requester", 43, name="records.jsonl"))
+        assert record["ip"] == "203.0.113.9" and record["partyNumber"] == B and record["time"].endswith("Z")
+        about = json.loads(servers.disclose(server.data_dir, "--requester", 43, name="disclosure.json"))
+        assert about["recordCount"] == 1 and about["gaps"] == [] and "any communication" in about["notice"]
+        assert about["request"]["requestID"] == {"countryCode": None, "authorisedOrganisationID": "District Court",
+                                                 "requestNumber": "2026-77"}
+
+
+def entries_of(ledger):
+    return [json.loads(line) for line in ledger.read_text().splitlines()]
+
+
+def test_orders_and_ledger():
+    """No record without an order; each attempt is in the ledger, and whatever is changed, removed or cut off there is seen."""
+    with servers.temporary_folder() as folder:
+        data = folder / "data"
+        ledger = data / "disclosures.ledger"
+        with servers.Numberd(data) as server:
+            server.ctl("lookup", A)
+        order = dict(zip(servers.ORDER[::2], servers.ORDER[1::2])) | {
+            "--from": "2026-01-01", "--until": "2037-01-01", "--key": data / "officer.private", "--output": folder / "out",
+            "--data-dir": data, "--number": A}
+        for missing in ("--order", "--authority", "--basis", "--from", "--until", "--key", "--output", "--number"):
+            words = [word for pair in order.items() if pair[0] != missing for word in pair]
+            assert missing in servers.ctl("disclose", *words, status=64)
+        words = [word for pair in order.items() for word in pair]
+        assert "one of --number" in servers.ctl("disclose", *words, "--ip", "10.0.0.1", status=64)
+        servers.ctl("officer-key", folder / "other")
+        assert "another officer" in servers.ctl("disclose", *words, "--key", folder / "other.private", status=77)
+        assert not (folder / "out").exists()
+        refusals = entries_of(ledger)
+        assert len(refusals) == 10 and all(entry["event"] == "refused" and entry["reason"] for entry in refusals), refusals
+        summary = json.loads(servers.ctl("disclose", *words, "--json"))
+        assert (summary["records"], summary["gaps"], summary["warnings"]) == (1, 0, 0)
+        assert "there already" in servers.ctl("disclose", *words, status=73)
+        opened, disclosed, again, failed = entries_of(ledger)[10:]
+        assert [entry["event"] for entry in (opened, disclosed, again, failed)] == ["opened", "disclosed", "opened", "failed"]
+        assert disclosed["recordCount"] == 1
+        assert disclosed["hash"] == summary["ledger_head"] and opened["hash"] == disclosed["previous"]
+        assert disclosed["request"]["selector"] == {"partyNumber": A}
+        assert "127.0.0.1" not in ledger.read_text(), "a result in the ledger"
+
+        head = json.loads(servers.ctl("ledger", ledger, "--json"))
+        assert head == {"entries": 14, "head": failed["hash"]}
+        servers.ctl("ledger", ledger, "--head", disclosed["hash"])
+        assert "14 entries" in servers.ctl("check", data)
+        whole = ledger.read_bytes()
+        lines = whole.splitlines(keepends=True)
+        for damaged in (whole.replace(b"2026-77", b"2026-78", 1), b"".join(lines[1:]), b"".join(lines[:3] + lines[4:]),
+                        whole[:-10], whole + b"{}\n", b"".join(lines[:5] + lines[4:])):
+            ledger.write_bytes(damaged)
+            assert "not as it was written" in servers.ctl("ledger", ledger, status=65)
+            assert "not as it was written" in servers.ctl("check", data, status=65)
+            assert "not as it was written" in servers.ctl("disclose", *words, "--output", folder / "out2", status=65)
+            assert not (folder / "out2").exists() and ledger.read_bytes() == damaged
+        ledger.write_bytes(b"".join(lines[:12]))  # whole entries cut off: seen by who has a later head
+        servers.ctl("ledger", ledger)
+        assert "entries are missing" in servers.ctl("ledger", ledger, "--head", failed["hash"], status=65)
+
+        assert "as the officer signed it" in servers.ctl("verify", folder / "out", "--key", data / "officer.verify")
+        assert "not the one of this officer" in servers.ctl("verify", folder / "out", "--key", folder / "other.verify", status=65)
+        for name in ("records.csv", "records.jsonl", "disclosure.json", "manifest.json", "manifest.sig"):
+            path = folder / "out" / name
+            text = path.read_bytes()
+            path.write_bytes(text[:-2] + bytes([text[-2] ^ 1]) + text[-1:])
+            servers.ctl("verify", folder / "out", "--key", data / "officer.verify", status=65)
+            path.write_bytes(text)
+        servers.ctl("verify", folder / "out", "--key", data / "officer.verify")
+
+
+def test_two_persons():
+    """A key in two shares opens the log with both, in either order, and with one of them not."""
+    with servers.temporary_folder() as folder:
+        data = folder / "data"
+        servers.ctl("officer-key", folder / "pair", "--for-two")
+        servers.ctl("officer-key", folder / "others", "--for-two")
+        assert not (folder / "pair.private").exists()
+        with servers.Numberd(data, "--officer-key", folder / "pair.public") as server:
+            server.ctl("lookup", A)
+        first, second = folder / "pair.share-1", folder / "pair.share-2"
+        for one, other in ((first, second), (second, first)):
+            assert servers.disclose(data, "--number", A, "--second-key", other, key=one).count(A) == 1
+            assert "second-key" in servers.disclose(data, "--number", A, key=one, status=77)
+        assert "another officer" in servers.disclose(data, "--number", A, "--second-key", folder / "others.share-2", key=first,
+                                                     status=77)
+        assert "share-2" in servers.disclose(data, "--number", A, "--second-key", first, key=first, status=65)
 
 
 def test_sealed():
@@ -114,20 +201,20 @@ def test_sealed():
         for secret in (int(A[1:]).to_bytes(6, "little"), int(B[1:]).to_bytes(6, "little"), bytes([203, 0, 113, 9]),
                        requester.to_bytes(8, "little"), A[1:].encode()):
             assert secret not in stored
-        rows = servers.ctl("disclose", "--key", folder / "first.private", "--data-dir", data, "--requester", requester)
+        rows = servers.disclose(data, "--requester", requester, key=folder / "first.private")
         assert rows.count(A) == 2 and rows.count(B) == 1 and rows.count("203.0.113.9") == 2
         for key, status, reason in (("second.private", 77, "another officer's key"), ("first.public", 65, "private key"),
                                     ("none", 66, "No such file")):
-            assert reason in servers.ctl("disclose", "--key", folder / key, "--data-dir", data, "--number", A, status=status)
+            assert reason in servers.disclose(data, "--number", A, key=folder / key, status=status)
         # The keys may lie elsewhere; without them there is nothing.
         keys = folder / "keys"
         keys.mkdir()
         for path in (data / "querylog").glob("*.key"):
             path.rename(keys / path.name)
-        arguments = ["--key", folder / "first.private", "--data-dir", data, "--number", A]
-        assert servers.ctl("disclose", *arguments, "--keys", keys) == "".join(
-            line + "\n" for line in rows.splitlines() if line.startswith("time,") or f",{A}," in line)
-        without = servers.ctl("disclose", *arguments, status=65)
+        def fields(text):
+            return [line.split(",")[:6] for line in text.splitlines() if line.startswith("time,") or f",{A}," in line]
+        assert fields(servers.disclose(data, "--number", A, "--keys", keys, key=folder / "first.private")) == fields(rows)
+        without = servers.disclose(data, "--number", A, key=folder / "first.private", status=65)
         assert "2 frames of the window were not opened" in without and A not in without
 
 
@@ -142,7 +229,7 @@ def test_own_key_pair():
                 server.ctl("lookup", A)
             assert (f"{data}/officer.private opens the query log: move it" in server.log) == exposed, server.log
         assert (data / "officer.public").exists()
-        assert servers.ctl("disclose", "--key", folder / "officer.private", "--data-dir", data, "--number", A).count(A) == 3
+        assert servers.disclose(data, "--number", A, key=folder / "officer.private").count(A) == 3
 
 
 def test_progress_on_a_terminal():

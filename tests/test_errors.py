@@ -145,8 +145,8 @@ def test_dead_redis():
             client.lookup([4915112345678])
             servers.wait_until(lambda: server.stats()["query_log"]["redis_failures"] > 2, "several tries")
             assert server.read_log().count("spool until Redis takes it again") == 1
-        fails("numberctl", UNAVAILABLE_STATUS, ("Connection refused", "check that it runs"), "disclose", "--number",
-              "+4915112345678", "--redis", url, "--key", folder / "data" / "officer.private", "--data-dir", folder / "data")
+        fails("numberctl", UNAVAILABLE_STATUS, ("Connection refused", "check that it runs"), "disclose", *servers.ORDER,
+              "--from", "2026-01-01", "--until", "2037-01-01", "--output", folder / "out", "--number", "+4915112345678", "--redis", url, "--key", folder / "data" / "officer.private", "--data-dir", folder / "data")
 
 
 def test_officer_key():
@@ -170,8 +170,9 @@ def test_numberctl_usage():
     fails("numberctl", DATAERR, ("letter",), "register", "+49abc")
     fails("numberctl", USAGE, ("--flags", "255"), "register", "+4915112345678", "--flags", "256")
     fails("numberctl", USAGE, ("old number",), "move", "+4915112345678")
-    fails("numberctl", USAGE, ("--number or --requester",), "disclose")
-    fails("numberctl", USAGE, ("sealed", "--key"), "disclose", "--number", "+4915112345678")
+    fails("numberctl", USAGE, ("--number, --requester and --ip",), "disclose")
+    fails("numberctl", USAGE, ("--order",), "disclose", "--number", "+4915112345678")
+    fails("numberctl", DATAERR, ("no", "--ip"), "disclose", "--ip", "10.0.0.256")
     fails("numberctl", USAGE, ("one key pair",), "officer-key")
     fails("numberctl", USAGE, ("one key pair",), "officer-key", "folder/")
     fails("numberctl", CANTCREAT, ("folder's permissions",), "officer-key", "/nonexistent/officer")
@@ -181,11 +182,14 @@ def test_numberctl_usage():
     fails("numberctl", USAGE, ("before --until",), "disclose", "--number", "+4915112345678", "--from", "2026-01-02",
           "--until", "2026-01-01")
     fails("numberctl", NOINPUT, ("no data directory", "--data-dir"), "disclose", "--number", "+4915112345678",
-          "--key", "/nonexistent", "--data-dir", "/nonexistent")
+          "--key", "/nonexistent", "--data-dir", "/nonexistent", *servers.ORDER, "--from", "2026-01-01", "--until", "2026-02-01",
+          "--output", "/nonexistent")
+    fails("numberctl", NOINPUT, ("ledger", "No such file"), "ledger", "/nonexistent")
+    fails("numberctl", USAGE, ("NAME.verify",), "verify", "folder")
     fails("numberctl", UNAVAILABLE_STATUS, ("is numberd running",), "ping", "--server", f"127.0.0.1:{servers.free_port()}")
     fails("numberctl", UNAVAILABLE_STATUS, ("HOST:PORT",), "ping", "--server", "[::1")
     help_text = run("numberctl", "--help").stdout
-    for verb in "lookup register deregister move import export snapshot stats ping disclose".split():
+    for verb in "lookup register deregister move import export snapshot stats ping disclose ledger verify officer-key".split():
         assert verb in help_text
         assert run("numberctl", verb, "--help").stdout.startswith(f"usage: numberctl {verb} ")
 

@@ -48,9 +48,9 @@ static int make_log(void **state)
 {
     struct fault fault;
     char path[PATH_MAX];
-    return make_folder(state) != 0 || !officer_make(folder, "test", &fault) ||
+    return make_folder(state) != 0 || !officer_make(folder, "test", false, &fault) ||
            (size_t)snprintf(path, sizeof path, "%s/test.private", folder) >= sizeof path ||
-           !officer_read_private(path, &officer, &fault);
+           !officer_read_private(path, NULL, &officer, &fault);
 }
 
 /* A batch of one block with `events` events. The caller frees it. */
@@ -334,6 +334,12 @@ static void take_gap(void *context, uint64_t server_id, const struct query_gap *
     found->last_gap = *gap;
 }
 
+static void ignore_progress(void *context, uint64_t done, uint64_t total)
+{
+    (void)context;
+    assert_true(done <= total);
+}
+
 static void take_warning(void *context, const char *line)
 {
     (void)line;
@@ -350,7 +356,8 @@ static struct found disclose(struct disclose_query query)
     query.keys = key_ring_open(folder, &officer, query.from_ms, query.until_ms, &fault);
     assert_non_null(query.keys);
     assert_true(disclose_segments(
-        folder, &query, &(struct disclose_target){take_record, take_gap, take_warning, &found}, &fault));
+        folder, &query,
+        &(struct disclose_target){take_record, take_gap, take_warning, ignore_progress, &found}, &fault));
     key_ring_close(query.keys);
     return found;
 }
@@ -366,20 +373,26 @@ static void test_disclosure(void **state)
     assert_true(append(spool, now - 3000, 2, 10, &fault));
     assert_true(append(spool, now - 1000, 2, 1, &fault));
     spool_close(spool);
-    assert_int_equal(disclose((struct disclose_query){.by_number = true, .number = NUMBER}).records, 3);
-    assert_int_equal(disclose((struct disclose_query){.by_number = true, .number = NUMBER + 9}).records, 2);
-    assert_int_equal(disclose((struct disclose_query){.by_number = true, .number = NUMBER - 1}).records, 0);
-    assert_int_equal(disclose((struct disclose_query){.requester = 2}).records, 11);
-    assert_int_equal(disclose((struct disclose_query){.requester = 3}).records, 0);
-    struct found found = disclose((struct disclose_query){.requester = 2, .from_ms = now - 1000});
+    assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_NUMBER, .number = NUMBER}).records, 3);
+    assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_NUMBER, .number = NUMBER + 9}).records,
+                     2);
+    assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_NUMBER, .number = NUMBER - 1}).records,
+                     0);
+    assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 2}).records, 11);
+    assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 3}).records, 0);
+    struct found found =
+        disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 2, .from_ms = now - 1000});
     assert_int_equal(found.records, 1);
     assert_int_equal(found.last.time_ms, now - 1000);
     assert_int_equal(found.last.answer, 1);
     assert_int_equal(found.last.server_id, SERVER_ID);
-    assert_int_equal(disclose((struct disclose_query){.requester = 2, .until_ms = now - 1000}).records, 10);
+    assert_int_equal(
+        disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 2, .until_ms = now - 1000})
+            .records,
+        10);
     /* One millisecond before 30 days it is there, at 30 days it is not. */
     struct disclose_query late = {
-        .by_number = true, .number = NUMBER, .now_ms = now - 5000 + RETENTION_MS - 1};
+        .by = DISCLOSE_NUMBER, .number = NUMBER, .now_ms = now - 5000 + RETENTION_MS - 1};
     assert_int_equal(disclose(late).records, 3);
     late.now_ms++;
     assert_int_equal(disclose(late).records, 2);
@@ -403,9 +416,17 @@ static void test_short_retention(void **state)
     assert_true(append(spool, now - 2 * HOUR_MS + 1, 1, 1, &fault));
     assert_true(append(spool, now, 1, 100, &fault));
     spool_close(spool);
-    assert_int_equal(disclose((struct disclose_query){.requester = 1, .now_ms = now}).records, 101);
-    assert_int_equal(disclose((struct disclose_query){.requester = 1, .now_ms = now - 1}).records, 111);
-    assert_int_equal(disclose((struct disclose_query){.requester = 1, .now_ms = now + 1}).records, 100);
+    assert_int_equal(
+        disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1, .now_ms = now}).records,
+        101);
+    assert_int_equal(
+        disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1, .now_ms = now - 1})
+            .records,
+        111);
+    assert_int_equal(
+        disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1, .now_ms = now + 1})
+            .records,
+        100);
 }
 
 /* A torn tail costs only the frame that was torn, and is reported. */
@@ -427,13 +448,13 @@ static void test_torn_segment(void **state)
     segment_name(segments[0].sequence, segments[0].hour_ms, name);
     snprintf(path, sizeof path, "%s/%s", folder, name);
     assert_int_equal(truncate(path, 64 + 208 + 100), 0);
-    struct found found = disclose((struct disclose_query){.requester = 1});
+    struct found found = disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1});
     assert_int_equal(found.records, 10);
     assert_int_equal(found.warnings, 1);
 
     /* What is set aside is no segment any more, and goes when its time is over. */
     assert_true(segment_set_aside(folder, &segments[0]));
-    assert_int_equal(disclose((struct disclose_query){.requester = 1}).records, 0);
+    assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1}).records, 0);
     strcat(path, ".damaged");
     segment_expire_set_aside(folder, RETENTION_MS, segments[0].hour_ms + HOUR_MS + RETENTION_MS - 1);
     assert_int_equal(access(path, F_OK), 0);
@@ -489,7 +510,7 @@ static void test_keys(void **state)
     spool = open_spool(1 << 30, false);
     assert_true(append(spool, hour + HOUR_MS, 1, 10, &fault));
     assert_int_equal(count_files(".key"), 3);
-    struct found found = disclose((struct disclose_query){.requester = 1});
+    struct found found = disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1});
     assert_int_equal(found.records, 1020);
     assert_int_equal(found.warnings, 0);
     /* One that was being written when the server died is no key, and goes, too. */
@@ -497,14 +518,15 @@ static void test_keys(void **state)
     assert_true((size_t)snprintf(unfinished, PATH_MAX, "%s/%016x-%" PRIu64 ".key.new", folder, 7,
                                  hour / 1000) < PATH_MAX);
     close(open(unfinished, O_WRONLY | O_CREAT, 0600));
-    assert_int_equal(disclose((struct disclose_query){.requester = 1}).records, 1020);
+    assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1}).records,
+                     1020);
     hour_keys_expire(folder, RETENTION_MS, hour + HOUR_MS + RETENTION_MS - 1);
     assert_int_equal(count_files(".key"), 3);
     assert_int_equal(count_files(".new"), 1);
     hour_keys_expire(folder, RETENTION_MS, hour + HOUR_MS + RETENTION_MS);
     assert_int_equal(count_files(".key"), 2);
     assert_int_equal(count_files(".new"), 0);
-    found = disclose((struct disclose_query){.requester = 1});
+    found = disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1});
     assert_int_equal(found.records, 20);
     assert_int_equal(found.warnings, 1);
     /* The key in memory goes, too: what comes for its hour after that has a key of its own. */
@@ -512,7 +534,7 @@ static void test_keys(void **state)
     assert_int_equal(count_files(".key"), 0);
     assert_true(append(spool, hour + HOUR_MS, 1, 10, &fault));
     assert_int_equal(count_files(".key"), 1);
-    assert_int_equal(disclose((struct disclose_query){.requester = 1}).records, 10);
+    assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1}).records, 10);
     spool_close(spool);
 }
 
@@ -542,11 +564,11 @@ static void test_wrapped_key(void **state)
     assert_int_equal(fault.status, EX_DATAERR);
     assert_int_equal(pwrite(fd, bytes, sizeof bytes, 0), sizeof bytes);
     close(fd);
-    assert_int_equal(disclose((struct disclose_query){.requester = 1}).records, 10);
+    assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1}).records, 10);
     struct officer_pair other;
-    assert_true(officer_make(folder, "other", &fault));
+    assert_true(officer_make(folder, "other", false, &fault));
     assert_true((size_t)snprintf(path, sizeof path, "%s/other.private", folder) < sizeof path);
-    assert_true(officer_read_private(path, &other, &fault));
+    assert_true(officer_read_private(path, NULL, &other, &fault));
     assert_null(key_ring_open(folder, &other, 0, UINT64_MAX, &fault));
     assert_int_equal(fault.status, EX_NOPERM);
     /* The other's public key with the right private one is no pair. */
@@ -573,17 +595,17 @@ static void test_holes(void **state)
     /* Without the second. */
     assert_int_equal(pwrite(fd, bytes + 2 * frame_bytes, (size_t)frame_bytes, 64 + frame_bytes), frame_bytes);
     assert_int_equal(ftruncate(fd, 64 + 2 * frame_bytes), 0);
-    struct found found = disclose((struct disclose_query){.requester = 1});
+    struct found found = disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1});
     assert_int_equal(found.records, 20);
     assert_int_equal(found.warnings, 1);
     /* The first twice. */
     assert_int_equal(pwrite(fd, bytes, (size_t)frame_bytes, 64 + frame_bytes), frame_bytes);
-    found = disclose((struct disclose_query){.requester = 1});
+    found = disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1});
     assert_int_equal(found.records, 10);
     assert_int_equal(found.warnings, 1);
     /* Without the first. */
     assert_int_equal(pwrite(fd, bytes + frame_bytes, (size_t)(2 * frame_bytes), 64), 2 * frame_bytes);
-    found = disclose((struct disclose_query){.requester = 1});
+    found = disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1});
     assert_int_equal(found.records, 20);
     assert_int_equal(found.warnings, 1);
     close(fd);
@@ -599,16 +621,16 @@ static void test_officer(void **state)
     char path[PATH_MAX];
     struct stat status;
     bool is_exposed;
-    assert_false(officer_make(folder, "test", &fault));
+    assert_false(officer_make(folder, "test", false, &fault));
     assert_int_equal(fault.status, EX_CANTCREAT);
     assert_true((size_t)snprintf(path, sizeof path, "%s/test.public", folder) < sizeof path);
     assert_true(officer_read_public(path, key, &fault));
     assert_memory_equal(key, officer.public_key, sizeof key);
     struct officer_pair pair;
-    assert_false(officer_read_private(path, &pair, &fault));
+    assert_false(officer_read_private(path, NULL, &pair, &fault));
     assert_int_equal(fault.status, EX_DATAERR);
     assert_int_equal(unlink(path), 0); /* the private half is there: still nothing is overwritten */
-    assert_false(officer_make(folder, "test", &fault));
+    assert_false(officer_make(folder, "test", false, &fault));
     assert_false(officer_read_public(path, key, &fault));
     assert_int_equal(fault.status, EX_NOINPUT);
 
@@ -711,7 +733,7 @@ static void test_drain(void **state)
     assert_int_equal(figures.appended, expected);
     assert_int_equal(figures.stored, expected);
     assert_int_equal(figures.lost + figures.missed, 0);
-    assert_int_equal(disclose((struct disclose_query){.by_number = true, .number = NUMBER}).records,
+    assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_NUMBER, .number = NUMBER}).records,
                      expected);
     for (int i = 0; i < 2; i++)
         ring_destroy(rings[i]);
@@ -771,17 +793,20 @@ static void test_gaps(void **state)
     assert_int_equal(figures.dropped, 33);
     assert_int_equal(figures.looked_up, figures.stored + figures.lost + figures.missed + figures.dropped);
 
-    struct found found = disclose((struct disclose_query){.requester = 1});
+    struct found found = disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1});
     assert_int_equal(found.records, 10);
     assert_int_equal(found.gaps, 2);
     assert_int_equal(found.warnings, 0);
-    assert_int_equal(disclose((struct disclose_query){.by_number = true, .number = NUMBER}).gaps, 2);
-    found = disclose((struct disclose_query){.requester = 2, .from_ms = hour - HOUR_MS, .until_ms = hour});
+    assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_NUMBER, .number = NUMBER}).gaps, 2);
+    found = disclose((struct disclose_query){
+        .by = DISCLOSE_REQUESTER, .requester = 2, .from_ms = hour - HOUR_MS, .until_ms = hour});
     assert_int_equal(found.gaps, 1);
     assert_memory_equal(&found.last_gap, &past, sizeof past);
-    found = disclose((struct disclose_query){.requester = 2, .from_ms = past.until_ms, .until_ms = hour});
+    found = disclose((struct disclose_query){
+        .by = DISCLOSE_REQUESTER, .requester = 2, .from_ms = past.until_ms, .until_ms = hour});
     assert_int_equal(found.gaps, 0);
-    found = disclose((struct disclose_query){.requester = 2, .from_ms = hour, .until_ms = now + HOUR_MS});
+    found = disclose((struct disclose_query){
+        .by = DISCLOSE_REQUESTER, .requester = 2, .from_ms = hour, .until_ms = now + HOUR_MS});
     assert_int_equal(found.gaps, 1);
     assert_int_equal(found.last_gap.reason, QUERY_GAP_DROPPED);
     assert_int_equal(found.last_gap.events, 33);
@@ -791,7 +816,7 @@ static void test_gaps(void **state)
     run = start_run(&ring, 1, 1 << 30, NULL);
     assert_int_equal(run.past, TALLY_STOPPED);
     assert_int_equal(end_run(&run).dropped, 33);
-    assert_int_equal(disclose((struct disclose_query){.requester = 1}).gaps, 2);
+    assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1}).gaps, 2);
     ring_destroy(ring);
 }
 

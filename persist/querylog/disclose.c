@@ -40,7 +40,8 @@ static bool pass_block(const struct disclose_query *query, const struct query_bl
 {
     if (block->time_ms < query->from_ms || block->time_ms >= query->until_ms)
         return true;
-    if (!query->by_number && block->requester != query->requester)
+    if ((query->by == DISCLOSE_REQUESTER && block->requester != query->requester) ||
+        (query->by == DISCLOSE_IP && memcmp(block->ip, query->ip, sizeof block->ip) != 0))
         return true;
     for (uint32_t i = 0; i < block->count; i++) {
         struct disclose_record record = {.server_id = server_id,
@@ -49,7 +50,7 @@ static bool pass_block(const struct disclose_query *query, const struct query_bl
                                          .ip = block->ip,
                                          .number = query_event_number(block->events[i]),
                                          .answer = query_event_answer(block->events[i])};
-        if (query->by_number && record.number != query->number)
+        if (query->by == DISCLOSE_NUMBER && record.number != query->number)
             continue;
         if (!target->record(target->context, &record))
             return false;
@@ -130,7 +131,8 @@ static void pass_gaps(const struct walk *walk, uint64_t server_id, uint64_t hour
 /* Of the buckets one requester's, or all; and always that of the gaps. */
 static bool is_wanted_bucket(const struct disclose_query *query, uint32_t bucket)
 {
-    return query->by_number || bucket == FRAME_GAP_BUCKET || bucket == frame_bucket_of(query->requester);
+    return query->by != DISCLOSE_REQUESTER || bucket == FRAME_GAP_BUCKET ||
+           bucket == frame_bucket_of(query->requester);
 }
 
 /* False when the target wants no more. */
@@ -208,9 +210,11 @@ bool disclose_segments(const char *folder, const struct disclose_query *query,
     if (good && chunk == NULL)
         good = fault_set(fault, EX_OSERR, "out of memory for reading the query log");
     bool more = good && chunk != NULL;
-    for (size_t i = 0; more && i < count; i++)
+    for (size_t i = 0; more && i < count; i++) {
         if (overlaps_hour(&walk.query, segments[i].hour_ms))
             more = pass_segment(&walk, folder, &segments[i], chunk);
+        target->progress(target->context, i + 1, count);
+    }
     end_walk(&walk);
     free(chunk);
     free(segments);
@@ -226,6 +230,8 @@ struct redis_walk {
     struct fault *fault;
     struct frame *aligned; /* a copy of the value at hand: replies are not aligned */
     bool stopped;          /* the target wants no more */
+    uint64_t hours_done;
+    uint64_t hours;
 };
 
 static void pass_value(struct redis_walk *walk, const redisReply *value, const struct frame_place *place,
@@ -296,6 +302,7 @@ static bool walk_server(struct redis_walk *walk, uint64_t server_id)
             if (walk->stopped)
                 return true;
         }
+        walk->walk.target->progress(walk->walk.target->context, ++walk->hours_done, walk->hours);
     }
     return true;
 }
@@ -308,6 +315,9 @@ static bool walk_servers(struct redis_walk *walk)
     if (servers == NULL)
         return false;
     bool good = true;
+    walk->hours = servers->elements *
+                  ((walk->walk.query.until_ms - frame_hour_of(walk->walk.query.from_ms) + FRAME_HOUR_MS - 1) /
+                   FRAME_HOUR_MS);
     for (size_t i = 0; good && !walk->stopped && i < servers->elements; i++)
         good = walk_server(walk, strtoull(servers->element[i]->str, NULL, 16));
     freeReplyObject(servers);

@@ -1,8 +1,8 @@
-/* Reading the query log back: the records of one queried number or of one requester in a time window.
+/* Reading the query log back: the records of one queried number, or of one requester, or of one IP, in a time window.
  *
- * From the segments of a data directory, or from Redis; each source alone; opened with the keys of a ring (hour_key.h). A record is passed on only when its
- * lookup is less than the retention ago at `now_ms`, to the millisecond, whatever is still stored. Order: by
- * segment or stream, within one worker by time. The caller prints; nothing here does.
+ * From the segments of a data directory, or from Redis; each source alone; opened with the keys of a ring (hour_key.h). A record
+ * is passed on only when its lookup is less than the retention ago at `now_ms`, to the millisecond, whatever is still stored.
+ * Order: by segment or stream, within one worker by time. By requester one bucket of sixteen is read, else all. The caller prints; nothing here does.
  * Memory: one chunk of frames. Redis is asked for named keys only, never SCAN or KEYS. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_DISCLOSE_H
 #define NUMBERD_PERSIST_QUERYLOG_DISCLOSE_H
@@ -14,11 +14,14 @@
 #include "persist/querylog/hour_key.h"
 #include "ring/event.h"
 
+enum disclose_selector { DISCLOSE_NUMBER, DISCLOSE_REQUESTER, DISCLOSE_IP };
+
 struct disclose_query {
     struct key_ring *keys; /* the caller's */
-    bool by_number;        /* else by requester */
-    uint64_t number;       /* a phone key */
+    enum disclose_selector by;
+    uint64_t number; /* a phone key */
     uint64_t requester;
+    uint8_t ip[16];    /* as in the block */
     uint64_t from_ms;  /* first moment */
     uint64_t until_ms; /* first moment after */
     uint64_t now_ms;
@@ -41,6 +44,8 @@ struct disclose_target {
     void (*gap)(void *context, uint64_t server_id, const struct query_gap *gap);
     /* A source was damaged, changed, incomplete or unreadable in part; what follows goes on. */
     void (*warning)(void *context, const char *line);
+    /* So many of so many segments, or hours of a server in Redis, are read. */
+    void (*progress)(void *context, uint64_t done, uint64_t total);
     void *context;
 };
 
