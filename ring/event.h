@@ -9,8 +9,10 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* A request with more numbers leaves several blocks; so a block stays below 33 KiB. */
 #define QUERY_BLOCK_EVENTS_MAX 4096
@@ -20,16 +22,38 @@
 struct query_block {
     uint64_t time_ms;   /* of the lookup, Unix time in milliseconds */
     uint64_t requester; /* the principal on whose behalf was asked, 0 when unnamed */
-    uint8_t ip[16];     /* of the requester; IPv4 as ::ffff:a.b.c.d */
+    uint8_t ip[16];     /* of the requester, as far as ip_kept says; IPv4 as ::ffff:a.b.c.d */
     uint64_t sequence;  /* counts the blocks of one worker, from 1 at each start of the server */
     uint32_t count;     /* events, 1 .. QUERY_BLOCK_EVENTS_MAX */
-    uint32_t worker;    /* whose block it is */
+    uint16_t worker;    /* whose block it is */
+    uint8_t ip_kept;    /* enum query_ip */
+    uint8_t zero;
     uint64_t events[];
 };
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is the host's, and little-endian");
 static_assert(sizeof(struct query_block) == 48, "the header has no padding");
 static_assert(offsetof(struct query_block, events) == 48, "the events follow the header");
+
+/* How much of an IP is kept: all, or its network (IPv4 /24, IPv6 /48; the rest is zero), or nothing (all zero). */
+enum query_ip { QUERY_IP_WHOLE, QUERY_IP_NETWORK, QUERY_IP_NONE };
+
+#define QUERY_IP_NETWORK_BYTES_V4 15 /* of the 16 */
+#define QUERY_IP_NETWORK_BYTES_V6 6
+
+static inline bool query_ip_is_v4(const uint8_t ip[static 16])
+{
+    return memcmp(ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0;
+}
+
+static inline void query_ip_cut(uint8_t ip[static 16], enum query_ip kept)
+{
+    size_t bytes = kept == QUERY_IP_NONE    ? 0
+                   : kept == QUERY_IP_WHOLE ? 16
+                   : query_ip_is_v4(ip)     ? QUERY_IP_NETWORK_BYTES_V4
+                                            : QUERY_IP_NETWORK_BYTES_V6;
+    memset(ip + bytes, 0, 16 - bytes);
+}
 
 /* Why events are missing from the log. */
 enum query_gap_reason {

@@ -26,6 +26,8 @@ struct config {
     uint64_t durability_interval_ms;
     uint64_t snapshot_minutes;
     uint64_t journal_bytes;
+    uint64_t log_ip; /* enum query_ip */
+    bool log_hits_only;
     bool refuse_when_log_full;
     bool accounts;
 };

@@ -116,10 +116,22 @@ static int refuse(struct disclosure *disclosure, const char *event, int status, 
 
 /* --- the order --- */
 
-static bool parse_ip(const char *text, uint8_t ip[static 16])
+/* An address, or a network as the log keeps it: IPv4 /24, IPv6 /48. */
+static bool parse_ip(const char *text, struct disclose_query *query)
 {
-    memcpy(ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
-    return inet_pton(AF_INET, text, ip + 12) == 1 || inet_pton(AF_INET6, text, ip) == 1;
+    char address[INET6_ADDRSTRLEN];
+    uint8_t cut[sizeof query->ip];
+    size_t length = strcspn(text, "/");
+    snprintf(address, sizeof address, "%.*s", length < sizeof address ? (int)length : 0, text);
+    memcpy(query->ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
+    if (inet_pton(AF_INET, address, query->ip + 12) != 1 && inet_pton(AF_INET6, address, query->ip) != 1)
+        return false;
+    query->ip_kept = text[length] == '\0' ? QUERY_IP_WHOLE : QUERY_IP_NETWORK;
+    memcpy(cut, query->ip, sizeof cut);
+    query_ip_cut(cut, query->ip_kept);
+    return query->ip_kept == QUERY_IP_WHOLE ||
+           (strcmp(text + length, query_ip_is_v4(query->ip) ? "/24" : "/48") == 0 &&
+            memcmp(cut, query->ip, sizeof cut) == 0);
 }
 
 static const char *missing_part(const struct disclosure *disclosure)
@@ -161,8 +173,8 @@ static int make_query(const struct disclosure *disclosure, struct disclose_query
     if (disclosure->requester != NULL &&
         !ctl_unsigned(disclosure->requester, "--requester", UINT64_MAX, &query->requester))
         return EX_USAGE;
-    if (disclosure->ip != NULL && !parse_ip(disclosure->ip, query->ip)) {
-        *why = "disclose: --ip is not an IPv4 or IPv6 address";
+    if (disclosure->ip != NULL && !parse_ip(disclosure->ip, query)) {
+        *why = "disclose: --ip is no address, and no network as the log may keep it (IPv4 /24, IPv6 /48)";
         return EX_DATAERR;
     }
     if ((disclosure->from != NULL && !ctl_time(disclosure->from, "--from", &query->from_ms)) ||
@@ -322,7 +334,8 @@ int ctl_disclose(int argc, char **argv)
         {"basis", "TEXT", "the law that the order rests on", &disclosure.basis, NULL},
         {"number", "NUMBER", "lookups of this number", &disclosure.number, NULL},
         {"requester", "ID", "lookups by this requester", &disclosure.requester, NULL},
-        {"ip", "ADDRESS", "lookups from this IP, as the log keeps it", &disclosure.ip, NULL},
+        {"ip", "ADDRESS", "lookups from this IP; where the log keeps networks: from this /24 or /48",
+         &disclosure.ip, NULL},
         {"from", "TIME", "from this moment on (UTC)", &disclosure.from, NULL},
         {"until", "TIME", "before this moment", &disclosure.until, NULL},
         {"key", "FILE", "the officer's private key, or one share of it", &disclosure.key, NULL},

@@ -156,6 +156,17 @@ void disclosure_abandon(struct disclosure_files *files)
 
 /* --- what is found --- */
 
+/* As much as is kept: an address, a network, or nothing. */
+static void format_ip(const struct disclose_record *record, char text[static ADDRESS_TEXT_BYTES])
+{
+    text[0] = '\0';
+    if (record->ip_kept == QUERY_IP_NONE)
+        return;
+    address_format_ip(record->ip, text);
+    if (record->ip_kept == QUERY_IP_NETWORK)
+        strcat(text, query_ip_is_v4(record->ip) ? "/24" : "/48");
+}
+
 void disclosure_record(struct disclosure_files *files, const struct disclose_record *record)
 {
     char when[DISCLOSURE_TIME_BYTES];
@@ -164,7 +175,7 @@ void disclosure_record(struct disclosure_files *files, const struct disclose_rec
     disclosure_time(record->time_ms, when);
     if (record->number != 0 && record->number <= PHONE_KEY_MAX)
         phone_format(record->number, number);
-    address_format_ip(record->ip, ip);
+    format_ip(record, ip);
     const char *answer = wire_status_text(record->answer);
     files->records++;
     /* No field has anything to escape, in JSON or in CSV. Ids are text in JSON: readers lose integers above 2^53. */

@@ -362,7 +362,9 @@ static bool create_workers(struct app *app, struct fault *fault)
                                          .recorder = {.ring = app->rings[i],
                                                       .gate = querylog_gate(app->querylog),
                                                       .refuse_when_full = app->config.refuse_when_log_full,
-                                                      .worker = i,
+                                                      .hits_only = app->config.log_hits_only,
+                                                      .ip_kept = (enum query_ip)app->config.log_ip,
+                                                      .worker = (uint16_t)i,
                                                       .counts = querylog_worker(app->querylog, i)}};
         app->workers[i] = worker_create(&options, error, sizeof error);
         if (app->workers[i] == NULL)

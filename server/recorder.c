@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "hashing/directory.h"
 #include "ring/event.h"
 #include "server/counters.h"
 
@@ -23,25 +24,59 @@ enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count)
     return recorder->refuse_when_full ? RECORDER_REFUSE : RECORDER_DROP;
 }
 
+/* Where misses are not. */
+static bool is_kept(uint8_t answer)
+{
+    return answer != DIRECTORY_NOT_REGISTERED && answer != DIRECTORY_INVALID;
+}
+
+static uint32_t count_kept(const struct recorder *recorder, const uint8_t *answers, uint32_t count)
+{
+    uint32_t kept = 0;
+    if (!recorder->hits_only)
+        return count;
+    for (uint32_t i = 0; i < count; i++)
+        kept += is_kept(answers[i]);
+    return kept;
+}
+
+/* A block of the first `count` that are kept. */
+static void write_block(struct recorder *recorder, const struct query_block *head, const uint64_t *numbers,
+                        const uint8_t *answers, uint32_t count)
+{
+    struct query_block *block = ring_reserve(recorder->ring, query_block_bytes(count));
+    assert(block != NULL); /* recorder_admit has seen the room, and only we take from it */
+    *block = *head;
+    block->sequence = ++recorder->sequence;
+    block->count = count;
+    if (recorder->hits_only) {
+        for (uint32_t i = 0, kept = 0; kept < count; i++)
+            if (is_kept(answers[i]))
+                block->events[kept++] = query_event(numbers[i], answers[i]);
+    } else {
+        for (uint32_t i = 0; i < count; i++)
+            block->events[i] = query_event(numbers[i], answers[i]);
+    }
+    /* Counted before the drain can see it, so that "stored" never runs ahead of "logged". */
+    counter_add(&recorder->counts->logged, count);
+    ring_commit(recorder->ring);
+}
+
 void recorder_write(struct recorder *recorder, uint64_t time_ms, uint64_t requester,
                     const uint8_t ip[static 16], const uint64_t *numbers, const uint8_t *answers,
                     uint32_t count)
 {
+    struct query_block head = {.time_ms = time_ms,
+                               .requester = requester,
+                               .worker = recorder->worker,
+                               .ip_kept = (uint8_t)recorder->ip_kept};
+    memcpy(head.ip, ip, sizeof head.ip);
+    query_ip_cut(head.ip, recorder->ip_kept);
     for (uint32_t done = 0; done < count;) {
         uint32_t size = count - done < QUERY_BLOCK_EVENTS_MAX ? count - done : QUERY_BLOCK_EVENTS_MAX;
-        struct query_block *block = ring_reserve(recorder->ring, query_block_bytes(size));
-        assert(block != NULL); /* recorder_admit has seen the room, and only we take from it */
-        block->time_ms = time_ms;
-        block->requester = requester;
-        memcpy(block->ip, ip, sizeof block->ip);
-        block->sequence = ++recorder->sequence;
-        block->count = size;
-        block->worker = recorder->worker;
-        for (uint32_t i = 0; i < size; i++)
-            block->events[i] = query_event(numbers[done + i], answers[done + i]);
-        /* Counted before the drain can see it, so that "stored" never runs ahead of "logged". */
-        counter_add(&recorder->counts->logged, size);
-        ring_commit(recorder->ring);
+        uint32_t kept = count_kept(recorder, answers + done, size);
+        if (kept > 0)
+            write_block(recorder, &head, numbers + done, answers + done, kept);
         done += size;
     }
     atomic_store_explicit(&recorder->counts->last_ms, time_ms, memory_order_relaxed);

@@ -17,7 +17,9 @@ struct recorder {
     struct ring *ring;
     const atomic_bool *gate; /* true while the log behind the ring takes nothing */
     bool refuse_when_full;
-    uint32_t worker;
+    bool hits_only; /* events of numbers that are registered, and of those that were limited, alone */
+    enum query_ip ip_kept;
+    uint16_t worker;
     uint64_t sequence;
     struct query_counts *counts;
 };
@@ -27,7 +29,7 @@ enum recorder_verdict { RECORDER_LOG, RECORDER_DROP, RECORDER_REFUSE };
 /* What will become of `count` events. */
 enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count);
 
-/* After RECORDER_LOG for the same count: writes them, in blocks. `answers` are enum directory_answer. */
+/* After RECORDER_LOG for the same count: writes those that are to be kept, in blocks. `answers` are enum directory_answer. */
 void recorder_write(struct recorder *recorder, uint64_t time_ms, uint64_t requester,
                     const uint8_t ip[static 16], const uint64_t *numbers, const uint8_t *answers,
                     uint32_t count);

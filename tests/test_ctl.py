@@ -101,6 +101,29 @@ def test_disclosure():
                                                  "requestNumber": "2026-77"}
 
 
+def test_privacy_switches():
+    """The IP whole, its network alone, or not at all; with or without misses. The choice is each record's, over restarts."""
+    with servers.temporary_folder() as folder:
+        data = folder / "data"
+        for flags in ((), ("--log-ip", "network"), ("--log-ip", "none"), ("--log-misses", "no")):
+            with servers.Numberd(data, *flags) as server:
+                server.ctl("register", A)
+                server.ctl("lookup", "--requester", "1", "--ip", "203.0.113.9", A, B)
+                server.ctl("lookup", "--requester", "1", "--ip", "2001:db8:1:2::7", B)
+                kept = server.stats()["query_log"]
+                assert kept["looked_up"] == kept["stored"] + kept["in_flight"] + kept["lost"]
+        rows = [row.split(",")[1:5] for row in servers.disclose(data, "--requester", 1).splitlines()[1:]]
+        v4, v6 = "203.0.113.9", "2001:db8:1:2::7"
+        hit, miss = [A, "registered", "1"], [B, "not registered", "1"]
+        assert rows == [hit + [v4], miss + [v4], miss + [v6], hit + ["203.0.113.0/24"], miss + ["203.0.113.0/24"],
+                        miss + ["2001:db8:1::/48"], hit + [""], miss + [""], miss + [""], hit + [v4]], rows
+        assert servers.disclose(data, "--ip", v4).count(v4) == 3
+        assert servers.disclose(data, "--ip", "203.0.113.0/24").count("/24") == 2
+        assert servers.disclose(data, "--ip", "2001:db8:1::/48").count("/48") == 1
+        for bad in ("203.0.113.9/24", "203.0.0.0/16", "2001:db8:1:2::/64", "0.0.0.0/0", "::/0", "203.0.113.0/", "*"):
+            assert "no network as the log" in servers.disclose(data, "--ip", bad, status=65)
+
+
 def entries_of(ledger):
     return [json.loads(line) for line in ledger.read_text().splitlines()]
 

@@ -41,13 +41,15 @@ static bool pass_block(const struct disclose_query *query, const struct query_bl
     if (block->time_ms < query->from_ms || block->time_ms >= query->until_ms)
         return true;
     if ((query->by == DISCLOSE_REQUESTER && block->requester != query->requester) ||
-        (query->by == DISCLOSE_IP && memcmp(block->ip, query->ip, sizeof block->ip) != 0))
+        (query->by == DISCLOSE_IP &&
+         (block->ip_kept != query->ip_kept || memcmp(block->ip, query->ip, sizeof block->ip) != 0)))
         return true;
     for (uint32_t i = 0; i < block->count; i++) {
         struct disclose_record record = {.server_id = server_id,
                                          .time_ms = block->time_ms,
                                          .requester = block->requester,
                                          .ip = block->ip,
+                                         .ip_kept = (enum query_ip)block->ip_kept,
                                          .number = query_event_number(block->events[i]),
                                          .answer = query_event_answer(block->events[i])};
         if (query->by == DISCLOSE_NUMBER && record.number != query->number)

@@ -21,7 +21,9 @@ struct disclose_query {
     enum disclose_selector by;
     uint64_t number; /* a phone key */
     uint64_t requester;
-    uint8_t ip[16];    /* as in the block */
+    uint8_t ip
+        [16]; /* as in the block, and as much of it: an address is not found in records that have its network */
+    enum query_ip ip_kept;
     uint64_t from_ms;  /* first moment */
     uint64_t until_ms; /* first moment after */
     uint64_t now_ms;
@@ -33,6 +35,7 @@ struct disclose_record {
     uint64_t time_ms;
     uint64_t requester;
     const uint8_t *ip; /* 16 bytes, valid during the call */
+    enum query_ip ip_kept;
     uint64_t number;
     uint8_t answer; /* enum directory_answer, or 3 for limited */
 };
