@@ -108,6 +108,7 @@ static void collect_query_log(const struct app *app, struct stats_query_log *log
                                     .bytes = figures.bytes,
                                     .segments = figures.segments,
                                     .redis_failures = figures.redis_failures,
+                                    .erasure_lag_seconds = (double)figures.erasure_lag_ms / 1000,
                                     .accepting = !atomic_load(querylog_gate(app->querylog)),
                                     .redis_used = figures.redis_used,
                                     .redis_connected = figures.redis_connected};

@@ -91,11 +91,11 @@ char *stats_render_shards(const struct stats_report *report)
 
 static json_t *query_log_json(const struct stats_query_log *log)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:o}", "looked_up",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:b, s:s, s:o}", "looked_up",
                      integer(log->looked_up), "stored", integer(log->stored), "in_flight",
                      integer(log->in_flight), "lost", integer(log->lost), "spooled", integer(log->spooled),
-                     "bytes", integer(log->bytes), "segments", integer(log->segments), "accepting",
-                     (int)log->accepting, "redis",
+                     "bytes", integer(log->bytes), "segments", integer(log->segments), "erasure_lag_seconds",
+                     log->erasure_lag_seconds, "accepting", (int)log->accepting, "redis",
                      !log->redis_used       ? "not used"
                      : log->redis_connected ? "connected"
                                             : "away",
@@ -287,6 +287,9 @@ static void put_query_log(FILE *out, const struct stats_query_log *log)
     single(out, "numberd_query_log_segment_bytes", "gauge", "Bytes of query log segments on disk.",
            log->bytes);
     single(out, "numberd_query_log_segments", "gauge", "Query log segments on disk.", log->segments);
+    single_real(out, "numberd_query_log_erasure_lag_seconds", "gauge",
+                "For so long the oldest hour on disk should have been erased; 0: none should.",
+                log->erasure_lag_seconds);
     single(out, "numberd_query_log_accepting", "gauge", "0 while the log can take nothing more.",
            log->accepting);
     if (!log->redis_used)

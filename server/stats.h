@@ -14,7 +14,7 @@
 #include "server/recorder.h"
 
 struct stats_query_log {
-    uint64_t looked_up; /* events of this run, and those an earlier run left in the spool */
+    uint64_t looked_up; /* events since the data directory was made, as all to `lost` */
     uint64_t stored;
     uint64_t in_flight;
     uint64_t lost;
@@ -22,6 +22,7 @@ struct stats_query_log {
     uint64_t bytes;   /* of segment files */
     uint64_t segments;
     uint64_t redis_failures;
+    double erasure_lag_seconds; /* of the oldest that should have been erased; 0: none should */
     bool accepting;
     bool redis_used;
     bool redis_connected;

@@ -479,7 +479,7 @@ def test_check():
         data = folder / "data"
         make_two_snapshots(data)
         lines = servers.ctl("check", data).splitlines()
-        assert len(lines) == 4 and all(line.startswith("ok    ") for line in lines), lines
+        assert len(lines) == 5 and all(line.startswith("ok    ") for line in lines), lines
         assert "12000 registrations" in lines[0] and "10000 registrations" in lines[1] and "12500 changes" in lines[2], lines
         assert "12500 registrations, up to change 12500, 500 of them from the journal" in lines[3], lines
         report = json.loads(servers.ctl("check", data, "--json"))

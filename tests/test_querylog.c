@@ -18,8 +18,10 @@
 #include "folder.h"
 #include "persist/querylog/disclose.h"
 #include "persist/querylog/drain.h"
+#include "persist/querylog/erasure.h"
 #include "persist/querylog/frame.h"
 #include "persist/querylog/hour_key.h"
+#include "persist/querylog/ledger.h"
 #include "persist/querylog/officer.h"
 #include "persist/querylog/redis_link.h"
 #include "persist/querylog/segment.h"
@@ -277,6 +279,22 @@ static void test_spool_cap(void **state)
     spool_close(spool);
 }
 
+static uint64_t expire(struct spool *spool, uint64_t time_ms)
+{
+    struct erasures erased = {0};
+    uint64_t events = spool_expire(spool, time_ms, &erased);
+    free(erased.list);
+    return events;
+}
+
+static uint64_t expire_keys(uint64_t time_ms)
+{
+    struct erasures erased = {0};
+    uint64_t oldest_ms = hour_keys_expire(folder, RETENTION_MS, time_ms, &erased);
+    free(erased.list);
+    return oldest_ms;
+}
+
 static size_t count_segments(void)
 {
     struct fault fault;
@@ -297,12 +315,12 @@ static void test_expiry(void **state)
     assert_true(append(spool, hour - RETENTION_MS, 1, 10, &fault));
     assert_true(append(spool, hour, 1, 10, &fault));
     assert_int_equal(count_segments(), 2);
-    assert_int_equal(spool_expire(spool, hour + HOUR_MS - 1), 0);
+    assert_int_equal(expire(spool, hour + HOUR_MS - 1), 0);
     assert_int_equal(count_segments(), 2);
     /* Stored where it belonged: not lost, but over. */
-    assert_int_equal(spool_expire(spool, hour + HOUR_MS), 0);
+    assert_int_equal(expire(spool, hour + HOUR_MS), 0);
     assert_int_equal(count_segments(), 1);
-    spool_expire(spool, hour + HOUR_MS + RETENTION_MS);
+    expire(spool, hour + HOUR_MS + RETENTION_MS);
     assert_int_equal(count_segments(), 0);
     assert_true(append(spool, hour, 1, 10, &fault)); /* the open segment was closed, too */
     spool_close(spool);
@@ -520,17 +538,17 @@ static void test_keys(void **state)
     close(open(unfinished, O_WRONLY | O_CREAT, 0600));
     assert_int_equal(disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1}).records,
                      1020);
-    hour_keys_expire(folder, RETENTION_MS, hour + HOUR_MS + RETENTION_MS - 1);
+    expire_keys(hour + HOUR_MS + RETENTION_MS - 1);
     assert_int_equal(count_files(".key"), 3);
     assert_int_equal(count_files(".new"), 1);
-    hour_keys_expire(folder, RETENTION_MS, hour + HOUR_MS + RETENTION_MS);
+    expire_keys(hour + HOUR_MS + RETENTION_MS);
     assert_int_equal(count_files(".key"), 2);
     assert_int_equal(count_files(".new"), 0);
     found = disclose((struct disclose_query){.by = DISCLOSE_REQUESTER, .requester = 1});
     assert_int_equal(found.records, 20);
     assert_int_equal(found.warnings, 1);
     /* The key in memory goes, too: what comes for its hour after that has a key of its own. */
-    spool_expire(spool, hour + 2 * HOUR_MS + RETENTION_MS);
+    expire(spool, hour + 2 * HOUR_MS + RETENTION_MS);
     assert_int_equal(count_files(".key"), 0);
     assert_true(append(spool, hour + HOUR_MS, 1, 10, &fault));
     assert_int_equal(count_files(".key"), 1);
@@ -820,6 +838,77 @@ static void test_gaps(void **state)
     ring_destroy(ring);
 }
 
+/* The erasure's clock follows the wall clock's small steps at once and its jumps after an hour; and goes on meanwhile. */
+static void test_erasure_clock(void **state)
+{
+    (void)state;
+    const uint64_t start = UINT64_C(1790000000000);
+    const uint64_t day = 24 * HOUR_MS;
+    struct erasure_clock clock;
+    erasure_clock_begin(&clock, start, 5, 0);
+    assert_int_equal(erasure_clock_tick(&clock, start + 10000, 10005), start + 10000);
+    assert_int_equal(erasure_clock_tick(&clock, start + 10000 + ERASURE_DRIFT_MS, 10005),
+                     start + 10000 + ERASURE_DRIFT_MS);
+    assert_int_equal(erasure_clock_tick(&clock, start + 20000, 20005), start + 20000);
+    for (int back = 0; back < 2; back++) {
+        uint64_t jump = back ? UINT64_MAX - 31 * day + 1 : 31 * day; /* as a number that is added */
+        uint64_t monotonic = 20005;
+        erasure_clock_begin(&clock, start, monotonic, start - HOUR_MS);
+        /* For a moment: nothing happens. */
+        assert_int_equal(erasure_clock_tick(&clock, start + jump, monotonic += 10000), start + 10000);
+        assert_int_equal(erasure_clock_tick(&clock, start + 20000, monotonic += 10000), start + 20000);
+        /* For an hour: it is followed then, and not before. */
+        for (uint64_t passed = 30000; passed < 20000 + HOUR_MS; passed += 10000)
+            assert_int_equal(erasure_clock_tick(&clock, start + jump + passed, monotonic += 10000),
+                             start + passed);
+        assert_int_equal(erasure_clock_tick(&clock, start + jump + HOUR_MS + 20000, monotonic += 10000),
+                         start + jump + HOUR_MS + 20000);
+        assert_int_equal(erasure_clock_tick(&clock, start + jump + HOUR_MS + 30000, monotonic += 10000),
+                         start + jump + HOUR_MS + 30000);
+    }
+    /* Over a restart: a week may pass, more is a jump. */
+    erasure_clock_begin(&clock, start + 7 * day, 0, start);
+    assert_int_equal(erasure_clock_tick(&clock, start + 7 * day, 0), start + 7 * day);
+    erasure_clock_begin(&clock, start + 8 * day, 0, start);
+    assert_int_equal(erasure_clock_tick(&clock, start + 8 * day, 1000), start + 1000);
+    erasure_clock_begin(&clock, start - 8 * day, 0, start);
+    assert_int_equal(erasure_clock_tick(&clock, start - 8 * day, 0), start - 8 * day);
+}
+
+/* One receipt an hour, chained, with what was sealed in it though nothing tells any more; one that cannot be written waits. */
+static void test_receipts(void **state)
+{
+    (void)state;
+    struct fault fault;
+    struct ledger_state ledger;
+    struct erasures erased = {0};
+    char path[PATH_MAX];
+    char line[1024];
+    uint64_t hour = frame_hour_of(now_ms());
+    struct spool *spool = open_spool(1 << 30, false);
+    for (int i = 0; i < 30; i++)
+        assert_true(append(spool, hour - HOUR_MS, 1, 10, &fault)); /* several segments */
+    assert_true(append(spool, hour, 1, 10, &fault));
+    spool_expire(spool, hour + HOUR_MS + RETENTION_MS, &erased);
+    assert_int_equal(erased.count, 2);
+    assert_int_equal(erased.list[0].keys, 1);
+    uint64_t bytes = erased.list[0].bytes + erased.list[1].bytes;
+    assert_int_equal(bytes, (erased.list[0].segments + erased.list[1].segments) * 64 + 31 * 208);
+    assert_false(erasures_write_first(&erased, "/nonexistent", 300, hour, &fault));
+    assert_int_equal(erased.count, 2);
+    while (erased.count > 0)
+        assert_true(erasures_write_first(&erased, folder, 300, hour, &fault));
+    assert_true((size_t)snprintf(path, sizeof path, "%s/" ERASURE_LEDGER_NAME, folder) < sizeof path);
+    assert_true(ledger_check(path, NULL, &ledger, &fault));
+    assert_int_equal(ledger.entries, 2);
+    FILE *file = fopen(path, "re");
+    assert_non_null(fgets(line, sizeof line, file));
+    fclose(file);
+    assert_non_null(strstr(line, "\"events\":300,\"keys\":1,\"segments\":"));
+    free(erased.list);
+    spool_close(spool);
+}
+
 /* Opens, counts and dies. */
 static void count_and_die(uint64_t logged, uint64_t appended)
 {
@@ -952,6 +1041,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_officer, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_drain, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_drain_at_the_cap, make_log, remove_folder),
+        cmocka_unit_test(test_erasure_clock),
+        cmocka_unit_test_setup_teardown(test_receipts, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_gaps, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_tally, make_log, remove_folder),
         cmocka_unit_test(test_redis_url),

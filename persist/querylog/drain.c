@@ -27,6 +27,8 @@ struct drain {
     atomic_bool stop;
     atomic_bool gate;
     struct query_gap past; /* reason 0: recorded */
+    struct erasure_clock clock;
+    struct erasures erased; /* without a receipt */
     pthread_mutex_t mutex;
     struct query_gap noted[NOTED_MAX]; /* under the mutex */
     unsigned noted_count;
@@ -44,13 +46,35 @@ static void nap(unsigned ms)
     nanosleep(&(struct timespec){.tv_nsec = (long)ms * 1000000}, NULL);
 }
 
-static void expire(struct drain *drain)
+/* Receipts for all that has none; those that the disk refuses wait. */
+static void write_receipts(struct drain *drain)
 {
-    tally_lost(drain->options.tally, spool_expire(drain->options.spool, clock_ms(CLOCK_REALTIME)));
+    struct fault ignored;
+    while (drain->erased.count > 0) {
+        uint64_t hour_ms = drain->erased.list[0].hour_ms;
+        if (!erasures_write_first(&drain->erased, spool_folder(drain->options.spool),
+                                  tally_sealed_in(drain->options.tally, hour_ms), clock_ms(CLOCK_REALTIME),
+                                  &ignored))
+            return;
+        tally_forget_sealed(drain->options.tally, hour_ms);
+    }
 }
 
-static void count_appended(struct drain *drain, uint64_t events)
+static void expire(struct drain *drain)
 {
+    bool was_apart = drain->clock.apart_ms > 0;
+    uint64_t now_ms = erasure_clock_tick(&drain->clock, clock_ms(CLOCK_REALTIME), clock_ms(CLOCK_MONOTONIC));
+    if (!was_apart && drain->clock.apart_ms > 0)
+        drain->options.notice(
+            "the clock has jumped: the query log's erasure follows it in an hour if it stays so");
+    tally_set_erasure_ms(drain->options.tally, now_ms);
+    tally_lost(drain->options.tally, spool_expire(drain->options.spool, now_ms, &drain->erased));
+    write_receipts(drain);
+}
+
+static void count_appended(struct drain *drain, uint64_t hour_ms, uint64_t events)
+{
+    tally_sealed(drain->options.tally, hour_ms, events);
     uint64_t sequence;
     uint64_t offset;
     spool_position(drain->options.spool, &sequence, &offset);
@@ -77,7 +101,7 @@ static void append_batch(struct drain *drain, const struct frame_batch *batch)
     }
     if (atomic_exchange(&drain->gate, false))
         drain->options.notice("the query log can be written again");
-    count_appended(drain, batch->events);
+    count_appended(drain, batch->hour_ms, batch->events);
 }
 
 static void flush_batch(struct drain *drain, struct frame_batch *batch)
@@ -132,7 +156,7 @@ static bool record_gap(struct drain *drain, const struct query_gap *gap)
         batch->bytes = 0; /* the turns have no part in it */
         if (!good)
             return false;
-        count_appended(drain, 0);
+        count_appended(drain, batch->hour_ms, 0);
     }
     return true;
 }
@@ -291,6 +315,7 @@ void drain_destroy(struct drain *drain)
         return;
     for (unsigned i = 0; i < FRAME_BUCKETS; i++)
         free(drain->batches[i]);
+    free(drain->erased.list);
     pthread_mutex_destroy(&drain->mutex);
     free(drain);
 }
@@ -304,6 +329,8 @@ struct drain *drain_start(const struct drain_options *options, struct fault *fau
     }
     drain->options = *options;
     drain->past = options->past;
+    erasure_clock_begin(&drain->clock, clock_ms(CLOCK_REALTIME), clock_ms(CLOCK_MONOTONIC),
+                        tally_erasure_ms(options->tally));
     pthread_mutex_init(&drain->mutex, NULL);
     bool complete = true;
     for (uint32_t i = 0; i < FRAME_BUCKETS; i++) {

@@ -67,6 +67,13 @@ static bool parse_name(const char *name, uint64_t *number, uint64_t *hour_ms, bo
     return *is_finished || (strncmp(name, again, length) == 0 && strcmp(name + length, ".new") == 0);
 }
 
+static bool is_key_file(const struct key_file *file, uint64_t number, uint64_t hour_ms)
+{
+    return memcmp(file->magic, MAGIC, sizeof file->magic) == 0 && file->version == VERSION &&
+           file->byte_order == BYTE_ORDER_MARK && file->purpose.number == number &&
+           file->purpose.hour_ms == hour_ms;
+}
+
 struct found_key {
     int folder_fd;
     const char *name;
@@ -146,17 +153,21 @@ bool hour_key_renew(struct hour_key *key, const char *folder, const uint8_t offi
 struct expiry {
     uint64_t retention_ms;
     uint64_t now_ms;
+    struct erasures *erased;
+    uint64_t oldest_hour_ms;
 };
 
 /* Overwritten, too: where the file system writes in place, nothing of it stays on the disk. */
 static bool destroy_if_over(void *context, const struct found_key *key)
 {
-    const struct expiry *expiry = context;
+    struct expiry *expiry = context;
     static const struct key_file nothing;
-    if (frame_hour_over_at(key->hour_ms, expiry->retention_ms) > expiry->now_ms)
-        return true;
-    int fd = openat(key->folder_fd, key->name, O_WRONLY | O_CLOEXEC);
-    (void)unlinkat(key->folder_fd, key->name, 0); /* what stays is tried again in seconds */
+    bool is_over = frame_hour_over_at(key->hour_ms, expiry->retention_ms) <= expiry->now_ms;
+    int fd = is_over ? openat(key->folder_fd, key->name, O_WRONLY | O_CLOEXEC) : -1;
+    if (is_over && unlinkat(key->folder_fd, key->name, 0) == 0)
+        erasures_note(expiry->erased, &(struct erasure){.hour_ms = key->hour_ms, .keys = key->is_finished});
+    else if (expiry->oldest_hour_ms == 0 || key->hour_ms < expiry->oldest_hour_ms)
+        expiry->oldest_hour_ms = key->hour_ms; /* what stays though it is over is tried again in seconds */
     if (fd >= 0) {
         if (durable_pwrite(fd, &nothing, sizeof nothing, 0))
             (void)fdatasync(fd);
@@ -165,11 +176,25 @@ static bool destroy_if_over(void *context, const struct found_key *key)
     return true;
 }
 
-void hour_keys_expire(const char *folder, uint64_t retention_ms, uint64_t now_ms)
+uint64_t hour_keys_expire(const char *folder, uint64_t retention_ms, uint64_t now_ms, struct erasures *erased)
 {
     struct fault ignored; /* the next try is seconds away */
-    struct expiry expiry = {retention_ms, now_ms};
+    struct expiry expiry = {.retention_ms = retention_ms, .now_ms = now_ms, .erased = erased};
     (void)visit_keys(folder, destroy_if_over, &expiry, &ignored);
+    return expiry.oldest_hour_ms;
+}
+
+bool hour_key_read_retention(int folder_fd, const char *name, uint64_t *retention_ms)
+{
+    struct key_file file;
+    int fd = openat(folder_fd, name, O_RDONLY | O_CLOEXEC);
+    bool good = fd >= 0 && read(fd, &file, sizeof file) == (ssize_t)sizeof file &&
+                is_key_file(&file, file.purpose.number, file.purpose.hour_ms);
+    if (fd >= 0)
+        close(fd);
+    if (good)
+        *retention_ms = file.purpose.retention_ms;
+    return good;
 }
 
 /* --- for who has the private key --- */
@@ -228,13 +253,6 @@ static bool unwrap(const struct filling *filling, const struct key_file *file, c
                            filling->folder, name);
     sodium_memzero(&content, sizeof content);
     return good;
-}
-
-static bool is_key_file(const struct key_file *file, uint64_t number, uint64_t hour_ms)
-{
-    return memcmp(file->magic, MAGIC, sizeof file->magic) == 0 && file->version == VERSION &&
-           file->byte_order == BYTE_ORDER_MARK && file->purpose.number == number &&
-           file->purpose.hour_ms == hour_ms;
 }
 
 static bool take_key(void *context, const struct found_key *key)

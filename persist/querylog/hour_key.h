@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "persist/fault.h"
+#include "persist/querylog/erasure.h"
 #include "persist/querylog/frame.h"
 #include "persist/querylog/officer.h"
 
@@ -44,8 +45,13 @@ bool hour_key_renew(struct hour_key *key, const char *folder, const uint8_t offi
                     uint64_t hour_ms, uint64_t number, struct fault *fault);
 void hour_key_forget(struct hour_key *key);
 
-/* Destroys the folder's wrapped keys of hours that are over (frame_hour_over_at) at `now_ms`. */
-void hour_keys_expire(const char *folder, uint64_t retention_ms, uint64_t now_ms);
+/* Destroys the folder's wrapped keys of hours that are over (frame_hour_over_at) at `now_ms`, and notes them. Returns the oldest
+ * hour that there still is a key of, 0 if there is none. */
+uint64_t hour_keys_expire(const char *folder, uint64_t retention_ms, uint64_t now_ms,
+                          struct erasures *erased);
+
+/* What the key file of that name says; false when it cannot be read as one. */
+bool hour_key_read_retention(int folder_fd, const char *name, uint64_t *retention_ms);
 
 /* --- for who has the private key --- */
 

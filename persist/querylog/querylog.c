@@ -21,6 +21,7 @@ struct querylog {
     struct drain *drain;
     struct redis_sink *sink; /* NULL without Redis */
     struct tally *tally;
+    uint64_t retention_ms;
     /* As it was at the start. */
     uint64_t stored_before;
     uint64_t lost_before;
@@ -70,17 +71,29 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+struct found_events {
+    struct tally *tally;
+    uint64_t events;
+};
+
+static void count_found(void *context, uint64_t hour_ms, uint64_t events)
+{
+    struct found_events *found = context;
+    found->events += events;
+    tally_sealed(found->tally, hour_ms, events);
+}
+
 /* Counts what the run before appended and could not count any more; what is missing then is its gap. */
 static bool settle_past(struct querylog *querylog, enum tally_past past, struct query_gap *gap,
                         struct fault *fault)
 {
     struct tally *tally = querylog->tally;
     struct tally_place place = tally_place(tally);
-    uint64_t more;
+    struct found_events found = {.tally = tally};
     if (past != TALLY_STOPPED) {
-        if (!spool_count_behind(querylog->spool, &place.sequence, &place.offset, &more, fault))
+        if (!spool_count_behind(querylog->spool, &place.sequence, &place.offset, count_found, &found, fault))
             return false;
-        tally_appended(tally, place.sequence, place.offset, more);
+        tally_appended(tally, place.sequence, place.offset, found.events);
     }
     tally_level(tally);
     struct tally_figures figures = tally_figures(tally);
@@ -151,6 +164,7 @@ struct querylog *querylog_start(const struct querylog_options *options, struct f
         fault_set(fault, EX_OSERR, "out of memory");
         return NULL;
     }
+    querylog->retention_ms = options->retention_hours * HOUR_MS;
     if (!open_spool(querylog, options, fault) ||
         (querylog->tally = tally_open(options->folder, &past, fault)) == NULL ||
         !settle_past(querylog, past, &drain.past, fault)) {
@@ -181,6 +195,13 @@ struct querylog *querylog_start(const struct querylog_options *options, struct f
     return querylog;
 }
 
+static uint64_t erasure_lag(const struct querylog *querylog, uint64_t oldest_hour_ms)
+{
+    uint64_t over_at = frame_hour_over_at(oldest_hour_ms, querylog->retention_ms);
+    uint64_t now = now_ms();
+    return oldest_hour_ms == 0 || over_at >= now ? 0 : now - over_at;
+}
+
 static struct querylog_figures combine(const struct querylog *querylog, const struct redis_sink_figures *sink)
 {
     struct spool_figures spool;
@@ -196,6 +217,7 @@ static struct querylog_figures combine(const struct querylog *querylog, const st
                                      .segments = spool.segments,
                                      .redis_failures = sink == NULL ? 0 : sink->failures,
                                      .oldest_hour_ms = spool.oldest_hour_ms,
+                                     .erasure_lag_ms = erasure_lag(querylog, spool.oldest_hour_ms),
                                      .redis_used = sink != NULL,
                                      .redis_connected = sink != NULL && sink->connected};
 }

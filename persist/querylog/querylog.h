@@ -41,7 +41,8 @@ struct querylog_figures {
     uint64_t bytes; /* of all segments */
     uint64_t segments;
     uint64_t redis_failures;
-    uint64_t oldest_hour_ms; /* 0: no segment */
+    uint64_t oldest_hour_ms; /* of segments and keys; 0: there are none */
+    uint64_t erasure_lag_ms; /* for so long the oldest of them should have been erased; 0: none should */
     bool redis_used;
     bool redis_connected;
 };

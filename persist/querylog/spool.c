@@ -34,6 +34,7 @@ struct spool {
     size_t count;
     size_t capacity;
     uint64_t damaged_bytes;
+    uint64_t oldest_key_ms; /* hour; 0: none */
     bool last_is_open;
 };
 
@@ -107,13 +108,13 @@ static bool examine_segments(struct spool *spool, struct fault *fault)
     return true;
 }
 
-bool spool_count_behind(const struct spool *spool, uint64_t *sequence, uint64_t *offset, uint64_t *events,
+bool spool_count_behind(const struct spool *spool, uint64_t *sequence, uint64_t *offset,
+                        void (*found)(void *context, uint64_t hour_ms, uint64_t events), void *context,
                         struct fault *fault)
 {
     void *buffer = malloc(EXAMINE_BYTES);
     if (buffer == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for reading the query log");
-    *events = 0;
     for (size_t i = 0; i < spool->count; i++) {
         const struct segment *segment = &spool->segments[i];
         struct fault ignored; /* as in examine_segment */
@@ -123,7 +124,7 @@ bool spool_count_behind(const struct spool *spool, uint64_t *sequence, uint64_t 
         uint64_t from = segment->sequence == *sequence ? *offset : SEGMENT_HEADER_BYTES;
         if (fd < 0)
             continue;
-        *events += count_events(fd, &from, buffer);
+        found(context, segment->hour_ms, count_events(fd, &from, buffer));
         close(fd);
     }
     free(buffer);
@@ -341,31 +342,36 @@ void spool_position(struct spool *spool, uint64_t *sequence, uint64_t *offset)
     *offset = segment.bytes;
 }
 
-/* Removes entry `i` and its file; the mutex is held. */
-static uint64_t drop_entry(struct spool *spool, size_t i)
+/* Removes entry `i`; the mutex is held. */
+static void drop_entry(struct spool *spool, size_t i)
 {
-    uint64_t events = spool->segments[i].events;
-    segment_remove(spool->folder, &spool->segments[i]);
     memmove(&spool->segments[i], &spool->segments[i + 1], (spool->count - i - 1) * sizeof *spool->segments);
     spool->count--;
-    return events;
 }
 
-uint64_t spool_expire(struct spool *spool, uint64_t now_ms)
+uint64_t spool_expire(struct spool *spool, uint64_t now_ms, struct erasures *erased)
 {
     uint64_t events = 0;
-    hour_keys_expire(spool->folder, spool->options.retention_ms, now_ms);
+    uint64_t oldest_key_ms = hour_keys_expire(spool->folder, spool->options.retention_ms, now_ms, erased);
     segment_expire_set_aside(spool->folder, spool->options.retention_ms, now_ms);
     if (spool->key->hour_ms != 0 && spool_is_over(spool, spool->key->hour_ms, now_ms)) {
         spool_close_segment(spool);
         hour_key_forget(spool->key);
     }
     pthread_mutex_lock(&spool->mutex);
+    spool->oldest_key_ms = oldest_key_ms;
     for (size_t i = 0; i < spool->count;) {
-        if (spool_is_over(spool, spool->segments[i].hour_ms, now_ms))
-            events += drop_entry(spool, i);
-        else
+        struct segment *segment = &spool->segments[i];
+        /* One that cannot be removed stays in the list, and is tried again. */
+        if (!spool_is_over(spool, segment->hour_ms, now_ms) ||
+            (!segment_remove(spool->folder, segment) && errno != ENOENT)) {
             i++;
+            continue;
+        }
+        erasures_note(erased,
+                      &(struct erasure){.hour_ms = segment->hour_ms, .segments = 1, .bytes = segment->bytes});
+        events += segment->events;
+        drop_entry(spool, i);
     }
     pthread_mutex_unlock(&spool->mutex);
     return events;
@@ -415,8 +421,10 @@ void spool_remove(struct spool *spool, uint64_t sequence)
 {
     pthread_mutex_lock(&spool->mutex);
     const struct segment *segment = find_entry(spool, sequence);
-    if (segment != NULL)
+    if (segment != NULL) {
+        segment_remove(spool->folder, segment);
         drop_entry(spool, (size_t)(segment - spool->segments));
+    }
     pthread_mutex_unlock(&spool->mutex);
 }
 
@@ -425,7 +433,7 @@ void spool_set_aside(struct spool *spool, uint64_t sequence)
     pthread_mutex_lock(&spool->mutex);
     const struct segment *segment = find_entry(spool, sequence);
     if (segment != NULL) {
-        segment_set_aside(spool->folder, segment); /* what drop_entry removes is then not there any more */
+        segment_set_aside(spool->folder, segment);
         drop_entry(spool, (size_t)(segment - spool->segments));
     }
     pthread_mutex_unlock(&spool->mutex);
@@ -437,6 +445,7 @@ void spool_figures(struct spool *spool, struct spool_figures *figures)
     pthread_mutex_lock(&spool->mutex);
     figures->segments = spool->count;
     figures->damaged_bytes = spool->damaged_bytes;
+    figures->oldest_hour_ms = spool->oldest_key_ms;
     for (size_t i = 0; i < spool->count; i++) {
         const struct segment *segment = &spool->segments[i];
         figures->bytes += segment->bytes;

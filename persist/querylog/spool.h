@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "persist/fault.h"
+#include "persist/querylog/erasure.h"
 #include "persist/querylog/frame.h"
 #include "persist/querylog/segment.h"
 
@@ -33,7 +34,7 @@ struct spool_figures {
     uint64_t segments;
     uint64_t bytes;
     uint64_t events;         /* of a queue: not yet confirmed; else 0 */
-    uint64_t oldest_hour_ms; /* 0 when there is none */
+    uint64_t oldest_hour_ms; /* of segments and keys; 0 when there is none */
     uint64_t damaged_bytes;  /* of a queue: behind the last whole frame of segments found at the start */
 };
 
@@ -53,15 +54,18 @@ bool spool_is_over(const struct spool *spool, uint64_t hour_ms, uint64_t now_ms)
 /* Where the frame that was appended last ends. */
 void spool_position(struct spool *spool, uint64_t *sequence, uint64_t *offset);
 
-/* Of the segments found at the start: the events in frames behind this place, which moves on behind them all. */
-bool spool_count_behind(const struct spool *spool, uint64_t *sequence, uint64_t *offset, uint64_t *events,
+/* Of the segments found at the start: calls `found` for the events in frames behind this place, segment by segment; the place
+ * moves on behind them all. */
+bool spool_count_behind(const struct spool *spool, uint64_t *sequence, uint64_t *offset,
+                        void (*found)(void *context, uint64_t hour_ms, uint64_t events), void *context,
                         struct fault *fault);
 
 /* Closes the open segment, so that the sink can finish it. */
 void spool_close_segment(struct spool *spool);
 
-/* Removes what is past its time at `now_ms`, keys first; returns the events that were never confirmed (0 if no queue). */
-uint64_t spool_expire(struct spool *spool, uint64_t now_ms);
+/* Removes what is past its time at `now_ms`, keys first, and notes it; returns the events that were never confirmed (0 if no
+ * queue). */
+uint64_t spool_expire(struct spool *spool, uint64_t now_ms, struct erasures *erased);
 
 /* Where the segments lie; valid until spool_close. */
 const char *spool_folder(const struct spool *spool);

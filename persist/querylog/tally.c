@@ -19,6 +19,7 @@
 #include <xxhash.h>
 
 #include "persist/durable.h"
+#include "persist/querylog/frame.h"
 
 #define MAGIC "NBRDTALY"
 #define VERSION 1u
@@ -32,6 +33,16 @@ struct slot {
     _Atomic uint64_t offset;
 };
 
+struct hour {
+    _Atomic uint64_t hour_ms;
+    _Atomic uint64_t events;
+};
+
+struct saved_hour {
+    uint64_t hour_ms;
+    uint64_t events;
+};
+
 /* As it lies in shared memory; of one machine and one version of the program. */
 struct counters {
     _Atomic uint64_t run; /* 0: not complete */
@@ -42,6 +53,8 @@ struct counters {
     _Atomic uint64_t passed_ms;
     _Atomic uint64_t dropped_recorded_ms;
     _Atomic uint64_t missed;
+    _Atomic uint64_t erasure_ms;
+    struct hour hours[TALLY_HOURS]; /* an hour's place is its number modulo TALLY_HOURS */
     _Alignas(64) _Atomic uint64_t lost;
     _Atomic uint64_t stored;
 };
@@ -61,10 +74,12 @@ struct file {
     uint64_t lost;
     uint64_t stored;
     uint64_t passed_ms;
+    uint64_t erasure_ms;
+    struct saved_hour hours[TALLY_HOURS];
     uint64_t checksum;
 };
 
-static_assert(sizeof(struct file) == 112, "no padding");
+static_assert(sizeof(struct file) == 120 + TALLY_HOURS * sizeof(struct saved_hour), "no padding");
 
 struct tally {
     char *folder;
@@ -122,7 +137,11 @@ static struct file describe(const struct tally *tally, bool in_order)
                         .missed = get(&tally->counters->missed),
                         .lost = get(&tally->counters->lost),
                         .stored = get(&tally->counters->stored),
-                        .passed_ms = get(&tally->counters->passed_ms)};
+                        .passed_ms = get(&tally->counters->passed_ms),
+                        .erasure_ms = get(&tally->counters->erasure_ms)};
+    for (size_t i = 0; i < TALLY_HOURS; i++)
+        file.hours[i] = (struct saved_hour){get(&tally->counters->hours[i].hour_ms),
+                                            get(&tally->counters->hours[i].events)};
     memcpy(file.magic, MAGIC, sizeof file.magic);
     for (unsigned i = 0; i < TALLY_WORKERS_MAX; i++) {
         file.logged += get(&tally->counters->workers[i].logged);
@@ -185,6 +204,11 @@ static void restore(struct tally *tally, const struct file *file)
     set(&counters->slots[0].sequence, file->sequence);
     set(&counters->slots[0].offset, file->offset);
     set(&counters->passed_ms, file->passed_ms);
+    set(&counters->erasure_ms, file->erasure_ms);
+    for (size_t i = 0; i < TALLY_HOURS; i++) {
+        set(&counters->hours[i].hour_ms, file->hours[i].hour_ms);
+        set(&counters->hours[i].events, file->hours[i].events);
+    }
     set(&counters->missed, file->missed);
     set(&counters->lost, file->lost);
     set(&counters->stored, file->stored);
@@ -268,6 +292,42 @@ void tally_appended(struct tally *tally, uint64_t sequence, uint64_t offset, uin
     set(&to->sequence, sequence);
     set(&to->offset, offset);
     atomic_store_explicit(&tally->counters->slot, other, memory_order_release);
+}
+
+static struct hour *hour_of(const struct tally *tally, uint64_t hour_ms)
+{
+    return &tally->counters->hours[hour_ms / FRAME_HOUR_MS % TALLY_HOURS];
+}
+
+void tally_sealed(struct tally *tally, uint64_t hour_ms, uint64_t events)
+{
+    struct hour *hour = hour_of(tally, hour_ms);
+    uint64_t before = get(&hour->hour_ms) == hour_ms ? get(&hour->events) : 0;
+    set(&hour->hour_ms, hour_ms);
+    set(&hour->events, before + events);
+}
+
+uint64_t tally_sealed_in(const struct tally *tally, uint64_t hour_ms)
+{
+    const struct hour *hour = hour_of(tally, hour_ms);
+    return get(&hour->hour_ms) == hour_ms ? get(&hour->events) : 0;
+}
+
+void tally_forget_sealed(struct tally *tally, uint64_t hour_ms)
+{
+    struct hour *hour = hour_of(tally, hour_ms);
+    if (get(&hour->hour_ms) == hour_ms)
+        set(&hour->events, 0);
+}
+
+void tally_set_erasure_ms(struct tally *tally, uint64_t time_ms)
+{
+    set(&tally->counters->erasure_ms, time_ms);
+}
+
+uint64_t tally_erasure_ms(const struct tally *tally)
+{
+    return get(&tally->counters->erasure_ms);
 }
 
 void tally_level(struct tally *tally)

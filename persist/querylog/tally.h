@@ -7,15 +7,17 @@
  * file on a disk, so no worker ever waits for one, and it outlives the process. So the next start knows to the event
  * what a killed server took with it. DIR/querylog/tally has a copy, written every ten seconds and at the stop, for when the
  * machine was restarted; then what was lost since is not known (TALLY_UNKNOWN). The shared memory is removed at the stop.
- *   DIR/querylog/tally, 112 bytes, little-endian:
+ *   DIR/querylog/tally, little-endian:
  *     0  8  magic "NBRDTALY"     8  4  version (1)    12  4  byte order mark 0x01020304
  *    16  8  which run wrote it  24  8  1 when it was stopped in order, else 0
  *    32  8  logged              40  8  dropped        48  8  appended
  *    56  8  sequence and        64  8  offset of the segment's end when that was counted
  *    72  8  missed              80  8  lost           88  8  stored
- *    96  8  moment before which all is appended      104  8  XXH3-64 of bytes 0..103
+ *    96  8  moment before which all is appended      104  8  the erasure's clock (erasure.h)
+ *   112  16 each  TALLY_HOURS times: hour, ms; events sealed in it
+ *        8  XXH3-64 of all before
  *
- * Threads: each worker writes its own line; the drain alone calls tally_appended, tally_passed, tally_save and what the line says
+ * Threads: each worker writes its own line; the drain alone calls tally_appended, tally_sealed, tally_passed, tally_save and what the line says
  * is the drain's; tally_lost is for the drain and the sink; the figures are for any. Each is a relaxed atomic of its own. What
  * must change together, the count of appended events and the place that it goes up to, is written to the one of two slots
  * that is not in use, which then comes into use by one store (release): a kill between leaves the older one. */
@@ -29,6 +31,8 @@
 #include "ring/event.h"
 
 #define TALLY_WORKERS_MAX 64
+/* More than the retention and what erasure may be late. */
+#define TALLY_HOURS 1024
 
 /* What the run before left. */
 enum tally_past { TALLY_FIRST, TALLY_STOPPED, TALLY_KILLED, TALLY_UNKNOWN };
@@ -63,6 +67,15 @@ struct tally_place tally_place(const struct tally *tally);
 
 /* So many more events are appended, up to this place. */
 void tally_appended(struct tally *tally, uint64_t sequence, uint64_t offset, uint64_t events);
+
+/* So many more events were sealed in this hour; how many that are by now; and forgets them. Of the last TALLY_HOURS hours. */
+void tally_sealed(struct tally *tally, uint64_t hour_ms, uint64_t events);
+uint64_t tally_sealed_in(const struct tally *tally, uint64_t hour_ms);
+void tally_forget_sealed(struct tally *tally, uint64_t hour_ms);
+
+/* Where the erasure's clock is; 0: it never was anywhere. */
+void tally_set_erasure_ms(struct tally *tally, uint64_t time_ms);
+uint64_t tally_erasure_ms(const struct tally *tally);
 
 /* For the start, when more was appended than the run before could count: nothing is below zero. */
 void tally_level(struct tally *tally);

@@ -1,0 +1,119 @@
+/* What is overdue; see overdue.h. */
+#include "persist/querylog/overdue.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "persist/querylog/frame.h"
+#include "persist/querylog/hour_key.h"
+#include "persist/querylog/querylog.h"
+#include "persist/querylog/redis_link.h"
+#include "persist/querylog/redis_sink.h"
+#include "persist/querylog/segment.h"
+
+#define RETENTION_MAX_MS (QUERYLOG_RETENTION_HOURS_MAX * FRAME_HOUR_MS)
+
+static void report(FILE *out, uint64_t *found, const char *what, uint64_t over_at, uint64_t now_ms)
+{
+    fprintf(out, "BAD   %s: should have been erased %" PRIu64 " seconds ago\n", what,
+            (now_ms - over_at) / 1000);
+    ++*found;
+}
+
+/* --- the disk --- */
+
+bool overdue_in_folder(const char *folder, uint64_t now_ms, FILE *out, uint64_t *found, struct fault *fault)
+{
+    DIR *entries = segment_open_folder(folder);
+    if (entries == NULL)
+        return fault_set(fault, EX_NOINPUT, "cannot read the folder %s: %s", folder, strerror(errno));
+    for (const struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        uint64_t seconds;
+        char kind[16] = "";
+        if (sscanf(entry->d_name, "%*16[0-9a-f]-%" SCNu64 ".%15s", &seconds, kind) != 2)
+            continue;
+        bool is_key = strncmp(kind, "key", 3) == 0;
+        if (!is_key && strncmp(kind, "segment", 7) != 0)
+            continue;
+        uint64_t retention_ms = RETENTION_MAX_MS;
+        if (is_key)
+            (void)hour_key_read_retention(dirfd(entries), entry->d_name,
+                                          &retention_ms); /* else the longest */
+        uint64_t over_at = frame_hour_over_at(seconds * 1000, retention_ms);
+        if (over_at <= now_ms)
+            report(out, found, entry->d_name, over_at, now_ms);
+    }
+    closedir(entries);
+    return true;
+}
+
+/* --- Redis --- */
+
+/* -2: there is no such key; -1: it never expires; else when, in ms. */
+static bool ask_expiry(redisContext *link, long long *expires_ms, struct fault *fault)
+{
+    redisReply *reply;
+    if (redisGetReply(link, (void **)&reply) != REDIS_OK)
+        return fault_set(fault, EX_UNAVAILABLE, "Redis is away (%s)", link->errstr);
+    bool good = reply->type == REDIS_REPLY_INTEGER ||
+                fault_set(fault, EX_UNAVAILABLE, "Redis gave an unexpected answer: %s",
+                          reply->type == REDIS_REPLY_ERROR ? reply->str : "no number");
+    *expires_ms = reply->integer;
+    freeReplyObject(reply);
+    return good;
+}
+
+static bool check_hour(redisContext *link, uint64_t server_id, uint64_t hour_ms, uint64_t now_ms, FILE *out,
+                       uint64_t *found, struct fault *fault)
+{
+    char keys[FRAME_BUCKETS][REDIS_SINK_KEY_BYTES];
+    uint64_t over_at = frame_hour_over_at(hour_ms, RETENTION_MAX_MS);
+    for (uint32_t bucket = 0; bucket < FRAME_BUCKETS; bucket++) {
+        redis_sink_key(server_id, hour_ms, bucket, keys[bucket]);
+        if (redisAppendCommand(link, "PEXPIRETIME %s", keys[bucket]) != REDIS_OK)
+            return fault_set(fault, EX_OSERR, "out of memory");
+    }
+    for (uint32_t bucket = 0; bucket < FRAME_BUCKETS; bucket++) {
+        long long expires_ms = -2;
+        if (!ask_expiry(link, &expires_ms, fault))
+            return false;
+        if (expires_ms == -2)
+            continue;
+        if (over_at <= now_ms) {
+            report(out, found, keys[bucket], over_at, now_ms);
+        } else if (expires_ms < 0 || (uint64_t)expires_ms > over_at) {
+            fprintf(out, "BAD   %s: expires %s\n", keys[bucket],
+                    expires_ms < 0 ? "never" : "later than it must");
+            ++*found;
+        }
+    }
+    return true;
+}
+
+bool overdue_in_redis(const char *url, uint64_t now_ms, FILE *out, uint64_t *found, struct fault *fault)
+{
+    struct redis_target target;
+    if (!redis_target_parse(url, &target, fault))
+        return false;
+    redisContext *link = redis_link_connect(&target, fault);
+    if (link == NULL)
+        return false;
+    redisReply *servers = redis_link_command(
+        link, &target, 4, (const char *[]){"ZRANGE", REDIS_SINK_SERVERS_KEY, "0", "-1"}, fault);
+    bool good = servers != NULL;
+    for (size_t i = 0; good && i < servers->elements; i++) {
+        uint64_t server_id = strtoull(servers->element[i]->str, NULL, 16);
+        for (uint64_t hour = frame_hour_of(now_ms - 2 * RETENTION_MAX_MS); good && hour <= now_ms;
+             hour += FRAME_HOUR_MS)
+            good = check_hour(link, server_id, hour, now_ms, out, found, fault);
+    }
+    freeReplyObject(servers);
+    redisFree(link);
+    return good;
+}
