@@ -57,6 +57,7 @@ static unsigned char *reserve(size_t *bytes)
             munmap(start, head);
         if (head < ARENA_GRANULE)
             munmap(start + head + *bytes, ARENA_GRANULE - head);
+        (void)madvise(start + head, *bytes, MADV_DONTDUMP); /* no registered number in a core */
         return start + head;
     }
     return NULL;

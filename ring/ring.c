@@ -6,7 +6,10 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+/* Of memory that is to be left out of cores; RING_BYTES_MIN is one. */
+#define PAGE ((size_t)4096)
 #define LENGTH_BYTES sizeof(uint64_t)
 /* A length word with this bit is a filler up to the end of the memory. */
 #define FILLER (UINT64_C(1) << 63)
@@ -38,13 +41,14 @@ struct ring *ring_create(size_t bytes)
     while (capacity < bytes)
         capacity *= 2;
     struct ring *ring = aligned_alloc(64, sizeof *ring);
-    unsigned char *memory = aligned_alloc(64, capacity);
+    unsigned char *memory = aligned_alloc(PAGE, capacity);
     if (ring == NULL || memory == NULL) {
         free(ring);
         free(memory);
         return NULL;
     }
     memset(memory, 0, capacity); /* so that no page fault comes later, on the lookup path */
+    (void)madvise(memory, capacity, MADV_DONTDUMP); /* where there are no cores at all, that is as good */
     *ring = (struct ring){.memory = memory, .capacity = capacity};
     return ring;
 }

@@ -1,8 +1,11 @@
 """Bad input: each mistake gets one clear line with the cause and the remedy, a sysexits status, and nothing is lost."""
 import ctypes
+import os
+import signal
 import socket
 import struct
 import subprocess
+import time
 
 import servers
 from client import *  # noqa: F403 -- the protocol's names
@@ -244,16 +247,77 @@ def test_import_files():
         assert result.returncode == CANTCREAT and "--rejects" in result.stderr
 
 
+NUMBER, OTHER, IP = 4915112345678, 4915198765432, "203.0.113.9"
+SECRETS = ("15112345678", "15198765432", IP)
+
+
 def test_numbers_stay_private():
-    """No number and no IP in what the programs say of mistakes."""
-    with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server, Client(server.port) as client:
-        client.register((4915112345678, 1, 0))
-        client.lookup([4915112345678, 4915112345679])
-        client.send(numbers(LOOKUP, [4915112345678])[:20] + b"junk" * 10)
-        texts = [run("numberctl", "lookup", "--server", server.address, "+49151abc12345").stderr, server.get("/metrics"),
-                 server.get("/stats.json"), server.get("/"), server.read_log()]
-        for text in texts:
-            assert "4915" not in text and "49151" not in text, text
+    """No number and no IP in anything that the programs emit but answers: logs, statistics, errors, names of files."""
+    with servers.temporary_folder() as folder:
+        data, emitted = folder / "data", []
+        rows = folder / "rows.csv"
+        rows.write_text(f"+{NUMBER},1,0\n+{OTHER},x,0\n{OTHER}0000000000,1,0\n+{OTHER},2,0,9\n")
+
+        def command(*words):
+            result = run("numberctl", *words)
+            emitted.append(result.stderr)
+            return result
+
+        def statistics(server):
+            emitted.extend(server.get(path) for path in ("/metrics", "/stats.json", "/shards.json", "/"))
+
+        redis_url = f"redis://127.0.0.1:{servers.free_port()}"
+        for flags in ((), ("--redis", redis_url, "--query-log-bytes", "1M", "--drain-seconds", "0")):
+            with servers.Numberd(data, *flags) as server, Client(server.port) as client:
+                to = ("--server", server.address)
+                client.register((NUMBER, 1, 0))
+                for words in (("lookup", f"+{NUMBER}", "--ip", IP, "--requester", "5"), ("lookup", f"+{NUMBER}x"), ("deregister", f"+{OTHER}"),
+                              ("move", f"+{NUMBER}", f"+{OTHER}"), ("move", f"+{NUMBER}", f"+{OTHER}"), ("import", str(rows)),
+                              ("register", f"+{NUMBER}", "--account", "x"), ("snapshot",), ("stats", f"+{NUMBER}"), ("ping", IP)):
+                    command(*words, *to)
+                for junk in (numbers(LOOKUP, [NUMBER])[:20] + b"junk" * 10, struct.pack("<Q", NUMBER) * 8, f"GET /{NUMBER}".encode()):
+                    with Client(server.port) as broken:
+                        broken.send(junk)
+                        broken.is_closed()
+                for _ in range(30):
+                    client.lookup([NUMBER] * 10000)
+                statistics(server)
+                try:
+                    server.get(f"/{NUMBER}?ip={IP}")
+                except servers.urllib.error.HTTPError as error:
+                    emitted.append(str(error.headers))
+            emitted.append(server.log)
+        with servers.Numberd(data) as server:
+            server.kill()
+        segment = next((data / "querylog").glob("*.segment"))
+        segment.write_bytes(segment.read_bytes()[:-100] + bytes(50))
+        order = (*servers.ORDER, "--from", "2026-01-01", "--until", "2037-01-01", "--data-dir", data, "--key", data / "officer.private")
+        command("disclose", *order, "--number", f"+{NUMBER}", "--output", folder / "out")
+        command("disclose", *order, "--ip", IP + "9", "--output", folder / "out2")
+        command("check", data)
+        emitted.append(run("numberctl", "check", data).stdout)
+        emitted.extend(str(path.relative_to(folder)) for path in folder.rglob("*"))
+        assert sum(len(text) for text in emitted) > 20000
+        for text in emitted:
+            assert not any(secret in text for secret in SECRETS), text
+
+
+def test_no_core():
+    """A server that crashes leaves no core, though cores are allowed."""
+    def crash(process):
+        process.send_signal(signal.SIGSEGV)
+        return os.WCOREDUMP(os.waitpid(process.pid, 0)[1])
+    unlimited = ["bash", "-c", "ulimit -c unlimited && exec \"$@\"", "wrapper"]
+    with servers.temporary_folder() as folder:
+        control = subprocess.Popen([*unlimited, "sleep", "60"], cwd=folder)
+        time.sleep(0.2)
+        if not crash(control):
+            raise servers.Skipped("this machine writes no cores")
+        server = subprocess.Popen([*unlimited, servers.BIN / "numberd", "--data-dir", folder / "data", "--listen", "127.0.0.1:0",
+                                   "--stats-listen", "127.0.0.1:0"], cwd=folder, stderr=subprocess.DEVNULL)
+        servers.wait_until(lambda: list(folder.glob("data/officer.public")), "the server runs")
+        time.sleep(0.3)
+        assert not crash(server)
 
 
 if __name__ == "__main__":

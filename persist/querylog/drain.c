@@ -4,11 +4,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sysexits.h>
 #include <time.h>
 
 #include "ring/event.h"
 
+#define PAGE ((size_t)4096)
 #define NAP_MS 5
 #define PATIENCE_MS 50
 #define RETRY_MS 100
@@ -320,6 +322,19 @@ void drain_destroy(struct drain *drain)
     free(drain);
 }
 
+/* Left out of cores, as the rings are. */
+static struct frame_batch *create_batch(uint32_t bucket)
+{
+    size_t bytes = (sizeof(struct frame_batch) + PAGE - 1) & ~(PAGE - 1);
+    struct frame_batch *batch = aligned_alloc(PAGE, bytes);
+    if (batch == NULL)
+        return NULL;
+    memset(batch, 0, bytes);
+    batch->bucket = bucket;
+    (void)madvise(batch, bytes, MADV_DONTDUMP);
+    return batch;
+}
+
 struct drain *drain_start(const struct drain_options *options, struct fault *fault)
 {
     struct drain *drain = calloc(1, sizeof *drain);
@@ -334,10 +349,8 @@ struct drain *drain_start(const struct drain_options *options, struct fault *fau
     pthread_mutex_init(&drain->mutex, NULL);
     bool complete = true;
     for (uint32_t i = 0; i < FRAME_BUCKETS; i++) {
-        drain->batches[i] = calloc(1, sizeof *drain->batches[i]);
+        drain->batches[i] = create_batch(i);
         complete = complete && drain->batches[i] != NULL;
-        if (complete)
-            drain->batches[i]->bucket = i;
     }
     if (!complete || pthread_create(&drain->thread, NULL, run, drain) != 0) {
         drain_destroy(drain);
