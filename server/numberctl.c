@@ -27,6 +27,7 @@ static const struct verb verbs[] = {
     {"disclose", "print the query log's records of a number or a requester", ctl_disclose},
     {"officer-key", "make the key pair that the query log is sealed to", ctl_officer_key},
     {"ledger", "check the ledger of disclosures and print its head", ctl_ledger},
+    {"plan", "say how much room the query log will take", ctl_plan},
     {"verify", "check that records are as the officer disclosed them", ctl_verify},
 };
 

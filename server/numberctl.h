@@ -87,5 +87,6 @@ int ctl_disclose(int argc, char **argv);
 int ctl_officer_key(int argc, char **argv);
 int ctl_ledger(int argc, char **argv);
 int ctl_verify(int argc, char **argv);
+int ctl_plan(int argc, char **argv);
 
 #endif

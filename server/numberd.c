@@ -111,7 +111,9 @@ static void collect_query_log(const struct app *app, struct stats_query_log *log
                                     .erasure_lag_seconds = (double)figures.erasure_lag_ms / 1000,
                                     .accepting = !atomic_load(querylog_gate(app->querylog)),
                                     .redis_used = figures.redis_used,
-                                    .redis_connected = figures.redis_connected};
+                                    .redis_connected = figures.redis_connected,
+                                    .redis_may_evict = figures.redis_may_evict,
+                                    .redis_persists_nothing = figures.redis_persists_nothing};
     log->in_flight = log->looked_up - log->stored - log->lost;
 }
 

@@ -91,7 +91,7 @@ char *stats_render_shards(const struct stats_report *report)
 
 static json_t *query_log_json(const struct stats_query_log *log)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:b, s:s, s:o}", "looked_up",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:b, s:s, s:o, s:b, s:b}", "looked_up",
                      integer(log->looked_up), "stored", integer(log->stored), "in_flight",
                      integer(log->in_flight), "lost", integer(log->lost), "spooled", integer(log->spooled),
                      "bytes", integer(log->bytes), "segments", integer(log->segments), "erasure_lag_seconds",
@@ -99,7 +99,8 @@ static json_t *query_log_json(const struct stats_query_log *log)
                      !log->redis_used       ? "not used"
                      : log->redis_connected ? "connected"
                                             : "away",
-                     "redis_failures", integer(log->redis_failures));
+                     "redis_failures", integer(log->redis_failures), "redis_may_evict",
+                     (int)log->redis_may_evict, "redis_persists_nothing", (int)log->redis_persists_nothing);
 }
 
 static json_t *snapshot_json(const struct stats_snapshot *snapshot)
@@ -298,6 +299,10 @@ static void put_query_log(FILE *out, const struct stats_query_log *log)
            log->redis_connected);
     single(out, "numberd_redis_failures_total", "counter", "Tries that Redis did not confirm.",
            log->redis_failures);
+    single(out, "numberd_redis_may_evict", "gauge",
+           "1 when its maxmemory-policy may evict the query log before its time.", log->redis_may_evict);
+    single(out, "numberd_redis_persists_nothing", "gauge", "1 when a restart of Redis loses the query log.",
+           log->redis_persists_nothing);
 }
 
 static void put_metrics(FILE *out, const struct stats_report *report)

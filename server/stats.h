@@ -26,6 +26,8 @@ struct stats_query_log {
     bool accepting;
     bool redis_used;
     bool redis_connected;
+    bool redis_may_evict;
+    bool redis_persists_nothing;
 };
 
 struct stats_snapshot {

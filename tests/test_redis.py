@@ -1,5 +1,7 @@
 """The query log in a real Redis: layout, expiry, outages, exactly once."""
+import json
 import socket
+import subprocess
 import time
 
 import servers
@@ -273,6 +275,50 @@ def test_damaged_spool():
             assert 0 < events_in(redis) < 2000
         assert len(list((folder / "data" / "querylog").glob("*.segment.damaged"))) == 1
         assert not list((folder / "data" / "querylog").glob("*.segment"))
+
+
+def test_policy_warnings():
+    """A Redis that may evict, or persists nothing, is warned of once, and on the stats port; one that keeps all is not."""
+    evict, nothing = "may evict the query log", "persists nothing"
+    for flags, evicts, loses in (((), False, True), (("--save", "3600 1", "--maxmemory-policy", "volatile-ttl"), True, False),
+                                 (("--appendonly", "yes", "--maxmemory-policy", "allkeys-lru"), True, False),
+                                 (("--appendonly", "yes"), False, False)):
+        with servers.Redis(*flags) as redis, servers.temporary_folder() as folder, \
+                servers.Numberd(folder / "data", "--redis", redis.url) as server:
+            servers.wait_until(lambda: log_of(server)["redis"] == "connected", "Redis is connected")
+            redis.command("CLIENT", "KILL", "TYPE", "normal")
+            server.ctl("lookup", f"+{BASE}")
+            servers.wait_until(lambda: log_of(server)["stored"] == 1, "connected again")
+            log, text = log_of(server), server.read_log()
+            assert (log["redis_may_evict"], log["redis_persists_nothing"]) == (evicts, loses), (flags, log)
+            assert (text.count(evict), text.count(nothing)) == (evicts, loses), (flags, text)
+            assert f"numberd_redis_may_evict {int(evicts)}" in server.get("/metrics")
+    # One that does not say is not warned of.
+    with servers.Redis() as redis, servers.temporary_folder() as folder:
+        redis.command("ACL", "SETUSER", "log", "on", ">pass", "~*", "+@all", "-config", "-info")
+        with servers.Numberd(folder / "data", "--redis", redis.url.replace("//", "//log:pass@")) as server:
+            server.ctl("lookup", f"+{BASE}")
+            servers.wait_until(lambda: log_of(server)["stored"] == 1, "the event is stored")
+            assert nothing not in server.read_log()
+
+
+def test_plan():
+    """`numberctl plan` says what the disk and Redis really take, for lone lookups and for batches, to a quarter."""
+    for rate, batch in ((200, 1), (2000, 10), (60000, 100)):
+        with servers.Redis() as redis, servers.temporary_folder() as folder:
+            events = {}
+            for name, flags in (("disk", ()), ("redis", ("--redis", redis.url))):
+                with servers.Numberd(folder / name, *flags) as server:
+                    subprocess.run([servers.BIN / "numberload", "run", "--server", server.address, "--rate", str(rate), "--batch",
+                                    str(batch), "--seconds", "2", "--count", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # none is registered
+                    servers.wait_until(lambda: log_of(server)["in_flight"] == 0, "all is stored")
+                    events[name] = log_of(server)["stored"]
+            disk = sum(path.stat().st_size for path in (folder / "disk" / "querylog").glob("*.segment")) / events["disk"]
+            used = sum(int(redis.command("MEMORY", "USAGE", key, "SAMPLES", 0)[0])
+                       for key in redis.command("KEYS", "querylog:{*")) / events["redis"]
+            plan = json.loads(servers.ctl("plan", "--rate", rate, "--batch", batch, "--requesters", 1, "--json"))
+            per_event = plan["redis_bytes_per_day"] / 86400 / rate
+            assert 0.8 < plan["bytes_per_event"] / disk < 1.25 and 0.8 < per_event / used < 1.3, (rate, batch, plan, disk, used)
 
 
 def test_refuse_policy():

@@ -219,7 +219,9 @@ static struct querylog_figures combine(const struct querylog *querylog, const st
                                      .oldest_hour_ms = spool.oldest_hour_ms,
                                      .erasure_lag_ms = erasure_lag(querylog, spool.oldest_hour_ms),
                                      .redis_used = sink != NULL,
-                                     .redis_connected = sink != NULL && sink->connected};
+                                     .redis_connected = sink != NULL && sink->connected,
+                                     .redis_may_evict = sink != NULL && sink->policy.may_evict,
+                                     .redis_persists_nothing = sink != NULL && sink->policy.persists_nothing};
 }
 
 struct querylog_figures querylog_figures(const struct querylog *querylog)

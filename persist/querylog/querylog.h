@@ -45,6 +45,8 @@ struct querylog_figures {
     uint64_t erasure_lag_ms; /* for so long the oldest of them should have been erased; 0: none should */
     bool redis_used;
     bool redis_connected;
+    bool redis_may_evict;
+    bool redis_persists_nothing;
 };
 
 struct querylog *querylog_start(const struct querylog_options *options, struct fault *fault);

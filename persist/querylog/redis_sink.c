@@ -37,6 +37,8 @@ struct redis_sink {
     _Atomic uint64_t deadline_ms; /* after the stop: monotonic end of patience */
     _Atomic uint64_t failures;
     atomic_bool connected;
+    atomic_bool may_evict;
+    atomic_bool persists_nothing;
 };
 
 enum ship_result { SHIP_MORE, SHIP_IDLE, SHIP_FAILED };
@@ -368,15 +370,40 @@ static void sleep_unless_stopped(const struct redis_sink *sink, unsigned ms)
     }
 }
 
+/* Warns of what changed since the connection before. */
+static bool look_at_policy(struct redis_sink *sink, struct fault *fault)
+{
+    struct redis_policy policy;
+    if (!redis_policy_read(sink->link, &sink->options.target, &policy, fault))
+        return false;
+    if (policy.may_evict && !atomic_exchange(&sink->may_evict, true))
+        sink->options.notice(
+            "Redis may evict the query log before its time (maxmemory-policy): set it to noeviction");
+    if (policy.persists_nothing && !atomic_exchange(&sink->persists_nothing, true))
+        sink->options.notice(
+            "Redis persists nothing: a restart of it loses the query log; set appendonly yes, or save");
+    atomic_store(&sink->may_evict, policy.may_evict);
+    atomic_store(&sink->persists_nothing, policy.persists_nothing);
+    return true;
+}
+
+static bool connect_link(struct redis_sink *sink, struct fault *fault)
+{
+    sink->link = redis_link_connect(&sink->options.target, fault);
+    if (sink->link != NULL && !look_at_policy(sink, fault)) {
+        redisFree(sink->link);
+        sink->link = NULL;
+    }
+    atomic_store(&sink->connected, sink->link != NULL);
+    return sink->link != NULL;
+}
+
 /* One turn of the thread. */
 static enum ship_result take_turn(struct redis_sink *sink)
 {
     struct fault fault = {0};
-    if (sink->link == NULL) {
-        sink->link = redis_link_connect(&sink->options.target, &fault);
-        atomic_store(&sink->connected, sink->link != NULL);
-    }
-    enum ship_result result = sink->link == NULL ? SHIP_FAILED : ship_some(sink, &fault);
+    bool linked = sink->link != NULL || connect_link(sink, &fault);
+    enum ship_result result = linked ? ship_some(sink, &fault) : SHIP_FAILED;
     if (result == SHIP_FAILED) {
         drop_link(sink);
         report_failure(sink, &fault);
@@ -435,6 +462,8 @@ struct redis_sink_figures redis_sink_stop(struct redis_sink *sink, unsigned pati
 
 struct redis_sink_figures redis_sink_figures(const struct redis_sink *sink)
 {
-    return (struct redis_sink_figures){.failures = atomic_load(&sink->failures),
-                                       .connected = atomic_load(&sink->connected)};
+    return (struct redis_sink_figures){
+        .failures = atomic_load(&sink->failures),
+        .connected = atomic_load(&sink->connected),
+        .policy = {atomic_load(&sink->may_evict), atomic_load(&sink->persists_nothing)}};
 }

@@ -4,7 +4,8 @@
  * that sending a frame again is refused by Redis and harmless; value the frame; expiry absolute, at the
  * moment when the hour is over (frame_hour_over_at), set in the same transaction as the entry.
  * A frame leaves the spool only after Redis has confirmed it. When Redis is away or refuses, the sink
- * tries again after 0.2 s, 0.4 s ... 5 s and says so once. It knows nothing of the workers: they never wait for it.
+ * tries again after 0.2 s, 0.4 s ... 5 s and says so once. A Redis that may evict what it has, or persists nothing, is warned of
+ * when it is connected, unless it was the same the time before. It knows nothing of the workers: they never wait for it.
  * What it must give up (a damaged segment, a frame that Redis has no place for) it reports as a gap. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_REDIS_SINK_H
 #define NUMBERD_PERSIST_QUERYLOG_REDIS_SINK_H
@@ -15,6 +16,7 @@
 
 #include "persist/fault.h"
 #include "persist/querylog/redis_link.h"
+#include "persist/querylog/redis_policy.h"
 #include "persist/querylog/spool.h"
 #include "persist/querylog/tally.h"
 #include "ring/event.h"
@@ -39,6 +41,7 @@ struct redis_sink_options {
 struct redis_sink_figures {
     uint64_t failures; /* tries that Redis did not confirm */
     bool connected;
+    struct redis_policy policy; /* when it was connected last */
 };
 
 struct redis_sink *redis_sink_start(const struct redis_sink_options *options, struct fault *fault);
