@@ -13,7 +13,7 @@
 
 #include "hashing/phone.h"
 
-#define OPTIONS_MAX 20
+#define OPTIONS_MAX 24
 #define COMMON_COUNT 3
 
 int ctl_fail(int status, const char *format, ...)

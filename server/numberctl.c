@@ -25,6 +25,7 @@ static const struct verb verbs[] = {
     {"stats", "print the server's statistics", ctl_stats},
     {"ping", "time one answer of the server", ctl_ping},
     {"disclose", "print the query log's records of a number or a requester", ctl_disclose},
+    {"hold", "keep the records that an order names beyond the log's 30 days", ctl_hold},
     {"officer-key", "make the key pair that the query log is sealed to", ctl_officer_key},
     {"ledger", "check the ledger of disclosures and print its head", ctl_ledger},
     {"plan", "say how much room the query log will take", ctl_plan},

@@ -88,5 +88,6 @@ int ctl_officer_key(int argc, char **argv);
 int ctl_ledger(int argc, char **argv);
 int ctl_verify(int argc, char **argv);
 int ctl_plan(int argc, char **argv);
+int ctl_hold(int argc, char **argv);
 
 #endif

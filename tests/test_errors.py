@@ -190,11 +190,12 @@ def test_numberctl_usage():
     fails("numberctl", NOINPUT, ("ledger", "No such file"), "ledger", "/nonexistent")
     fails("numberctl", USAGE, ("NAME.verify",), "verify", "folder")
     fails("numberctl", USAGE, ("--rate",), "plan")
+    fails("numberctl", USAGE, ("--renew",), "hold", "--renew")
     fails("numberctl", USAGE, ("can be 0",), "plan", "--rate", "0")
     fails("numberctl", UNAVAILABLE_STATUS, ("is numberd running",), "ping", "--server", f"127.0.0.1:{servers.free_port()}")
     fails("numberctl", UNAVAILABLE_STATUS, ("HOST:PORT",), "ping", "--server", "[::1")
     help_text = run("numberctl", "--help").stdout
-    for verb in "lookup register deregister move import export snapshot stats ping disclose ledger verify officer-key plan".split():
+    for verb in "lookup register deregister move import export snapshot stats ping disclose ledger verify officer-key plan hold".split():
         assert verb in help_text
         assert run("numberctl", verb, "--help").stdout.startswith(f"usage: numberctl {verb} ")
 

@@ -101,6 +101,70 @@ def test_a_clock_that_jumps():
         assert readable(folder, data, BEGIN + HOUR) == [0, 1, 2]
 
 
+def hold(folder, data, moment, *words, number=BASE, status=0):
+    result = run(moment, "hold", *servers.ORDER, "--from", "2026-01-01", "--until", "2037-01-01", "--number", f"+{number}", "--key",
+                 folder / "officer.private", "--data-dir", data, "--json", *words)
+    assert result.returncode == status, result
+    return json.loads(result.stdout) if status == 0 else result.stderr
+
+
+def held(folder, data, moment, name, number=BASE, status=0, key="officer"):
+    """The numbers that the hold shows to an order about this one."""
+    with servers.temporary_folder() as out:
+        result = run(moment, "disclose", *servers.ORDER, "--from", "2026-01-01", "--until", "2037-01-01", "--number", f"+{number}",
+                     "--key", folder / f"{key}.private", "--data-dir", data, "--hold", data / "querylog" / name, "--output", out / "out")
+        assert result.returncode == status, result
+        if status != 0:
+            return result.stderr
+        about = json.loads((out / "out" / "disclosure.json").read_text())
+        assert about["source"] == "hold", about
+        return [json.loads(line)["partyNumber"] for line in (out / "out" / "records.jsonl").read_text().splitlines()]
+
+
+def test_hold():
+    """What an order names outlives the log, alone, until its own end; once longer; then it is gone, too."""
+    with servers.temporary_folder() as folder:
+        data = folder / "data"
+        for name in ("officer", "other"):
+            servers.ctl("officer-key", folder / name)
+        flags = ("--officer-key", folder / "officer.public")
+        serve(data, BEGIN, BASE, BASE + 1, flags=flags)
+        assert "--days is from 1 to 90" in hold(folder, data, BEGIN, "--days", "91", status=64)
+        made = hold(folder, data, BEGIN + DAY, "--days", "40")
+        assert made["records"] == 1 and made["until"].startswith("2027-01-04T12:00"), made
+        for day in range(6, 42, 6):
+            serve(data, BEGIN + day * DAY, flags=flags)
+        late = BEGIN + 40 * DAY
+        assert readable(folder, data, late) == [] and kept(data, "segment") == 0
+        assert held(folder, data, late, made["hold"]) == [f"+{BASE}"]
+        assert held(folder, data, late, made["hold"], number=BASE + 1) == []
+        assert "another officer" in held(folder, data, late, made["hold"], key="other", status=77)
+        path = data / "querylog" / made["hold"]
+        whole = path.read_bytes()
+        for at in range(0, len(whole), 7):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:])
+            held(folder, data, late, made["hold"], status=77 if 64 <= at < 96 else 65)
+        path.write_bytes(whole[:-1])
+        assert "cut short" in held(folder, data, late, made["hold"], status=65)
+        path.write_bytes(whole)
+
+        again = hold(folder, data, late, "--renew", "--hold", path)
+        assert again["until"].startswith("2027-04-03T12:00") and again["hold"] != made["hold"] and not path.exists(), again
+        path = data / "querylog" / again["hold"]
+        assert "possible once" in hold(folder, data, late + DAY, "--renew", "--hold", path, status=77)
+        end = late + 90 * DAY
+        for day in range(42, 131, 6):
+            serve(data, BEGIN + day * DAY, flags=flags)
+        assert held(folder, data, end - HOUR, again["hold"]) == [f"+{BASE}"]
+        assert "its time is over" in held(folder, data, end + HOUR, again["hold"], status=77)
+        assert f"BAD   {again['hold']}" in run(end + HOUR, "check", data, "--query-log").stdout
+        serve(data, end + HOUR, flags=flags)
+        good = run(end + HOUR, "check", data, "--query-log")
+        assert kept(data, "hold") == 0 and good.returncode == 0, good
+        events = [json.loads(line)["event"] for line in (data / "disclosures.ledger").read_text().splitlines()]
+        assert events.count("held") == 1 and events.count("renewed") == 1
+
+
 def test_overdue_in_redis():
     """Entries that outlive their time in Redis, or have none: found by name."""
     with servers.Redis() as redis, servers.temporary_folder() as folder:

@@ -8,6 +8,8 @@
 #include <sysexits.h>
 #include <time.h>
 
+#include "persist/querylog/erasure.h"
+#include "persist/querylog/hold.h"
 #include "ring/event.h"
 
 #define PAGE ((size_t)4096)
@@ -71,6 +73,7 @@ static void expire(struct drain *drain)
             "the clock has jumped: the query log's erasure follows it in an hour if it stays so");
     tally_set_erasure_ms(drain->options.tally, now_ms);
     tally_lost(drain->options.tally, spool_expire(drain->options.spool, now_ms, &drain->erased));
+    holds_expire(spool_folder(drain->options.spool), now_ms);
     write_receipts(drain);
 }
 

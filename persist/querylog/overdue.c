@@ -39,6 +39,9 @@ bool overdue_in_folder(const char *folder, uint64_t now_ms, FILE *out, uint64_t 
         if (sscanf(entry->d_name, "%*16[0-9a-f]-%" SCNu64 ".%15s", &seconds, kind) != 2)
             continue;
         bool is_key = strncmp(kind, "key", 3) == 0;
+        bool is_hold = strncmp(kind, "hold", 4) == 0; /* its name has its end */
+        if (is_hold && seconds * 1000 <= now_ms)
+            report(out, found, entry->d_name, seconds * 1000, now_ms);
         if (!is_key && strncmp(kind, "segment", 7) != 0)
             continue;
         uint64_t retention_ms = RETENTION_MAX_MS;

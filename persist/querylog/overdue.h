@@ -1,6 +1,6 @@
 /* What should have been erased and is still there, on the disk or in Redis.
  *
- * Overdue is what frame_hour_over_at says: a key by the retention that is written in it; a segment, and a stream in Redis, by
+ * Overdue is a hold after its end, and what frame_hour_over_at says: a key by the retention that is written in it; a segment, and a stream in Redis, by
  * the longest there is. An entry of Redis without an expiry, or with a later one, is overdue to be. Redis is asked by name only:
  * of each server that is listed there, the hours since twice the retention ago. Pure reading. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_OVERDUE_H
