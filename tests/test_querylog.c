@@ -195,6 +195,14 @@ static bool append(struct spool *spool, uint64_t time_ms, uint64_t requester, ui
     return good;
 }
 
+/* As if shipped and no longer kept. */
+static void drop_segment(struct spool *spool, uint64_t sequence)
+{
+    spool_keep(spool, sequence, 1);
+    spool_confirm(spool, sequence, UINT64_MAX, UINT64_MAX);
+    spool_release(spool, 1, UINT64_MAX);
+}
+
 static uint64_t events_of(struct spool *spool)
 {
     struct spool_figures figures;
@@ -219,7 +227,7 @@ static void test_spool_rotation_and_recovery(void **state)
     assert_true(spool_next(spool, 0, &segment, &open));
     uint64_t first = segment.sequence;
     assert_false(open);
-    spool_confirm(spool, first, 30);
+    spool_confirm(spool, first, 30, 64);
     assert_int_equal(events_of(spool), 980);
     uint64_t last = 0;
     while (spool_next(spool, last, &segment, &open))
@@ -233,7 +241,7 @@ static void test_spool_rotation_and_recovery(void **state)
     assert_int_equal(events_of(spool),
                      1010); /* what was confirmed is not remembered, only removed segments are */
     for (uint64_t sequence = first; sequence <= last; sequence++)
-        spool_remove(spool, sequence);
+        drop_segment(spool, sequence);
     assert_int_equal(events_of(spool), 0);
     assert_false(spool_next(spool, 0, &segment, &open));
     spool_close(spool);
@@ -261,7 +269,7 @@ static void test_spool_cap(void **state)
     struct segment segment;
     bool open;
     assert_true(spool_next(spool, 0, &segment, &open));
-    spool_remove(spool, segment.sequence);
+    drop_segment(spool, segment.sequence);
     assert_true(append(spool, now, 1, 100, &fault));
     /* At the stop what was answered goes beyond the cap. */
     struct frame_batch *batch = make_batch(now, 1, 4000);
@@ -774,7 +782,7 @@ static void test_drain_at_the_cap(void **state)
     uint64_t after = 0;
     for (int i = 0; i < 10000 && seen < 12000; i++) {
         while (spool_next(run.spool, after, &segment, &open) && !open) {
-            spool_remove(run.spool, segment.sequence);
+            drop_segment(run.spool, segment.sequence);
             after = segment.sequence;
         }
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);

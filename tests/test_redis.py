@@ -1,5 +1,6 @@
 """The query log in a real Redis: layout, expiry, outages, exactly once."""
 import json
+import signal
 import socket
 import subprocess
 import time
@@ -132,6 +133,61 @@ def test_cut_connection():
         wait_stored(server, sent)
         assert proxy.cuts > 3, proxy.cuts
         assert events_in(redis) == sent
+
+
+def test_failover():
+    """The master dies with what its replica never got; the replica takes its place and gets it: all is there, once."""
+    with servers.Redis() as master, servers.Redis("--replicaof", "127.0.0.1", str(master.port)) as replica, \
+            servers.temporary_folder() as folder, Proxy(master.port) as proxy, \
+            servers.Numberd(folder / "data", "--redis", f"redis://127.0.0.1:{proxy.port}") as server, Client(server.port) as client:
+        for _ in range(10):
+            client.lookup([BASE] * 10)
+            time.sleep(0.06)
+        wait_stored(server, 100)
+        servers.wait_until(lambda: events_in(replica) == 100, "the replica has it")
+        replica.command("REPLICAOF", "NO", "ONE")
+        for _ in range(10):
+            client.lookup([BASE] * 10)
+            time.sleep(0.06)
+        wait_stored(server, 200)
+        assert events_in(replica) == 100
+        proxy.target = replica.port
+        master.stop()
+        client.lookup([BASE] * 5)
+        wait_stored(server, 205)
+        servers.wait_until(lambda: events_in(replica) == 205, "what the replica did not have")
+        assert len(records_in(replica, folder / "data", BASE)) == 205
+
+
+def test_restart_without_persistence():
+    """A Redis that forgets all at its restart gets the last minute again, over several segments; each event counts once."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, \
+            servers.Numberd(folder / "data", "--redis", redis.url, "--query-log-bytes", "8M") as server, Client(server.port) as client:
+        for round_ in range(1, 4):
+            for _ in range(10):
+                client.lookup([BASE] * 10000)
+                time.sleep(0.06)
+            wait_stored(server, 100000 * round_)
+            redis.stop()
+            redis.start()
+            servers.wait_until(lambda: events_in(redis) == 100000 * round_, "all is there again")
+        wait_stored(server, 300000)
+        assert len(list((folder / "data" / "querylog").glob("*.segment"))) > 1
+
+
+def test_slow_redis():
+    """A Redis that stands still half of the time: memory and the spool stay small, and all is there, once."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, \
+            servers.Numberd(folder / "data", "--redis", redis.url) as server, Client(server.port) as client:
+        for _ in range(5):
+            redis.process.send_signal(signal.SIGSTOP)
+            for _ in range(20):
+                client.lookup([BASE] * 100)
+            time.sleep(0.3)
+            redis.process.send_signal(signal.SIGCONT)
+            time.sleep(0.3)
+        wait_stored(server, 10000)
+        assert events_in(redis) == 10000 and log_of(server)["bytes"] < 1 << 20
 
 
 class Proxy:

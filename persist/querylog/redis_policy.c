@@ -1,6 +1,7 @@
 /* What a Redis keeps; see redis_policy.h. */
 #include "persist/querylog/redis_policy.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* True when the section of INFO has this line. */
@@ -24,6 +25,16 @@ static bool saves_nothing(redisContext *link, const struct redis_target *target,
     return nothing;
 }
 
+static void read_run_id(redisContext *link, const struct redis_target *target, char run_id[static 48],
+                        struct fault *fault)
+{
+    redisReply *info = redis_link_command(link, target, 2, (const char *[]){"INFO", "server"}, fault);
+    const char *line = info != NULL && info->type == REDIS_REPLY_STRING ? strstr(info->str, "run_id:") : NULL;
+    if (line == NULL || sscanf(line, "run_id:%47[0-9a-f]", run_id) != 1)
+        run_id[0] = '\0';
+    freeReplyObject(info);
+}
+
 bool redis_policy_read(redisContext *link, const struct redis_target *target, struct redis_policy *policy,
                        struct fault *fault)
 {
@@ -34,5 +45,6 @@ bool redis_policy_read(redisContext *link, const struct redis_target *target, st
     policy->may_evict = is_known && !keeps;
     bool appends = has_line(link, target, "persistence", "aof_enabled:1", &is_known, &ignored);
     policy->persists_nothing = is_known && !appends && saves_nothing(link, target, &ignored);
+    read_run_id(link, target, policy->run_id, &ignored);
     return link->err == 0 || fault_set(fault, ignored.status, "%s", ignored.text);
 }

@@ -14,6 +14,10 @@
 /* One pipeline's worth of frames. */
 #define CHUNK_BYTES (1u << 20)
 #define IDLE_MS 20
+/* What Redis has confirmed stays in the spool for so long, and so much of it at most. */
+#define KEEP_MS 60000
+#define KEEP_BYTES (UINT64_C(512) << 20)
+#define ALIVE_EVERY_MS 1000
 #define ANNOUNCE_EVERY_MS 60000
 #define BACKOFF_FIRST_MS 200
 #define BACKOFF_MAX_MS 5000
@@ -29,8 +33,10 @@ struct redis_sink {
     struct segment segment;
     uint64_t offset;
     uint64_t done_sequence;  /* all segments up to this one are finished */
+    char run_id[48];         /* of the Redis that confirmed last; empty: none has, or it does not say */
     uint64_t announced_ms;   /* and when, by the monotonic clock */
     uint64_t announced_hour; /* the hour for which this server was last announced on this connection */
+    uint64_t alive_ms;       /* when it was asked for a sign of life, by the monotonic clock */
     unsigned backoff_ms;     /* 0: the last try succeeded */
     pthread_t thread;
     atomic_bool stop;
@@ -214,16 +220,23 @@ static bool verify_refused(struct redis_sink *sink, const struct frame *frame, u
     return true;
 }
 
+/* True when the frame at this place of the chunk was not confirmed before; those that were are sent again uncounted. */
+static bool is_new(const struct redis_sink *sink, size_t at)
+{
+    return sink->offset + at >= sink->segment.confirmed_to;
+}
+
 /* Walks the answer beside the frames and verifies those that were refused. */
 static bool verify_frames(struct redis_sink *sink, const redisReply *exec, unsigned frames, uint64_t *lost,
                           struct fault *fault)
 {
-    const struct frame *frame = sink->chunk;
+    size_t at = 0;
     for (unsigned i = 0; i < frames; i++) {
-        if (is_refused_id(exec->element[(size_t)i * COMMANDS_PER_FRAME]) &&
+        const struct frame *frame = (const void *)((const char *)sink->chunk + at);
+        if (is_new(sink, at) && is_refused_id(exec->element[(size_t)i * COMMANDS_PER_FRAME]) &&
             !verify_refused(sink, frame, lost, fault))
             return false;
-        frame = (const void *)((const char *)frame + sizeof *frame + frame->payload_bytes);
+        at += sizeof *frame + frame->payload_bytes;
     }
     return true;
 }
@@ -243,7 +256,7 @@ static bool ship_frames(struct redis_sink *sink, size_t bytes, uint64_t *events,
     for (size_t at = 0; at < bytes; frames++) {
         const struct frame *frame = (const void *)((const char *)sink->chunk + at);
         append_frame(sink, frame);
-        *events += frame->events;
+        *events += is_new(sink, at) ? frame->events : 0;
         at += sizeof *frame + frame->payload_bytes;
     }
     append(sink->link, 1, (const char *[]){"EXEC"}, NULL);
@@ -273,7 +286,7 @@ static bool finish_segment(struct redis_sink *sink)
     if (!give_up(sink, sink->segment.hour_ms, sink->segment.events))
         return false;
     if (!damaged)
-        spool_remove(sink->options.spool, sink->segment.sequence);
+        spool_keep(sink->options.spool, sink->segment.sequence, monotonic_ms());
     else
         spool_set_aside(sink->options.spool, sink->segment.sequence);
     if (damaged) {
@@ -324,7 +337,7 @@ static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
     if (!ship_frames(sink, bytes, &events, &lost, fault) || !give_up(sink, sink->segment.hour_ms, lost))
         return SHIP_FAILED;
     sink->offset = offset;
-    spool_confirm(sink->options.spool, sink->segment.sequence, events + lost);
+    spool_confirm(sink->options.spool, sink->segment.sequence, events + lost, offset);
     tally_stored(sink->options.tally, events);
     return SHIP_MORE;
 }
@@ -370,12 +383,23 @@ static void sleep_unless_stopped(const struct redis_sink *sink, unsigned ms)
     }
 }
 
+/* Begins again with the oldest segment that is kept. */
+static void rewind_spool(struct redis_sink *sink)
+{
+    if (sink->fd >= 0)
+        close_segment(sink);
+    sink->done_sequence = 0;
+}
+
 /* Warns of what changed since the connection before. */
 static bool look_at_policy(struct redis_sink *sink, struct fault *fault)
 {
     struct redis_policy policy;
     if (!redis_policy_read(sink->link, &sink->options.target, &policy, fault))
         return false;
+    if (policy.run_id[0] == '\0' || strcmp(policy.run_id, sink->run_id) != 0)
+        rewind_spool(sink);
+    memcpy(sink->run_id, policy.run_id, sizeof sink->run_id);
     if (policy.may_evict && !atomic_exchange(&sink->may_evict, true))
         sink->options.notice(
             "Redis may evict the query log before its time (maxmemory-policy): set it to noeviction");
@@ -398,12 +422,30 @@ static bool connect_link(struct redis_sink *sink, struct fault *fault)
     return sink->link != NULL;
 }
 
+/* A connection that nothing is sent on is not seen to be broken: asked for a sign of life once a second. */
+static enum ship_result ask_for_life(struct redis_sink *sink, struct fault *fault)
+{
+    uint64_t now_ms = monotonic_ms();
+    if (now_ms - sink->alive_ms < ALIVE_EVERY_MS)
+        return SHIP_IDLE;
+    redisReply *pong =
+        redis_link_command(sink->link, &sink->options.target, 1, (const char *[]){"PING"}, fault);
+    bool is_alive = pong != NULL;
+    freeReplyObject(pong);
+    sink->alive_ms = now_ms;
+    return is_alive ? SHIP_IDLE : SHIP_FAILED;
+}
+
 /* One turn of the thread. */
 static enum ship_result take_turn(struct redis_sink *sink)
 {
     struct fault fault = {0};
+    uint64_t now_ms = monotonic_ms();
+    spool_release(sink->options.spool, now_ms > KEEP_MS ? now_ms - KEEP_MS : 0, KEEP_BYTES);
     bool linked = sink->link != NULL || connect_link(sink, &fault);
     enum ship_result result = linked ? ship_some(sink, &fault) : SHIP_FAILED;
+    if (result == SHIP_IDLE)
+        result = ask_for_life(sink, &fault);
     if (result == SHIP_FAILED) {
         drop_link(sink);
         report_failure(sink, &fault);
@@ -428,6 +470,8 @@ static void *run(void *context)
     }
     if (sink->fd >= 0)
         close(sink->fd);
+    if (sink->link != NULL)
+        spool_release(sink->options.spool, 0, 0); /* nobody would send it again */
     redisFree(sink->link);
     return NULL;
 }

@@ -27,6 +27,9 @@ struct segment {
     uint64_t bytes;  /* header and whole frames */
     uint64_t events; /* in them, as far as its user counts them */
     bool is_torn;    /* found at the start with something else behind them */
+    /* Of a queue: the offset up to which the events were confirmed, and when the last was (monotonic ms; 0: not yet). */
+    uint64_t confirmed_to;
+    uint64_t shipped_ms;
 };
 
 void segment_name(uint64_t sequence, uint64_t hour_ms, char name[static SEGMENT_NAME_BYTES]);

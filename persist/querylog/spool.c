@@ -280,9 +280,14 @@ static struct segment open_segment(struct spool *spool)
     return segment;
 }
 
+/* What was shipped and is kept makes room. */
 static bool is_beyond_cap(struct spool *spool, size_t more)
 {
     struct spool_figures figures;
+    spool_figures(spool, &figures);
+    if (figures.bytes + more <= spool->options.bytes_max)
+        return false;
+    spool_release(spool, 0, 0);
     spool_figures(spool, &figures);
     return figures.bytes + more > spool->options.bytes_max;
 }
@@ -408,22 +413,41 @@ static struct segment *find_entry(struct spool *spool, uint64_t sequence)
     return NULL;
 }
 
-void spool_confirm(struct spool *spool, uint64_t sequence, uint64_t events)
+void spool_confirm(struct spool *spool, uint64_t sequence, uint64_t events, uint64_t offset)
+{
+    pthread_mutex_lock(&spool->mutex);
+    struct segment *segment = find_entry(spool, sequence);
+    if (segment != NULL) {
+        segment->events -= events < segment->events ? events : segment->events;
+        segment->confirmed_to = offset > segment->confirmed_to ? offset : segment->confirmed_to;
+    }
+    pthread_mutex_unlock(&spool->mutex);
+}
+
+void spool_keep(struct spool *spool, uint64_t sequence, uint64_t monotonic_ms)
 {
     pthread_mutex_lock(&spool->mutex);
     struct segment *segment = find_entry(spool, sequence);
     if (segment != NULL)
-        segment->events -= events < segment->events ? events : segment->events;
+        segment->shipped_ms = monotonic_ms;
     pthread_mutex_unlock(&spool->mutex);
 }
 
-void spool_remove(struct spool *spool, uint64_t sequence)
+void spool_release(struct spool *spool, uint64_t monotonic_ms, uint64_t bytes_max)
 {
+    uint64_t kept = 0;
     pthread_mutex_lock(&spool->mutex);
-    const struct segment *segment = find_entry(spool, sequence);
-    if (segment != NULL) {
+    for (size_t i = 0; i < spool->count; i++)
+        kept += spool->segments[i].shipped_ms != 0 ? spool->segments[i].bytes : 0;
+    for (size_t i = 0; i < spool->count;) {
+        const struct segment *segment = &spool->segments[i];
+        if (segment->shipped_ms == 0 || (segment->shipped_ms > monotonic_ms && kept <= bytes_max)) {
+            i++;
+            continue;
+        }
+        kept -= segment->bytes;
         segment_remove(spool->folder, segment);
-        drop_entry(spool, (size_t)(segment - spool->segments));
+        drop_entry(spool, i);
     }
     pthread_mutex_unlock(&spool->mutex);
 }

@@ -1,7 +1,7 @@
 /* The spool: the segments on disk, written by the drain and, with Redis, emptied by the sink.
  *
  * Without Redis the spool is the query log itself and segments go when they expire. With Redis it is the
- * queue: a segment goes when all its frames were confirmed. Either way a segment is removed once its hour is
+ * queue: a segment goes some time after all its frames were confirmed. Either way a segment is removed once its hour is
  * over (frame_hour_over_at), after the key that opens it.
  *
  * Threads: append, close_segment and expire from the drain thread, the reading functions from the sink thread, the figures
@@ -73,11 +73,15 @@ const char *spool_folder(const struct spool *spool);
 /* The first segment with a sequence above `after`; false when there is none. `*open`: it may still grow. */
 bool spool_next(struct spool *spool, uint64_t after, struct segment *segment, bool *open);
 
-/* Says that so many more of the segment's events are safe in Redis. */
-void spool_confirm(struct spool *spool, uint64_t sequence, uint64_t events);
+/* Says that so many more of the segment's events are in Redis, all up to this offset. */
+void spool_confirm(struct spool *spool, uint64_t sequence, uint64_t events, uint64_t offset);
 
-/* Forgets and removes a segment that was shipped. */
-void spool_remove(struct spool *spool, uint64_t sequence);
+/* Says that all of the segment is in Redis. It stays, in case that Redis loses what it has just confirmed, until the sink releases
+ * it or its room is needed. */
+void spool_keep(struct spool *spool, uint64_t sequence, uint64_t monotonic_ms);
+
+/* Forgets and removes those that were kept at or before `monotonic_ms`, and the oldest until the others have `bytes_max` bytes. */
+void spool_release(struct spool *spool, uint64_t monotonic_ms, uint64_t bytes_max);
 
 /* The same for one that is damaged, whose file is set aside instead (segment.h). */
 void spool_set_aside(struct spool *spool, uint64_t sequence);
