@@ -163,8 +163,10 @@ static void format_ip(const struct disclose_record *record, char text[static ADD
     if (record->ip_kept == QUERY_IP_NONE)
         return;
     address_format_ip(record->ip, text);
+    size_t length = strlen(text);
     if (record->ip_kept == QUERY_IP_NETWORK)
-        strcat(text, query_ip_is_v4(record->ip) ? "/24" : "/48");
+        snprintf(text + length, ADDRESS_TEXT_BYTES - length, "%s",
+                 query_ip_is_v4(record->ip) ? "/24" : "/48");
 }
 
 void disclosure_record(struct disclosure_files *files, const struct disclose_record *record)

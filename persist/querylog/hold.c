@@ -203,12 +203,13 @@ static unsigned char *open_hold(const char *path, const struct officer_pair *off
 {
     uint8_t key[KEY_BYTES];
     size_t file_bytes = 0;
-    unsigned char *file = sodium_init() < 0 ? NULL : read_all(path, &file_bytes, fault);
+    unsigned char *file = read_all(path, &file_bytes, fault);
+    unsigned char *plain = NULL;
     if (file == NULL)
         return NULL;
+    *head = (struct head){0};
     if (file_bytes >= sizeof *head)
         memcpy(head, file, sizeof *head);
-    unsigned char *plain = NULL;
     if (check_head(path, head, file_bytes, officer, now_ms, fault)) {
         *bytes = content_bytes(head->records, head->gaps);
         plain = malloc(*bytes + 1);

@@ -13,7 +13,7 @@
  * So neither the end nor a record can be changed by who has no private key. From its end on it is not read, and the server whose
  * data directory it lies in destroys it within seconds, as it does the hours' keys.
  *
- * Memory: all of a hold's records. One thread; the files are written whole or not at all (durable.h). */
+ * Who has an officer's pair has started libsodium (officer.h). Memory: all of a hold's records. One thread; the files are written whole or not at all (durable.h). */
 #ifndef NUMBERD_PERSIST_QUERYLOG_HOLD_H
 #define NUMBERD_PERSIST_QUERYLOG_HOLD_H
 

@@ -159,7 +159,7 @@ static const char *other_share(const char *path)
 static bool join_shares(const char *path, const char *other, const char *other_name,
                         struct officer_pair *pair, struct fault *fault)
 {
-    uint8_t share[OFFICER_KEY_BYTES];
+    uint8_t share[OFFICER_KEY_BYTES] = {0};
     const char *name = strcmp(other_name, "share-1") == 0 ? "share-2" : "share-1";
     bool good = read_half(path, name, pair->private_key, fault) && read_half(other, other_name, share, fault);
     for (size_t i = 0; good && i < sizeof share; i++)

@@ -506,8 +506,8 @@ struct redis_sink_figures redis_sink_stop(struct redis_sink *sink, unsigned pati
 
 struct redis_sink_figures redis_sink_figures(const struct redis_sink *sink)
 {
-    return (struct redis_sink_figures){
-        .failures = atomic_load(&sink->failures),
-        .connected = atomic_load(&sink->connected),
-        .policy = {atomic_load(&sink->may_evict), atomic_load(&sink->persists_nothing)}};
+    return (struct redis_sink_figures){.failures = atomic_load(&sink->failures),
+                                       .connected = atomic_load(&sink->connected),
+                                       .policy = {.may_evict = atomic_load(&sink->may_evict),
+                                                  .persists_nothing = atomic_load(&sink->persists_nothing)}};
 }
