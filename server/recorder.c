@@ -82,7 +82,7 @@ void recorder_write(struct recorder *recorder, uint64_t time_ms, uint64_t reques
     atomic_store_explicit(&recorder->counts->last_ms, time_ms, memory_order_relaxed);
 }
 
-void recorder_drop(struct recorder *recorder, uint32_t count)
+void recorder_drop(struct recorder *recorder, const uint8_t *answers, uint32_t count)
 {
-    counter_add(&recorder->counts->dropped, count);
+    counter_add(&recorder->counts->dropped, count_kept(recorder, answers, count));
 }

@@ -34,8 +34,8 @@ void recorder_write(struct recorder *recorder, uint64_t time_ms, uint64_t reques
                     const uint8_t ip[static 16], const uint64_t *numbers, const uint8_t *answers,
                     uint32_t count);
 
-/* After RECORDER_DROP: counts them. */
-void recorder_drop(struct recorder *recorder, uint32_t count);
+/* After RECORDER_DROP: counts those that were to be kept. */
+void recorder_drop(struct recorder *recorder, const uint8_t *answers, uint32_t count);
 
 /* Bytes a ring must have so that the longest request fits. */
 #define RECORDER_RING_BYTES_MIN (UINT32_C(2) << 20)

@@ -113,7 +113,7 @@ bool requests_lookup(const struct session *session, struct service *service,
     if (verdict == RECORDER_LOG)
         record(session, service, request);
     else
-        recorder_drop(service->recorder, request->count);
+        recorder_drop(service->recorder, scratch->answers, request->count);
     return true;
 }
 

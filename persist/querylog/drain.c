@@ -177,7 +177,7 @@ static void record_dropped(struct drain *drain)
         struct query_counts *worker = tally_worker(tally, i);
         uint64_t dropped = atomic_load_explicit(&worker->dropped, memory_order_relaxed);
         uint64_t recorded = atomic_load_explicit(&worker->recorded, memory_order_relaxed);
-        struct query_gap gap = {.from_ms = from_ms == 0 || from_ms > now_ms ? now_ms : from_ms,
+        struct query_gap gap = {.from_ms = from_ms > now_ms ? now_ms : from_ms, /* the clock went back */
                                 .until_ms = now_ms + 1,
                                 .events = dropped - recorded,
                                 .reason = QUERY_GAP_DROPPED,
@@ -193,21 +193,34 @@ static void record_dropped(struct drain *drain)
         tally_dropped_recorded(tally, now_ms);
 }
 
+/* Among those that wait; the mutex is held. */
+static void add_noted(struct drain *drain, const struct query_gap *gap)
+{
+    if (drain->noted_count < NOTED_MAX) {
+        drain->noted[drain->noted_count++] = *gap;
+        return;
+    }
+    /* That many wait for a disk: the last one stands for the others. */
+    struct query_gap *last = &drain->noted[NOTED_MAX - 1];
+    last->from_ms = gap->from_ms < last->from_ms ? gap->from_ms : last->from_ms;
+    last->until_ms = gap->until_ms > last->until_ms ? gap->until_ms : last->until_ms;
+    last->events += gap->events;
+}
+
 static void record_noted(struct drain *drain)
 {
     struct query_gap gap;
-    for (;;) {
-        pthread_mutex_lock(&drain->mutex);
-        bool any = drain->noted_count > 0;
-        if (any)
-            gap = drain->noted[drain->noted_count - 1];
+    bool good = true;
+    pthread_mutex_lock(&drain->mutex);
+    while (good && drain->noted_count > 0) {
+        gap = drain->noted[--drain->noted_count];
         pthread_mutex_unlock(&drain->mutex);
-        if (!any || !record_gap(drain, &gap))
-            return;
+        good = record_gap(drain, &gap);
         pthread_mutex_lock(&drain->mutex);
-        drain->noted_count--;
-        pthread_mutex_unlock(&drain->mutex);
+        if (!good)
+            add_noted(drain, &gap);
     }
+    pthread_mutex_unlock(&drain->mutex);
 }
 
 static void record_gaps(struct drain *drain)
@@ -223,18 +236,10 @@ static void record_gaps(struct drain *drain)
 bool drain_note(struct drain *drain, const struct query_gap *gap)
 {
     pthread_mutex_lock(&drain->mutex);
-    bool stopping =
-        atomic_load(&drain->stop); /* the thread looks once more, under the mutex, after it was set */
-    if (stopping) {
-        /* left to the next start */
-    } else if (drain->noted_count < NOTED_MAX) {
-        drain->noted[drain->noted_count++] = *gap;
-    } else { /* that many wait for a disk: the last one stands for the others */
-        struct query_gap *last = &drain->noted[NOTED_MAX - 1];
-        last->from_ms = gap->from_ms < last->from_ms ? gap->from_ms : last->from_ms;
-        last->until_ms = gap->until_ms > last->until_ms ? gap->until_ms : last->until_ms;
-        last->events += gap->events;
-    }
+    /* The thread looks once more, under the mutex, after this was set. */
+    bool stopping = atomic_load(&drain->stop);
+    if (!stopping)
+        add_noted(drain, gap);
     pthread_mutex_unlock(&drain->mutex);
     if (!stopping)
         tally_lost(drain->options.tally, gap->events);
@@ -349,6 +354,8 @@ struct drain *drain_start(const struct drain_options *options, struct fault *fau
     drain->past = options->past;
     erasure_clock_begin(&drain->clock, clock_ms(CLOCK_REALTIME), clock_ms(CLOCK_MONOTONIC),
                         tally_erasure_ms(options->tally));
+    if (tally_dropped_recorded_ms(options->tally) == 0)
+        tally_dropped_recorded(options->tally, clock_ms(CLOCK_REALTIME));
     pthread_mutex_init(&drain->mutex, NULL);
     bool complete = true;
     for (uint32_t i = 0; i < FRAME_BUCKETS; i++) {

@@ -121,7 +121,7 @@ static uint64_t settle_stored(struct querylog *querylog, bool is_queue)
     struct spool_figures found;
     spool_figures(querylog->spool, &found);
     uint64_t kept = figures.appended - figures.lost;
-    uint64_t waiting = kept - figures.stored;
+    uint64_t waiting = kept > figures.stored ? kept - figures.stored : 0;
     if (!is_queue)
         tally_set_stored(querylog->tally, kept);
     else if (found.events >= waiting)

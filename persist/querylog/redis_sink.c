@@ -330,7 +330,11 @@ static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
     uint64_t offset = sink->offset;
     uint64_t events;
     uint64_t lost;
-    size_t bytes = segment_read(sink->fd, &offset, sink->chunk, CHUNK_BYTES);
+    /* Not what is in the file and not yet in the list: its events are not counted there. */
+    uint64_t listed = state.bytes > offset ? state.bytes - offset : 0;
+    size_t bytes = listed == 0 ? 0
+                               : segment_read(sink->fd, &offset, sink->chunk,
+                                              listed < CHUNK_BYTES ? (size_t)listed : CHUNK_BYTES);
     if (bytes == 0) {
         return open || !finish_segment(sink) ? SHIP_IDLE : SHIP_MORE;
     }
