@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 /* One pipeline's worth of frames. */
 #define CHUNK_BYTES (1u << 20)
 #define IDLE_MS 20
+#define THREAD_NICE 10
 /* What Redis has confirmed stays in the spool for so long, and so much of it at most. */
 #define KEEP_MS 60000
 #define KEEP_BYTES (UINT64_C(512) << 20)
@@ -32,8 +34,10 @@ struct redis_sink {
     int fd;
     struct segment segment;
     uint64_t offset;
-    uint64_t done_sequence;  /* all segments up to this one are finished */
-    char run_id[48];         /* of the Redis that confirmed last; empty: none has, or it does not say */
+    uint64_t done_sequence; /* all segments up to this one are finished */
+    char run_id[48];        /* of the Redis that confirmed last; empty: none has, or it does not say */
+    char last_key[REDIS_SINK_KEY_BYTES]; /* of the frame that was confirmed last; empty: none was */
+    char last_id[48];
     uint64_t announced_ms;   /* and when, by the monotonic clock */
     uint64_t announced_hour; /* the hour for which this server was last announced on this connection */
     uint64_t alive_ms;       /* when it was asked for a sign of life, by the monotonic clock */
@@ -226,6 +230,15 @@ static bool is_new(const struct redis_sink *sink, size_t at)
     return sink->offset + at >= sink->segment.confirmed_to;
 }
 
+/* Remembers the chunk's last frame, which Redis has confirmed with all before it. */
+static void note_confirmed(struct redis_sink *sink, size_t bytes)
+{
+    const struct frame *last = sink->chunk;
+    for (size_t at = 0; at < bytes; at += sizeof *last + last->payload_bytes)
+        last = (const void *)((const char *)sink->chunk + at);
+    make_names(sink, last, sink->last_key, sink->last_id);
+}
+
 /* Walks the answer beside the frames and verifies those that were refused. */
 static bool verify_frames(struct redis_sink *sink, const redisReply *exec, unsigned frames, uint64_t *lost,
                           struct fault *fault)
@@ -340,6 +353,7 @@ static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
     }
     if (!ship_frames(sink, bytes, &events, &lost, fault) || !give_up(sink, sink->segment.hour_ms, lost))
         return SHIP_FAILED;
+    note_confirmed(sink, bytes);
     sink->offset = offset;
     spool_confirm(sink->options.spool, sink->segment.sequence, events + lost, offset);
     tally_stored(sink->options.tally, events);
@@ -387,12 +401,26 @@ static void sleep_unless_stopped(const struct redis_sink *sink, unsigned ms)
     }
 }
 
-/* Begins again with the oldest segment that is kept. */
-static void rewind_spool(struct redis_sink *sink)
+/* Another run of Redis has taken over what the one before had confirmed, or its beginning: what it was confirmed last, it lost
+ * first. If that is there, all is; else it begins again with the oldest segment that is kept. */
+static bool rewind_if_lost(struct redis_sink *sink, struct fault *fault)
 {
+    if (sink->last_key[0] == '\0')
+        return true;
+    redisReply *found =
+        redis_link_command(sink->link, &sink->options.target, 4,
+                           (const char *[]){"XRANGE", sink->last_key, sink->last_id, sink->last_id}, fault);
+    if (found == NULL)
+        return false;
+    bool is_there = found->type == REDIS_REPLY_ARRAY && found->elements == 1;
+    freeReplyObject(found);
+    if (is_there)
+        return true;
     if (sink->fd >= 0)
         close_segment(sink);
     sink->done_sequence = 0;
+    sink->last_key[0] = '\0';
+    return true;
 }
 
 /* Warns of what changed since the connection before. */
@@ -401,8 +429,9 @@ static bool look_at_policy(struct redis_sink *sink, struct fault *fault)
     struct redis_policy policy;
     if (!redis_policy_read(sink->link, &sink->options.target, &policy, fault))
         return false;
-    if (policy.run_id[0] == '\0' || strcmp(policy.run_id, sink->run_id) != 0)
-        rewind_spool(sink);
+    if ((policy.run_id[0] == '\0' || strcmp(policy.run_id, sink->run_id) != 0) &&
+        !rewind_if_lost(sink, fault))
+        return false;
     memcpy(sink->run_id, policy.run_id, sizeof sink->run_id);
     if (policy.may_evict && !atomic_exchange(&sink->may_evict, true))
         sink->options.notice(
@@ -462,6 +491,8 @@ static enum ship_result take_turn(struct redis_sink *sink)
 static void *run(void *context)
 {
     struct redis_sink *sink = context;
+    /* Of this thread alone: workers that wake come first. */
+    (void)setpriority(PRIO_PROCESS, 0, THREAD_NICE);
     for (;;) {
         /* Looked at before the turn: the spool is sealed before the stop, so an idle turn after it is the
          * end. */

@@ -4,8 +4,8 @@
  * that sending a frame again is refused by Redis and harmless; value the frame; expiry absolute, at the
  * moment when the hour is over (frame_hour_over_at), set in the same transaction as the entry.
  * A frame leaves the spool only after Redis has confirmed it, and mostly a minute later: where a connection ends at another run of
- * Redis than the one before (it was restarted, or another took its place), what is kept is sent again, since the last of what was
- * confirmed may not have been on its disk, or at its replica. When Redis is away or refuses, the sink
+ * Redis than the one before (it was restarted, or another took its place) that has not the frame that was confirmed last, what is
+ * kept is sent again: the end of what was confirmed had not been on its disk, or at its replica. The thread is nice. When Redis is away or refuses, the sink
  * tries again after 0.2 s, 0.4 s ... 5 s and says so once. A Redis that may evict what it has, or persists nothing, is warned of
  * when it is connected, unless it was the same the time before. It knows nothing of the workers: they never wait for it.
  * What it must give up (a damaged segment, a frame that Redis has no place for) it reports as a gap. */

@@ -1,0 +1,521 @@
+#!/usr/bin/python3
+"""bench_log_latency: whether lookups keep their latency whatever Redis does with the query log of numberd.
+
+    build/release/bin/bench_log_latency [--json] [--list] [--only NAME] [--quick] [--bin DIR] [--dir DIR]
+
+--list names the rows; --only NAME runs one, or all that begin with NAME_; --quick ends within a minute, and its figures mean
+nothing; --json one object a line. One numberd, which sends its query log to a Redis that writes each command to the disk, is
+asked in an open loop at half of what it can do. A round with a healthy Redis and one with a troubled Redis take turns; each
+ratio is of a troubled round over the healthy one right before it, each figure the median of several rounds. Before each round
+the log has caught up, the events in Redis are counted (none may be lost, what was sent again must be there once), and their
+streams are emptied. What is wrong ends the benchmark without figures. It takes about 4 minutes (with one trouble alone, too: it
+has the more rounds then) and 1 GB of disk in --dir (default: a new folder in /var/tmp, which must not be in memory), and wants
+Debian's redis-server and redis-tools."""
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import pathlib
+import select
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+AT_MOST = "<="
+# name, unit, kind of bar, bar, about
+ROWS = [
+    ("lookups_max", "M/s", None, None, "lookups by 64 connections, each with one request of 16 under way"),
+    ("healthy_p999", "ms", None, None, "a request's 99.9th percentile at half of that, open loop, with a healthy Redis"),
+    ("healthy_over_healthy", "ratio", None, None, "of one healthy round over the one before: what this machine's noise makes of a ratio"),
+    ("slow", "ratio", AT_MOST, 1.2, "that percentile while Redis is stopped for 0.9 s of each second, over healthy"),
+    ("refusing", "ratio", AT_MOST, 1.2, "while Redis takes nothing since its memory is full, over healthy"),
+    ("away", "ratio", AT_MOST, 1.2, "while Redis is not there, over healthy"),
+    ("restarted", "ratio", AT_MOST, 1.2, "while Redis is killed and started again each second, over healthy"),
+    ("cut", "ratio", AT_MOST, 1.2, "while the connection to Redis is cut in mid-reply again and again, over healthy"),
+    ("memory", "MiB", AT_MOST, 64, "RssAnon of numberd: the most in the whole run, less what it was before the first lookup"),
+    ("others", "percent", None, None, "of the processors' time meanwhile, what no program of this benchmark used"),
+]
+PATIENCE = 120
+MIB = 1 << 20
+N = 1_000_000
+
+
+def fail(text):
+    print(f"benchmark: {text}", file=sys.stderr)
+    raise SystemExit(70)
+
+
+def check(truth, text):
+    """A benchmark whose answers are wrong must not print figures."""
+    if not truth:
+        fail(text)
+
+
+class Bench:
+    """The options, the rows wanted, the figures printed."""
+
+    def __init__(self, options, folder):
+        self.json, self.only, self.quick = options.json, options.only, options.quick
+        self.bin, self.folder = pathlib.Path(options.bin), folder
+        self.seconds, self.rounds = (1, 2) if options.quick else (3, 5)
+        self.failed = 0
+
+    def wants(self, name):
+        return self.only is None or name == self.only or name.startswith(self.only + "_")
+
+    def report(self, name, values):
+        """Prints the values' median beside its bar."""
+        _, unit, kind, bar, about = next(row for row in ROWS if row[0] == name)
+        if not self.wants(name):
+            return
+        value = statistics.median(values)
+        ok = kind is None or value <= bar
+        self.failed += not ok
+        if self.json:
+            print(json.dumps({"name": name, "n": N, "value": float(f"{value:.6g}"), "unit": unit, "bar": bar, "ok": ok}),
+                  flush=True)
+            return
+        verdict = "" if kind is None else f" {kind} {bar:<6g} {'ok' if ok else 'MISSED'}"
+        spread = f"   {min(values):.4g} .. {max(values):.4g} in {len(values)}" if len(values) > 1 else ""
+        print(f"{name:<28} {value:>14.4g} {unit:<18}{verdict}   n={N}{spread}   {about}", flush=True)
+
+    def run(self, program, *arguments, stdin=subprocess.DEVNULL):
+        result = subprocess.run([self.bin / program, *map(str, arguments)], stdin=stdin, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        check(result.returncode == 0, f"{program} {arguments[0]} ended with {result.returncode}: {result.stderr[-500:]}")
+        return result.stdout
+
+
+class Others:
+    """What the rest of the machine does meanwhile, the kernel's own work and a hypervisor's thefts included: on a machine
+    that others use, figures of different moments can't be compared."""
+
+    def __init__(self):
+        self.begin = self.used()
+
+    @staticmethod
+    def used():
+        """In seconds: of all processors, idle ones included; of these busy; by this program and its children that ended."""
+        ticks = [int(word) for word in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        per_second = os.sysconf("SC_CLK_TCK")
+        own = os.times()
+        return (sum(ticks) / per_second, (sum(ticks) - ticks[3] - ticks[4]) / per_second,
+                own.user + own.system + own.children_user + own.children_system)
+
+    def percent(self):
+        total, busy, own = (now - before for now, before in zip(self.used(), self.begin))
+        return max(0.0, 100 * (busy - own) / total) if total > 0 else 0.0
+
+
+# --- programs under test ---
+
+def wait_until(condition, process, what):
+    """Looks every ten milliseconds."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        check(process.poll() is None and time.monotonic() < end, f"{what}: it ended or took too long")
+        time.sleep(0.01)
+
+
+class Numberd:
+    """A server from its start to its orderly end."""
+
+    def __init__(self, bench, data_dir, redis_url):
+        self.bench, self.data_dir, self.redis_url = bench, data_dir, redis_url
+
+    def __enter__(self):
+        self.log = tempfile.NamedTemporaryFile(mode="a", prefix="log-", dir=self.bench.folder)
+        self.process = subprocess.Popen(
+            [self.bench.bin / "numberd", "--data-dir", self.data_dir, "--listen", "127.0.0.1:0",
+             "--stats-listen", "127.0.0.1:0", "--redis", self.redis_url],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        try:
+            # The line is written when the workers answer.
+            wait_until(lambda: " ready: " in self.read_log(), self.process, "numberd's start")
+        except BaseException:
+            print(self.read_log(), file=sys.stderr)
+            self.process.kill()
+            self.process.wait()
+            self.forget_counters()
+            raise
+        self.address = self.read_log().split(" lookups on ")[1].split(",")[0]
+        self.numbers = int(self.read_log().split(" ready: ")[1].split()[0])
+        self.memory = [self.anonymous_kib()]
+        return self
+
+    def __exit__(self, *trace):
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(PATIENCE)
+        text = self.read_log()
+        self.log.close()
+        self.forget_counters()
+        if trace[0] is None:
+            check(status == 0, f"numberd ended with {status}: {text}")
+        else:
+            print(text, file=sys.stderr)
+
+    def forget_counters(self):
+        """The shared memory of the log's counters; only a server that was killed leaves it."""
+        with contextlib.suppress(FileNotFoundError):
+            status = (self.data_dir / "querylog").stat()
+            pathlib.Path(f"/dev/shm/numberd-{status.st_dev:x}-{status.st_ino:x}").unlink()
+
+    def read_log(self):
+        return pathlib.Path(self.log.name).read_text()
+
+    def stats(self):
+        return json.loads(self.bench.run("numberctl", "stats", "--server", self.address, "--json"))
+
+    def anonymous_kib(self):
+        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1])
+        return fail("/proc/PID/status has no RssAnon")
+
+
+class Redis:
+    """With an append-only file that is on the disk before the answer, so that what it confirmed outlives a kill. numberd
+    knows a symbolic link, which leads to its socket or to what stands between."""
+
+    def __init__(self, folder):
+        self.folder, self.socket, self.link = folder, folder / "redis", folder / "link"
+        self.url = f"unix://{self.link}"
+        check(len(os.fsencode(self.socket)) < 100, f"{folder} is too long a name for a folder with sockets")
+
+    def __enter__(self):
+        self.lead_to(self.socket)
+        self.start()
+        try:
+            check(self.command("CONFIG", "GET", "appendfsync")[1:] == ["always"], "Redis does not sync always")
+            check("aof_enabled:1" in self.command("INFO", "persistence"), "Redis has no append-only file")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *trace):
+        self.stop()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", self.folder, "--save", "", "--maxmemory-policy",
+             "noeviction", "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(self.answers, self.process, "redis-server's start")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def answers(self):
+        """Maybe that it is still reading its file."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(self.socket))
+            return True
+        return False
+
+    def lead_to(self, path):
+        new = self.folder / "new-link"
+        new.symlink_to(path)
+        new.replace(self.link)
+
+    def command(self, *arguments):
+        return subprocess.run(["redis-cli", "-s", self.socket, "-e", *map(str, arguments)], capture_output=True, text=True,
+                              check=True, timeout=PATIENCE).stdout.split()
+
+    def events(self):
+        """Events in all frames of all streams, frame headers read by hand (persist/QUERYLOG.md)."""
+        script = """local n = 0
+            for _, key in ipairs(redis.call('KEYS', 'querylog:{*')) do
+                for _, entry in ipairs(redis.call('XRANGE', key, '-', '+')) do
+                    n = n + struct.unpack('<I4', string.sub(entry[2][2], 29, 32))
+                end
+            end
+            return n"""
+        return int(self.command("EVAL", script, 0)[0])
+
+    def empty(self):
+        """Its file, too. The streams stay, and refuse still what they have had."""
+        for key in self.command("KEYS", "querylog:{*"):
+            self.command("XTRIM", key, "MAXLEN", 0)
+        self.command("BGREWRITEAOF")
+        wait_until(self.is_rewritten, self.process, "Redis rewriting its file")
+        check("aof_last_bgrewrite_status:ok" in self.command("INFO", "persistence"), "Redis could not rewrite its file")
+
+    def is_rewritten(self):
+        return {"aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"} <= set(self.command("INFO", "persistence"))
+
+
+# --- troubles ---
+# Each begins and ends with the block, and gives what is to be done again and again in it. That gets a function that lets
+# seconds pass, less when the round is over.
+
+@contextlib.contextmanager
+def no_trouble(_redis):
+    yield lambda pause: pause(0.1)
+
+
+@contextlib.contextmanager
+def slow(redis):
+    def step(pause):
+        redis.process.send_signal(signal.SIGSTOP)
+        pause(0.9)
+        redis.process.send_signal(signal.SIGCONT)
+        pause(0.1)
+    yield step
+
+
+@contextlib.contextmanager
+def refusing(redis):
+    redis.command("CONFIG", "SET", "maxmemory", "1")
+    yield lambda pause: pause(0.1)
+    redis.command("CONFIG", "SET", "maxmemory", "0")
+
+
+@contextlib.contextmanager
+def away(redis):
+    redis.stop()
+    yield lambda pause: pause(0.1)
+    redis.start()
+
+
+@contextlib.contextmanager
+def restarted(redis):
+    def step(pause):
+        redis.stop()
+        redis.start()
+        pause(1)
+    yield step
+
+
+@contextlib.contextmanager
+def cut(redis):
+    with Cutter(redis.folder / "cutter", redis.socket) as cutter:
+        redis.lead_to(cutter.path)
+        redis.command("CLIENT", "KILL", "TYPE", "normal")
+        yield cutter.step
+        redis.lead_to(redis.socket)
+    check(cutter.cuts >= 1, f"the connection was cut {cutter.cuts} times")
+
+
+class Cutter:
+    """Stands between numberd and Redis, for one connection at a time. Closes each in the middle of a
+    piece of the replies, counted from the first transaction on; the longest are left long enough for some to get through."""
+
+    def __init__(self, path, target):
+        self.path, self.target, self.cuts, self.pair = path, target, 0, []
+        self.pieces = itertools.cycle((30, 3, 60, 10))
+
+    def __enter__(self):
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self.path))
+        self.listener.listen()
+        return self
+
+    def __exit__(self, *trace):
+        self.close_pair()
+        self.listener.close()
+        self.path.unlink()
+
+    def close_pair(self):
+        for end in self.pair:
+            end.close()
+        self.pair = []
+
+    def step(self, pause):
+        for _ in range(100):
+            for source in select.select(self.pair or [self.listener], [], [], 0.01)[0]:
+                if source is self.listener:
+                    self.accept()
+                elif not self.pass_on(source):
+                    self.close_pair()
+                    break
+        pause(0)
+
+    def accept(self):
+        near, far = self.listener.accept()[0], socket.socket(socket.AF_UNIX)
+        self.pair = [near, far]
+        far.connect(str(self.target))
+        self.in_transactions, self.left = False, next(self.pieces)
+
+    def pass_on(self, source):
+        """False when the connection is at its end."""
+        near, far = self.pair
+        try:
+            data = source.recv(1 << 16)
+            if source is near:
+                self.in_transactions = self.in_transactions or b"MULTI" in data
+                far.sendall(data)
+                return len(data) > 0
+            self.left -= self.in_transactions
+            near.sendall(data if self.left > 0 else data[:len(data) // 2])
+            self.cuts += self.left == 0
+            return len(data) > 0 and self.left > 0
+        except OSError:
+            return False
+
+
+# name, trouble, whether the log sees failures, whether it gets anything stored meanwhile (None: maybe; each new Redis is first
+# sent again what the one before had)
+HEALTHY = ("healthy", no_trouble, False, True)
+TROUBLES = [("slow", slow, False, True), ("refusing", refusing, True, False), ("away", away, True, False),
+            ("restarted", restarted, True, None), ("cut", cut, True, True)]
+
+
+# --- rounds ---
+
+class Run:
+    """One server and its Redis, round after round."""
+
+    def __init__(self, bench, server, redis):
+        self.bench, self.server, self.redis = bench, server, redis
+        self.counted = 0  # events that were in Redis whenever it was emptied
+
+    def lookups(self, meanwhile, *arguments):
+        """A report of numberload, which checks every answer by itself."""
+        command = ["numberload", "run", "--server", self.server.address, "--count", N, "--batch", 16, *arguments, "--json"]
+        with subprocess.Popen([self.bench.bin / command[0], *map(str, command[1:])], stdin=subprocess.DEVNULL, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            while process.poll() is None:
+                meanwhile(lambda seconds: self.pause(process, seconds))
+            output, errors = process.communicate()
+        check(process.returncode == 0, f"numberload ended with {process.returncode}: {errors[-500:]}")
+        report = json.loads(output)
+        check(report["wrong"] == report["unavailable"] == report["broken"] == report["limited"] == 0 < report["numbers"],
+              f"the lookups: {report}")
+        return report
+
+    def pause(self, process, seconds):
+        """Until the process ends at most; looks at the server's memory."""
+        end = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < end:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(min(0.1, max(0, end - time.monotonic())))
+            self.server.memory.append(self.server.anonymous_kib())
+
+    def closed_loop(self):
+        """Lookups in a second."""
+        report = self.lookups(lambda pause: pause(0.1), "--connections", 64, "--outstanding", 1, "--seconds", self.bench.seconds)
+        return report["numbers_per_second"]
+
+    def log(self):
+        log = self.server.stats()["query_log"]
+        check(log["looked_up"] == log["stored"] + log["in_flight"] + log["lost"], f"the log's equation: {log}")
+        check(log["lost"] == 0 and log["accepting"], f"the log lost events: {log}")
+        return log
+
+    def settle(self):
+        """Redis is healthy: all there exactly once, then emptied. The lookup shows the sink a connection that is gone."""
+        self.lookups(lambda pause: pause(0.1), "--connections", 1, "--numbers", 16)
+        wait_until(lambda: self.log()["in_flight"] == 0, self.server.process, "the log catching up")
+        stats = self.server.stats()
+        log, looked_up, events = self.log(), sum(stats["lookups"].values()), self.redis.events()
+        check(log["looked_up"] == looked_up, f"{looked_up} lookups, the log: {log}")
+        check(self.counted + events == log["stored"], f"Redis had {self.counted} and has {events} events, the log: {log}")
+        self.redis.empty()
+        self.counted += events
+
+    def round(self, rate, name, trouble, fails, stores):
+        """The 99.9th percentile in ms."""
+        seconds = self.bench.seconds
+        before = self.log()
+        with trouble(self.redis) as meanwhile:
+            report = self.lookups(meanwhile, "--connections", 64, "--rate", rate, "--seconds", seconds)
+            after = self.log()
+        # With less the latency is that of the tester's queue. A quick run is on a machine that does something else, too.
+        check(self.bench.quick or report["numbers"] > 0.95 * rate * seconds, f"{name}: the open loop was not kept up with: {report}")
+        check(after["looked_up"] - before["looked_up"] >= report["numbers"], f"{name}: lookups are not logged: {before} {after}")
+        check((after["redis_failures"] > before["redis_failures"]) == fails, f"{name}: the sink's failures: {before} {after}")
+        check(stores in (None, after["stored"] > before["stored"]), f"{name}: stored meanwhile: {before} {after}")
+        check(name != "healthy" or self.bench.quick or after["in_flight"] < rate, f"{name}: the log does not keep up: {after}")
+        self.settle()
+        return report["latency_ns"]["p99.9"] / 1e6
+
+
+def fill(bench, data_dir):
+    with subprocess.Popen([bench.bin / "numberload", "generate", "--count", str(N)], stdout=subprocess.PIPE) as generate:
+        report = json.loads(bench.run("numberctl", "import", "-", "--data-dir", data_dir, "--json", stdin=generate.stdout))
+    check(report["added"] == report["rows"] == N and report["rejected"] == 0, f"the import: {report}")
+
+
+def measure_rounds(bench, run, troubles):
+    """Lookups in a second; healthy percentiles in order; ratios by the trouble's name."""
+    most = statistics.median(run.closed_loop() for _ in range(3))
+    run.settle()
+    healthy, ratios = [], {trouble[0]: [] for trouble in troubles}
+    for _ in range(bench.rounds * len(TROUBLES) // len(troubles)):
+        for trouble in troubles:
+            healthy.append(run.round(int(most / 2), *HEALTHY))
+            ratios[trouble[0]].append(run.round(int(most / 2), *trouble) / healthy[-1])
+    return most, healthy, ratios
+
+
+def measure(bench):
+    others = Others()
+    # A row without a trouble of its own is over all of them.
+    troubles = [trouble for trouble in TROUBLES if bench.wants(trouble[0])] or TROUBLES
+    fill(bench, bench.folder / "data")
+    (bench.folder / "redis").mkdir()
+    with Redis(bench.folder / "redis") as redis, Numberd(bench, bench.folder / "data", redis.url) as server:
+        check(server.numbers == N, f"{server.numbers} numbers were loaded")
+        most, healthy, ratios = measure_rounds(bench, Run(bench, server, redis), troubles)
+    bench.report("lookups_max", [most / 1e6])
+    bench.report("healthy_p999", healthy)
+    bench.report("healthy_over_healthy", [after / before for before, after in zip(healthy, healthy[1:])])
+    for name, values in ratios.items():
+        bench.report(name, values)
+    bench.report("memory", [(max(server.memory) - server.memory[0]) * 1024 / MIB])
+    bench.report("others", [others.percent()])
+
+
+# --- the whole ---
+
+def kind_of_disk(folder):
+    """The type of the file system that the folder is on."""
+    return subprocess.run(["stat", "--file-system", "--format=%T", folder], capture_output=True, text=True,
+                          check=True).stdout.strip()
+
+
+def read_options():
+    here = pathlib.Path(__file__).resolve().parent
+    beside = here if (here / "numberd").exists() else here.parent / "build" / "release" / "bin"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--only", metavar="NAME")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--bin", default=beside)
+    parser.add_argument("--dir", default="/var/tmp")
+    options = parser.parse_args()
+    if kind_of_disk(options.dir) in ("tmpfs", "ramfs") and not options.quick:
+        parser.error(f"{options.dir} is in memory, and would measure no disk: name another one with --dir")
+    return parser, options
+
+
+def main():
+    parser, options = read_options()
+    if options.list:
+        for name, _, _, _, about in ROWS:
+            print(f"{name:<28} {about}")
+        return 0
+    check(shutil.which("redis-server") and shutil.which("redis-cli"), "redis-server or redis-cli is not there")
+    with tempfile.TemporaryDirectory(prefix="bench-log-latency-", dir=options.dir) as folder:
+        bench = Bench(options, pathlib.Path(folder).resolve())
+        if not any(bench.wants(row[0]) for row in ROWS):
+            parser.error("--only: there is no such row")
+        measure(bench)
+    return 1 if bench.failed > 0 and not bench.quick else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
