@@ -3,7 +3,8 @@
  *   DIR/numberd.format          text: format version, byte order, server id
  *   DIR/lock                    held with flock(2) by the one process that may write
  *   DIR/snapshots/, DIR/journal/, DIR/incoming/  see registrations/store.h
- *   DIR/querylog/               see querylog/segment.h
+ *   DIR/querylog/               see querylog/segment.h, hour_key.h, tally.h, erasure.h, hold.h
+ *   DIR/officer.*, DIR/disclosures.ledger  see querylog/officer.h and querylog/ledger.h
  *
  * The server id is 64 random bits made with the directory; the query log names its keys by it. */
 #ifndef NUMBERD_PERSIST_DATADIR_H

@@ -354,6 +354,8 @@ struct drain *drain_start(const struct drain_options *options, struct fault *fau
     drain->past = options->past;
     erasure_clock_begin(&drain->clock, clock_ms(CLOCK_REALTIME), clock_ms(CLOCK_MONOTONIC),
                         tally_erasure_ms(options->tally));
+    tally_passed(options->tally,
+                 clock_ms(CLOCK_REALTIME)); /* the rings are empty, and what was before is the past's */
     if (tally_dropped_recorded_ms(options->tally) == 0)
         tally_dropped_recorded(options->tally, clock_ms(CLOCK_REALTIME));
     pthread_mutex_init(&drain->mutex, NULL);
