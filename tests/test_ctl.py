@@ -171,7 +171,11 @@ def test_orders_and_ledger():
             assert "not as it was written" in servers.ctl("check", data, status=65)
             assert "not as it was written" in servers.ctl("disclose", *words, "--output", folder / "out2", status=65)
             assert not (folder / "out2").exists() and ledger.read_bytes() == damaged
-        ledger.write_bytes(b"".join(lines[:12]))  # whole entries cut off: seen by who has a later head
+        ledger.write_bytes(b"".join(lines[:12]))  # whole entries cut off: seen by the head beside it, or by who has a later one
+        assert "entries are missing at the end (after 12)" in servers.ctl("ledger", ledger, status=65)
+        assert "entries are missing" in servers.ctl("check", data, status=65)
+        assert "entries are missing" in servers.ctl("disclose", *words, "--output", folder / "out2", status=65)
+        (data / "disclosures.ledger.head").unlink()
         servers.ctl("ledger", ledger)
         assert "entries are missing" in servers.ctl("ledger", ledger, "--head", failed["hash"], status=65)
 

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 #include "persist/durable.h"
 
 #define HASH_BYTES 32
+#define HEAD_SUFFIX ".head"
 #define HASH_MEMBER ",\"hash\":\""
 /* Of `,"hash":"HASH"}` and the newline. */
 #define TAIL_BYTES (sizeof HASH_MEMBER - 1 + LEDGER_HASH_DIGITS + 3)
@@ -76,6 +79,52 @@ static bool start_sodium(struct fault *fault)
     return sodium_init() >= 0 || fault_set(fault, EX_OSERR, "libsodium cannot be used: no random numbers");
 }
 
+/* The head that FILE.head has; empty when there is none. */
+static void read_head(const char *path, char head[static LEDGER_HASH_DIGITS + 1])
+{
+    char head_path[PATH_MAX];
+    FILE *file = (size_t)snprintf(head_path, sizeof head_path, "%s" HEAD_SUFFIX, path) < sizeof head_path
+                     ? fopen(head_path, "re")
+                     : NULL;
+    if (file == NULL || fscanf(file, "%64[0-9a-f]", head) != 1)
+        head[0] = '\0';
+    if (file != NULL)
+        fclose(file);
+}
+
+static bool write_head(const char *path, const struct ledger_state *state, struct fault *fault)
+{
+    char folder[PATH_MAX];
+    char name[PATH_MAX];
+    char text[LEDGER_HASH_DIGITS + 2];
+    bool fits = (size_t)snprintf(folder, sizeof folder, "%s", path) < sizeof folder &&
+                (size_t)snprintf(name, sizeof name, "%s" HEAD_SUFFIX, path) < sizeof name;
+    snprintf(text, sizeof text, "%s\n", state->head);
+    return fits ? durable_write(dirname(folder), basename(name), text, sizeof text - 1, fault)
+                : fault_set(fault, EX_USAGE, "the path of the ledger is too long");
+}
+
+/* check_lines, and that none is missing at the end. A crash between the two files leaves the head one line behind. */
+static bool check_whole(FILE *file, const char *path, const char *kept, struct ledger_state *state,
+                        struct fault *fault)
+{
+    char head[LEDGER_HASH_DIGITS + 1];
+    struct ledger_state again;
+    read_head(path, head);
+    if (!check_lines(file, path, kept, state, fault))
+        return false;
+    if (head[0] == '\0' || strcmp(head, state->head) == 0)
+        return true;
+    rewind(file);
+    return check_lines(file, path, head, &again, fault) &&
+           (again.has_kept ||
+            fault_set(fault, EX_DATAERR,
+                      "%s: entries are missing at the end (after %" PRIu64
+                      "): the ledger was changed or damaged; keep it as it is, and begin another "
+                      "with --ledger",
+                      path, state->entries));
+}
+
 bool ledger_check(const char *path, const char *kept, struct ledger_state *state, struct fault *fault)
 {
     if (!start_sodium(fault))
@@ -83,7 +132,7 @@ bool ledger_check(const char *path, const char *kept, struct ledger_state *state
     FILE *file = fopen(path, "re");
     if (file == NULL)
         return fault_set(fault, EX_NOINPUT, "cannot read the ledger %s: %s", path, strerror(errno));
-    bool good = check_lines(file, path, kept, state, fault);
+    bool good = check_whole(file, path, kept, state, fault);
     fclose(file);
     return good;
 }
@@ -133,7 +182,8 @@ bool ledger_append(const char *path, const char *members, struct ledger_state *s
             close(fd);
         return false;
     }
-    bool good = check_lines(file, path, NULL, state, fault) && write_line(fd, path, members, state, fault);
+    bool good = check_whole(file, path, NULL, state, fault) && write_line(fd, path, members, state, fault) &&
+                write_head(path, state, fault);
     fclose(file);
     return good;
 }
