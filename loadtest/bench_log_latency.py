@@ -23,11 +23,11 @@ import signal
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 
-AT_MOST = "<="
+from bench_base import AT_MOST, MIB, PATIENCE, Bench, Numberd, Others, check, kind_of_disk, wait_until
+
 # name, unit, kind of bar, bar, about
 ROWS = [
     ("lookups_max", "M/s", None, None, "lookups by 64 connections, each with one request of 16 under way"),
@@ -41,143 +41,19 @@ ROWS = [
     ("memory", "MiB", AT_MOST, 64, "RssAnon of numberd: the most in the whole run, less what it was before the first lookup"),
     ("others", "percent", None, None, "of the processors' time meanwhile, what no program of this benchmark used"),
 ]
-PATIENCE = 120
-MIB = 1 << 20
 N = 1_000_000
 
 
-def fail(text):
-    print(f"benchmark: {text}", file=sys.stderr)
-    raise SystemExit(70)
-
-
-def check(truth, text):
-    """A benchmark whose answers are wrong must not print figures."""
-    if not truth:
-        fail(text)
-
-
-class Bench:
-    """The options, the rows wanted, the figures printed."""
-
+class Latency(Bench):
     def __init__(self, options, folder):
-        self.json, self.only, self.quick = options.json, options.only, options.quick
-        self.bin, self.folder = pathlib.Path(options.bin), folder
+        super().__init__(options, ROWS, folder)
         self.seconds, self.rounds = (1, 2) if options.quick else (3, 5)
-        self.failed = 0
-
-    def wants(self, name):
-        return self.only is None or name == self.only or name.startswith(self.only + "_")
 
     def report(self, name, values):
-        """Prints the values' median beside its bar."""
-        _, unit, kind, bar, about = next(row for row in ROWS if row[0] == name)
-        if not self.wants(name):
-            return
-        value = statistics.median(values)
-        ok = kind is None or value <= bar
-        self.failed += not ok
-        if self.json:
-            print(json.dumps({"name": name, "n": N, "value": float(f"{value:.6g}"), "unit": unit, "bar": bar, "ok": ok}),
-                  flush=True)
-            return
-        verdict = "" if kind is None else f" {kind} {bar:<6g} {'ok' if ok else 'MISSED'}"
-        spread = f"   {min(values):.4g} .. {max(values):.4g} in {len(values)}" if len(values) > 1 else ""
-        print(f"{name:<28} {value:>14.4g} {unit:<18}{verdict}   n={N}{spread}   {about}", flush=True)
-
-    def run(self, program, *arguments, stdin=subprocess.DEVNULL):
-        result = subprocess.run([self.bin / program, *map(str, arguments)], stdin=stdin, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        check(result.returncode == 0, f"{program} {arguments[0]} ended with {result.returncode}: {result.stderr[-500:]}")
-        return result.stdout
-
-
-class Others:
-    """What the rest of the machine does meanwhile, the kernel's own work and a hypervisor's thefts included: on a machine
-    that others use, figures of different moments can't be compared."""
-
-    def __init__(self):
-        self.begin = self.used()
-
-    @staticmethod
-    def used():
-        """In seconds: of all processors, idle ones included; of these busy; by this program and its children that ended."""
-        ticks = [int(word) for word in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-        per_second = os.sysconf("SC_CLK_TCK")
-        own = os.times()
-        return (sum(ticks) / per_second, (sum(ticks) - ticks[3] - ticks[4]) / per_second,
-                own.user + own.system + own.children_user + own.children_system)
-
-    def percent(self):
-        total, busy, own = (now - before for now, before in zip(self.used(), self.begin))
-        return max(0.0, 100 * (busy - own) / total) if total > 0 else 0.0
+        super().report(name, N, values)
 
 
 # --- programs under test ---
-
-def wait_until(condition, process, what):
-    """Looks every ten milliseconds."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        check(process.poll() is None and time.monotonic() < end, f"{what}: it ended or took too long")
-        time.sleep(0.01)
-
-
-class Numberd:
-    """A server from its start to its orderly end."""
-
-    def __init__(self, bench, data_dir, redis_url):
-        self.bench, self.data_dir, self.redis_url = bench, data_dir, redis_url
-
-    def __enter__(self):
-        self.log = tempfile.NamedTemporaryFile(mode="a", prefix="log-", dir=self.bench.folder)
-        self.process = subprocess.Popen(
-            [self.bench.bin / "numberd", "--data-dir", self.data_dir, "--listen", "127.0.0.1:0",
-             "--stats-listen", "127.0.0.1:0", "--redis", self.redis_url],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        try:
-            # The line is written when the workers answer.
-            wait_until(lambda: " ready: " in self.read_log(), self.process, "numberd's start")
-        except BaseException:
-            print(self.read_log(), file=sys.stderr)
-            self.process.kill()
-            self.process.wait()
-            self.forget_counters()
-            raise
-        self.address = self.read_log().split(" lookups on ")[1].split(",")[0]
-        self.numbers = int(self.read_log().split(" ready: ")[1].split()[0])
-        self.memory = [self.anonymous_kib()]
-        return self
-
-    def __exit__(self, *trace):
-        self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(PATIENCE)
-        text = self.read_log()
-        self.log.close()
-        self.forget_counters()
-        if trace[0] is None:
-            check(status == 0, f"numberd ended with {status}: {text}")
-        else:
-            print(text, file=sys.stderr)
-
-    def forget_counters(self):
-        """The shared memory of the log's counters; only a server that was killed leaves it."""
-        with contextlib.suppress(FileNotFoundError):
-            status = (self.data_dir / "querylog").stat()
-            pathlib.Path(f"/dev/shm/numberd-{status.st_dev:x}-{status.st_ino:x}").unlink()
-
-    def read_log(self):
-        return pathlib.Path(self.log.name).read_text()
-
-    def stats(self):
-        return json.loads(self.bench.run("numberctl", "stats", "--server", self.address, "--json"))
-
-    def anonymous_kib(self):
-        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1])
-        return fail("/proc/PID/status has no RssAnon")
-
 
 class Redis:
     """With an append-only file that is on the disk before the answer, so that what it confirmed outlives a kill. numberd
@@ -466,8 +342,9 @@ def measure(bench):
     troubles = [trouble for trouble in TROUBLES if bench.wants(trouble[0])] or TROUBLES
     fill(bench, bench.folder / "data")
     (bench.folder / "redis").mkdir()
-    with Redis(bench.folder / "redis") as redis, Numberd(bench, bench.folder / "data", redis.url) as server:
+    with Redis(bench.folder / "redis") as redis, Numberd(bench, bench.folder / "data", "--redis", redis.url) as server:
         check(server.numbers == N, f"{server.numbers} numbers were loaded")
+        server.memory = [server.anonymous_kib()]
         most, healthy, ratios = measure_rounds(bench, Run(bench, server, redis), troubles)
     bench.report("lookups_max", [most / 1e6])
     bench.report("healthy_p999", healthy)
@@ -479,12 +356,6 @@ def measure(bench):
 
 
 # --- the whole ---
-
-def kind_of_disk(folder):
-    """The type of the file system that the folder is on."""
-    return subprocess.run(["stat", "--file-system", "--format=%T", folder], capture_output=True, text=True,
-                          check=True).stdout.strip()
-
 
 def read_options():
     here = pathlib.Path(__file__).resolve().parent
@@ -510,7 +381,7 @@ def main():
         return 0
     check(shutil.which("redis-server") and shutil.which("redis-cli"), "redis-server or redis-cli is not there")
     with tempfile.TemporaryDirectory(prefix="bench-log-latency-", dir=options.dir) as folder:
-        bench = Bench(options, pathlib.Path(folder).resolve())
+        bench = Latency(options, pathlib.Path(folder).resolve())
         if not any(bench.wants(row[0]) for row in ROWS):
             parser.error("--only: there is no such row")
         measure(bench)

@@ -17,7 +17,6 @@ import mmap
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -26,7 +25,8 @@ import tempfile
 import threading
 import time
 
-AT_MOST, AT_LEAST = "<=", ">="
+from bench_base import AT_LEAST, AT_MOST, MIB, PATIENCE, Bench, Numberd, Others, check, kind_of_disk, wait_until
+
 # name, unit, kind of bar, bar, about
 ROWS = [
     ("import", "M rows/s", AT_LEAST, 6,
@@ -60,57 +60,12 @@ ROWS = [
     ("redis_sadd", "M/s", None, None, "SADD of 12-digit numbers to one set, redis-benchmark -c 64 -P 64, appendfsync always, from 0"),
     ("redis_register_over_sadd", "ratio", AT_LEAST, 3, "of rounds in turn: register over redis_sadd"),
 ]
-PATIENCE = 600
-MIB = 1 << 20
 
 
-def fail(text):
-    print(f"benchmark: {text}", file=sys.stderr)
-    raise SystemExit(70)
-
-
-def check(truth, text):
-    """A benchmark whose answers are wrong must not print figures."""
-    if not truth:
-        fail(text)
-
-
-class Bench:
-    """The options, the rows wanted, the figures printed."""
-
+class Registrations(Bench):
     def __init__(self, options, folder):
-        self.json, self.only, self.quick = options.json, options.only, options.quick
-        self.bin, self.folder = pathlib.Path(options.bin), folder
+        super().__init__(options, ROWS, folder)
         self.n = options.n or (200_000 if options.quick else 100_000_000)
-        self.failed = 0
-
-    def matches(self, name):
-        return self.only is None or name == self.only or name.startswith(self.only + "_")
-
-    def wants(self, *names):
-        return any(self.matches(name) for name in names)
-
-    def report(self, name, n, values):
-        """Prints the values' median beside its bar."""
-        _, unit, kind, bar, about = next(row for row in ROWS if row[0] == name)
-        if not self.matches(name):
-            return
-        value = statistics.median(values)
-        ok = kind is None or (value <= bar if kind == AT_MOST else value >= bar)
-        self.failed += not ok
-        if self.json:
-            print(json.dumps({"name": name, "n": n, "value": float(f"{value:.6g}"), "unit": unit, "bar": bar, "ok": ok}),
-                  flush=True)
-            return
-        verdict = "" if kind is None else f" {kind} {bar:<6g} {'ok' if ok else 'MISSED'}"
-        spread = f"   {min(values):.4g} .. {max(values):.4g} in {len(values)}" if len(values) > 1 else ""
-        print(f"{name:<28} {value:>14.4g} {unit:<18}{verdict}   n={n}{spread}   {about}", flush=True)
-
-    def run(self, program, *arguments, **options):
-        result = subprocess.run([self.bin / program, *map(str, arguments)], stdin=subprocess.DEVNULL, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
-        check(result.returncode == 0, f"{program} {arguments[0]} ended with {result.returncode}: {result.stderr[-500:]}")
-        return result.stdout
 
     def load(self, server, *arguments):
         """A report of numberload, which checks every answer by itself."""
@@ -129,87 +84,12 @@ class Bench:
             shutil.rmtree(path)
 
 
-class Others:
-    """What the rest of the machine does meanwhile, the kernel's own work and a hypervisor's thefts included: on a machine
-    that others use, figures of different moments can't be compared."""
-
-    def __init__(self):
-        self.begin = self.used()
-
-    @staticmethod
-    def used():
-        """In seconds: of all processors, idle ones included; of these busy; by this program and its children that ended."""
-        ticks = [int(word) for word in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-        per_second = os.sysconf("SC_CLK_TCK")
-        own = os.times()
-        return (sum(ticks) / per_second, (sum(ticks) - ticks[3] - ticks[4]) / per_second,
-                own.user + own.system + own.children_user + own.children_system)
-
-    def percent(self):
-        total, busy, own = (now - before for now, before in zip(self.used(), self.begin))
-        return max(0.0, 100 * (busy - own) / total) if total > 0 else 0.0
-
-
 # --- programs under test ---
 
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def wait_until(condition, process, what):
-    """Looks every millisecond."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        check(process.poll() is None and time.monotonic() < end, f"{what}: it ended or took too long")
-        time.sleep(0.001)
-
-
-class Numberd:
-    """A server from its start to its orderly end."""
-
-    def __init__(self, bench, data_dir):
-        self.bench, self.data_dir = bench, data_dir
-
-    def __enter__(self):
-        self.log = tempfile.NamedTemporaryFile(mode="a", prefix="log-", dir=self.bench.folder)
-        started = time.monotonic()
-        self.process = subprocess.Popen(
-            [self.bench.bin / "numberd", "--data-dir", self.data_dir, "--listen", "127.0.0.1:0",
-             "--stats-listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        try:
-            # The line is written when the workers answer.
-            wait_until(lambda: " ready: " in self.read_log(), self.process, "numberd's start")
-        except SystemExit:
-            print(self.read_log(), file=sys.stderr)
-            self.process.kill()
-            self.process.wait()
-            raise
-        self.start_seconds = time.monotonic() - started
-        self.address = self.read_log().split(" lookups on ")[1].split(",")[0]
-        self.numbers = int(self.read_log().split(" ready: ")[1].split()[0])
-        return self
-
-    def __exit__(self, *trace):
-        self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(PATIENCE)
-        text = self.read_log()
-        self.log.close()
-        if trace[0] is None:
-            check(status == 0, f"numberd ended with {status}: {text}")
-
-    def read_log(self):
-        return pathlib.Path(self.log.name).read_text()
-
-    def stats(self):
-        return json.loads(self.bench.run("numberctl", "stats", "--server", self.address, "--json"))
-
-    def anonymous_kib(self):
-        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1])
-        return fail("/proc/PID/status has no RssAnon")
 
 
 class Redis:
@@ -528,12 +408,6 @@ def measure(bench):
         measure_registrations(bench)
 
 
-def kind_of_disk(folder):
-    """The type of the file system that the folder is on."""
-    return subprocess.run(["stat", "--file-system", "--format=%T", folder], capture_output=True, text=True,
-                          check=True).stdout.strip()
-
-
 def read_options():
     here = pathlib.Path(__file__).resolve().parent
     beside = here if (here / "numberd").exists() else here.parent / "build" / "release" / "bin"
@@ -560,7 +434,7 @@ def main():
             print(f"{name:<28} {about}")
         return 0
     with tempfile.TemporaryDirectory(prefix="bench-registrations-", dir=options.dir) as folder:
-        bench = Bench(options, pathlib.Path(folder))
+        bench = Registrations(options, pathlib.Path(folder))
         if not bench.wants(*(row[0] for row in ROWS)):
             parser.error("--only: there is no such row")
         measure(bench)
