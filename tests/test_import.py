@@ -92,10 +92,10 @@ def write(path, data):
 
 
 def contents(folder):
-    """Each file with its bytes, each folder; left out are a snapshot on its way, which counts for nothing, and the query log's
-    tally, which each start writes."""
+    """Each file with its bytes, each folder; left out are a snapshot on its way, which counts for nothing, and the query log,
+    which each start goes on with."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-            for path in folder.rglob("*") if path.suffix != ".new" and path.name != "tally"}
+            for path in folder.rglob("*") if path.suffix != ".new" and "querylog" not in path.parts}
 
 
 def times(folder):
