@@ -38,7 +38,8 @@ static void converse(const uint8_t *data, size_t size, size_t cut, struct buffer
     static struct ring *ring;
     if (ring == NULL)
         ring = ring_create(RECORDER_RING_BYTES_MIN);
-    struct recorder recorder = {.ring = ring, .gate = &gate};
+    static struct query_counts counts;
+    struct recorder recorder = {.ring = ring, .gate = &gate, .counts = &counts};
     struct service service = {.directory = directory,
                               .reader = directory_join(directory),
                               .registrations = &registrations,
