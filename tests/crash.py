@@ -263,6 +263,7 @@ def run(kills, seed, progress=print):
     except BaseException:
         print(f"seed {seed}; the data directory is kept: {folder / 'data'}", flush=True)
         raise
+    servers.forget_counters(folder)
     shutil.rmtree(folder)
     return summary
 
