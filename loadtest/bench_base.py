@@ -1,4 +1,6 @@
-"""What the benchmarks in Python share: rows and their bars, what the machine does besides, a server from start to end."""
+"""What the benchmarks in Python share: their options, rows and their bars, what the machine does besides, a server from start
+to end."""
+import argparse
 import contextlib
 import json
 import os
@@ -80,7 +82,7 @@ class Others:
                 own.user + own.system + own.children_user + own.children_system)
 
     def percent(self):
-        total, busy, own = (now - before for now, before in zip(self.used(), self.begin))
+        total, busy, own = (end - begin for end, begin in zip(self.used(), self.begin))
         return max(0.0, 100 * (busy - own) / total) if total > 0 else 0.0
 
 
@@ -149,3 +151,38 @@ def kind_of_disk(folder):
     """The type of the file system that the folder is on."""
     return subprocess.run(["stat", "--file-system", "--format=%T", folder], capture_output=True, text=True,
                           check=True).stdout.strip()
+
+
+def read_options(about, takes_size):
+    here = pathlib.Path(__file__).resolve().parent
+    beside = here if (here / "numberd").exists() else here.parent / "build" / "release" / "bin"
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--only", metavar="NAME")
+    if takes_size:
+        parser.add_argument("--n", type=int)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--bin", default=beside)
+    parser.add_argument("--dir", default="/var/tmp")
+    options = parser.parse_args()
+    if takes_size and options.n is not None and options.n < 1:
+        parser.error("--n must be a positive integer")
+    if kind_of_disk(options.dir) in ("tmpfs", "ramfs") and not options.quick:
+        parser.error(f"{options.dir} is in memory, and would measure no disk: name another one with --dir")
+    return parser, options
+
+
+def main(about, rows, make_bench, measure, takes_size=False):
+    """The exit status: 1 if a bar was missed. make_bench gets the options and a new folder, which is gone afterwards."""
+    parser, options = read_options(about, takes_size)
+    if options.list:
+        for name, _, _, _, text in rows:
+            print(f"{name:<28} {text}")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="numberd-benchmark-", dir=options.dir) as folder:
+        bench = make_bench(options, pathlib.Path(folder).resolve())
+        if not bench.wants(*(row[0] for row in rows)):
+            parser.error("--only: there is no such row")
+        measure(bench)
+    return 1 if bench.failed > 0 and not bench.quick else 0

@@ -9,7 +9,6 @@ size that ends within 30 s, whose figures mean nothing); --json one object a lin
 rounds; who is compared with each other takes turns, in the same folder. All counts are checked: what is wrong ends it.
 With 100 million it takes about 15 minutes, 10 GB of disk in --dir (default: a new folder in /var/tmp, which must not be
 in memory) and 8 GB of memory. The comparison with Redis wants Debian's redis-server and redis-tools."""
-import argparse
 import contextlib
 import csv
 import json
@@ -21,11 +20,10 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-from bench_base import AT_LEAST, AT_MOST, MIB, PATIENCE, Bench, Numberd, Others, check, kind_of_disk, wait_until
+from bench_base import AT_LEAST, AT_MOST, MIB, PATIENCE, Bench, Numberd, Others, check, main, wait_until
 
 # name, unit, kind of bar, bar, about
 ROWS = [
@@ -408,38 +406,5 @@ def measure(bench):
         measure_registrations(bench)
 
 
-def read_options():
-    here = pathlib.Path(__file__).resolve().parent
-    beside = here if (here / "numberd").exists() else here.parent / "build" / "release" / "bin"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--list", action="store_true")
-    parser.add_argument("--only", metavar="NAME")
-    parser.add_argument("--n", type=int)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--bin", default=beside)
-    parser.add_argument("--dir", default="/var/tmp")
-    options = parser.parse_args()
-    if options.n is not None and options.n < 1:
-        parser.error("--n must be a positive integer")
-    if kind_of_disk(options.dir) in ("tmpfs", "ramfs") and not options.quick:
-        parser.error(f"{options.dir} is in memory, and would measure no disk: name another one with --dir")
-    return parser, options
-
-
-def main():
-    parser, options = read_options()
-    if options.list:
-        for name, _, _, _, about in ROWS:
-            print(f"{name:<28} {about}")
-        return 0
-    with tempfile.TemporaryDirectory(prefix="bench-registrations-", dir=options.dir) as folder:
-        bench = Registrations(options, pathlib.Path(folder))
-        if not bench.wants(*(row[0] for row in ROWS)):
-            parser.error("--only: there is no such row")
-        measure(bench)
-    return 1 if bench.failed > 0 and not bench.quick else 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(__doc__, ROWS, Registrations, measure, takes_size=True))

@@ -83,7 +83,7 @@ void spool_keep(struct spool *spool, uint64_t sequence, uint64_t monotonic_ms);
 /* Forgets and removes those that were kept at or before `monotonic_ms`, and the oldest until the others have `bytes_max` bytes. */
 void spool_release(struct spool *spool, uint64_t monotonic_ms, uint64_t bytes_max);
 
-/* The same for one that is damaged, whose file is set aside instead (segment.h). */
+/* Forgets one that is damaged; its file is set aside (segment.h). */
 void spool_set_aside(struct spool *spool, uint64_t sequence);
 
 void spool_figures(struct spool *spool, struct spool_figures *figures);
