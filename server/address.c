@@ -82,6 +82,22 @@ void address_ip(const struct sockaddr_storage *storage, uint8_t ip[static 16])
     }
 }
 
+static const uint8_t ipv4_prefix[12] = {[10] = 0xff, [11] = 0xff};
+
+bool address_ip_is_loopback(const uint8_t ip[static 16])
+{
+    static const uint8_t loopback[16] = {[15] = 1};
+    bool is_ipv4 = memcmp(ip, ipv4_prefix, sizeof ipv4_prefix) == 0;
+    return is_ipv4 ? ip[12] == 127 : memcmp(ip, loopback, sizeof loopback) == 0;
+}
+
+bool address_ip_is_nobodys(const uint8_t ip[static 16])
+{
+    static const uint8_t nothing[16];
+    bool is_ipv4 = memcmp(ip, ipv4_prefix, sizeof ipv4_prefix) == 0;
+    return address_ip_is_loopback(ip) || memcmp(is_ipv4 ? ip + 12 : ip, nothing, is_ipv4 ? 4 : 16) == 0;
+}
+
 void address_format_ip(const uint8_t ip[static 16], char text[static ADDRESS_TEXT_BYTES])
 {
     struct in6_addr address;

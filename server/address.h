@@ -25,6 +25,10 @@ void address_format(const struct address *address, char text[static ADDRESS_TEXT
 void address_ip(const struct sockaddr_storage *storage, uint8_t ip[static 16]);
 void address_format_ip(const uint8_t ip[static 16], char text[static ADDRESS_TEXT_BYTES]);
 
+/* True for loopback; or for that and for an address of zeros, which belongs to nobody. */
+bool address_ip_is_loopback(const uint8_t ip[static 16]);
+bool address_ip_is_nobodys(const uint8_t ip[static 16]);
+
 /* A listening, non-blocking socket, or -1 and the error. With port 0 the system chooses a free one, which is in *address
  * then. */
 int address_listen(struct address *address, char *error, size_t error_bytes);

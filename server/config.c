@@ -14,7 +14,7 @@
 
 #include "persist/querylog/querylog.h"
 
-enum kind { KIND_TEXT, KIND_INTEGER, KIND_BYTES, KIND_CHOICE, KIND_POLICY };
+enum kind { KIND_TEXT, KIND_INTEGER, KIND_BYTES, KIND_CHOICE, KIND_POLICY, KIND_BUDGET };
 
 #define CHOICES_MAX 3
 
@@ -50,6 +50,14 @@ struct setting {
         name, no "|" yes, help, KIND_CHOICE, offsetof(struct config, field), 0, 0,                           \
         {                                                                                                    \
             no, yes                                                                                          \
+        }                                                                                                    \
+    }
+
+#define BUDGET(name, field, help)                                                                            \
+    {                                                                                                        \
+        name, "BURST/HOURLY|none", help, KIND_BUDGET, offsetof(struct config, field), 0, 0,                  \
+        {                                                                                                    \
+            0                                                                                                \
         }                                                                                                    \
     }
 
@@ -89,8 +97,36 @@ static const struct setting settings[] = {
     CHOICE("log-misses", log_hits_only, "yes", "no",
            "whether the query log keeps lookups of numbers that are not registered (default yes)"),
     INTEGER("cache-seconds", cache_seconds, 0, 86400, "how long clients may keep an answer (default 300)"),
-    TEXT("token-file", token_file, "FILE",
-         "clients must show one of these tokens: PRINCIPAL TOKEN a line (default: none needed)"),
+    TEXT(
+        "token-file", token_file, "FILE",
+        "clients must show one of these tokens, made by numberctl token; read again at SIGHUP (default: none "
+        "needed)"),
+    CHOICE("insecure", insecure, "no", "yes",
+           "listen beyond loopback though anybody there may ask, or hear tokens and answers (default no)"),
+    BUDGET("principal-budget", principal_budget,
+           "numbers that a principal may look up: so many at once, so many an hour (default 50000/2000)"),
+    INTEGER("principal-rate", principal_rate, 0, BUDGET_MAX, "and so many a second; 0: any (default 10000)"),
+    BUDGET("network-budget", network_budget,
+           "the same for all who ask from one network: IPv4 /32, IPv6 /64 and /48 (default 500000/20000)"),
+    INTEGER("network-rate", network_rate, 0, BUDGET_MAX, "and so many a second; 0: any (default 100000)"),
+    INTEGER("budget-accounts", budget_accounts, 1024, UINT64_C(1) << 28,
+            "principals and networks whose budgets are kept, 64 bytes each (default 1048576)"),
+    {"detect",
+     "off|report|tighten",
+     "who seems to walk through the numbers: ignored, reported, or reported and given a tenth of the budget "
+     "for a\n"
+     "        day (default tighten)",
+     KIND_POLICY,
+     offsetof(struct config, detection),
+     0,
+     0,
+     {"off", "report", "tighten"}},
+    INTEGER("miss-percent-max", miss_percent_max, 1, 100,
+            "a larger share of numbers that are not registered is suspicious; 100: never (default 90)"),
+    INTEGER("network-principals-max", network_principals_max, 0, 150,
+            "more principals from one network in an hour are suspicious; 0: never (default 100)"),
+    INTEGER("patience-seconds", patience_seconds, 1, 3600,
+            "a client may take so long for its hello, for one frame, or for reading replies (default 20)"),
     CHOICE("accounts", accounts, "no", "yes", "keep account ids, 8 bytes a number (default yes)"),
     {"durability",
      "always|interval|off",
@@ -166,6 +202,8 @@ static bool assign(struct config *config, const struct setting *setting, const c
             return false;
         *(uint64_t *)field = number;
         return true;
+    case KIND_BUDGET:
+        return budget_parse(value, field);
     case KIND_POLICY:
         for (number = 0; number < CHOICES_MAX && strcmp(value, setting->choices[number]) != 0;)
             number++;
@@ -185,8 +223,9 @@ static bool refuse_value(const struct setting *setting, const char *where, const
         return fault_set(fault, EX_USAGE, "%s: %s is \"%s\", but must be an integer from %llu to %llu", where,
                          setting->name, value, (unsigned long long)setting->min,
                          (unsigned long long)setting->max);
-    return fault_set(fault, EX_USAGE, "%s: %s is \"%s\", but must be %s", where, setting->name, value,
-                     setting->argument);
+    return fault_set(
+        fault, EX_USAGE, "%s: %s is \"%s\", but must be %s%s", where, setting->name, value, setting->argument,
+        setting->kind == KIND_BUDGET ? ", 1 to 1000000000 each, a burst of 100000 hours at most" : "");
 }
 
 static const struct setting *find_setting(const char *name)
@@ -214,6 +253,15 @@ static bool set_defaults(struct config *config, struct fault *fault)
                               .durability_interval_ms = 1000,
                               .snapshot_minutes = 60,
                               .journal_bytes = UINT64_C(1) << 30,
+                              .principal_budget = {.burst = 50000, .hourly = 2000},
+                              .principal_rate = 10000,
+                              .network_budget = {.burst = 500000, .hourly = 20000},
+                              .network_rate = 100000,
+                              .budget_accounts = UINT64_C(1) << 20,
+                              .detection = DETECTION_TIGHTEN,
+                              .miss_percent_max = 90,
+                              .network_principals_max = 100,
+                              .patience_seconds = 20,
                               .accounts = true};
     if (config->data_dir == NULL || config->listen == NULL || config->stats_listen == NULL)
         return fault_set(fault, EX_OSERR, "out of memory");

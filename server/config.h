@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "persist/fault.h"
+#include "server/access/budgets.h"
 
 struct config {
     char *data_dir;
@@ -27,6 +28,16 @@ struct config {
     uint64_t snapshot_minutes;
     uint64_t journal_bytes;
     uint64_t log_ip; /* enum query_ip */
+    struct budget_limits principal_budget;
+    struct budget_limits network_budget;
+    uint64_t principal_rate;
+    uint64_t network_rate;
+    uint64_t budget_accounts;
+    uint64_t detection; /* enum detection */
+    uint64_t miss_percent_max;
+    uint64_t network_principals_max;
+    uint64_t patience_seconds;
+    bool insecure;
     bool log_hits_only;
     bool refuse_when_log_full;
     bool accounts;

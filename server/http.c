@@ -1,14 +1,21 @@
 /* The stats port; see http.h. */
 #include "server/http.h"
 
+#include <netinet/in.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
 #include <event2/http.h>
 #include <event2/listener.h>
 
+#include "server/address.h"
+
 #define TIMEOUT_SECONDS 10
+#define HTTP_UNAUTHORIZED 401 /* libevent has no names for these */
+#define HTTP_FORBIDDEN 403
 #define HEADERS_BYTES_MAX 8192
 #define ACCEPT_PAUSE_US 100000
 
@@ -16,6 +23,7 @@ struct http {
     struct evhttp *server;
     struct evconnlistener *listener; /* the server's */
     struct event *resume;
+    struct tokens *tokens; /* a reference; NULL: there are none */
     void (*collect)(void *context, struct stats_report *report);
     void *context;
 };
@@ -38,6 +46,39 @@ static void reply(struct evhttp_request *request, int status, const char *type, 
     free(text);
 }
 
+static bool is_local(struct evhttp_request *request)
+{
+    const struct sockaddr *peer = evhttp_connection_get_addr(evhttp_request_get_connection(request));
+    struct sockaddr_storage storage = {0};
+    uint8_t ip[16];
+    if (peer == NULL)
+        return false;
+    memcpy(&storage, peer,
+           peer->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in));
+    address_ip(&storage, ip);
+    return address_ip_is_loopback(ip);
+}
+
+/* False when the request was answered with what is missing. */
+static bool is_allowed(struct evhttp_request *request, const struct http *http)
+{
+    static const char scheme[] = "Bearer ";
+    struct grant grant;
+    const char *shown = evhttp_find_header(evhttp_request_get_input_headers(request), "Authorization");
+    if (http->tokens == NULL || is_local(request))
+        return true;
+    bool is_known = shown != NULL && strncmp(shown, scheme, sizeof scheme - 1) == 0 &&
+                    tokens_find(http->tokens, (const uint8_t *)shown + sizeof scheme - 1,
+                                strlen(shown + sizeof scheme - 1), &grant);
+    if (is_known && (grant.roles & ROLE_OPERATE) != 0)
+        return true;
+    if (!is_known)
+        evhttp_add_header(evhttp_request_get_output_headers(request), "WWW-Authenticate", "Bearer");
+    evhttp_send_error(request, is_known ? HTTP_FORBIDDEN : HTTP_UNAUTHORIZED,
+                      "a token with the role operate is needed");
+    return false;
+}
+
 static struct stats_report collect(const struct http *http)
 {
     struct stats_report report = {0};
@@ -47,24 +88,32 @@ static struct stats_report collect(const struct http *http)
 
 static void get_metrics(struct evhttp_request *request, void *context)
 {
+    if (!is_allowed(request, context))
+        return;
     struct stats_report report = collect(context);
     reply(request, HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", stats_render_prometheus(&report));
 }
 
 static void get_stats_json(struct evhttp_request *request, void *context)
 {
+    if (!is_allowed(request, context))
+        return;
     struct stats_report report = collect(context);
     reply(request, HTTP_OK, "application/json", stats_render_json(&report));
 }
 
 static void get_shards_json(struct evhttp_request *request, void *context)
 {
+    if (!is_allowed(request, context))
+        return;
     struct stats_report report = collect(context);
     reply(request, HTTP_OK, "application/json", stats_render_shards(&report));
 }
 
 static void get_page(struct evhttp_request *request, void *context)
 {
+    if (!is_allowed(request, context))
+        return;
     struct stats_report report = collect(context);
     reply(request, HTTP_OK, "text/html; charset=utf-8", stats_render_page(&report));
 }
@@ -123,7 +172,7 @@ static bool start_accepting(struct http *http, struct event_base *base, int fd)
     return true;
 }
 
-struct http *http_create(struct event_base *base, int listener,
+struct http *http_create(struct event_base *base, int listener, struct tokens *tokens,
                          void (*collect_report)(void *context, struct stats_report *report), void *context)
 {
     struct http *http = calloc(1, sizeof *http);
@@ -133,7 +182,10 @@ struct http *http_create(struct event_base *base, int listener,
         free(http);
         return NULL;
     }
-    *http = (struct http){.server = server, .collect = collect_report, .context = context};
+    *http = (struct http){.server = server,
+                          .tokens = tokens == NULL ? NULL : tokens_acquire(tokens),
+                          .collect = collect_report,
+                          .context = context};
     evhttp_set_allowed_methods(server, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
     evhttp_set_timeout(server, TIMEOUT_SECONDS);
     evhttp_set_max_headers_size(server, HEADERS_BYTES_MAX);
@@ -154,6 +206,12 @@ struct http *http_create(struct event_base *base, int listener,
     return http;
 }
 
+void http_replace_tokens(struct http *http, struct tokens *tokens)
+{
+    tokens_release(http->tokens);
+    http->tokens = tokens_acquire(tokens);
+}
+
 void http_destroy(struct http *http)
 {
     if (http == NULL)
@@ -161,5 +219,6 @@ void http_destroy(struct http *http)
     evhttp_free(http->server);
     if (http->resume != NULL)
         event_free(http->resume);
+    tokens_release(http->tokens);
     free(http);
 }

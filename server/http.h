@@ -5,19 +5,28 @@
  *   GET /shards.json  the directory, shard by shard
  *   GET /             a page for people
  *
+ * Loopback may ask for all of it. Who comes from elsewhere must show a token with the role operate ("Authorization: Bearer
+ * TOKEN"), but for /healthz and /readyz; without tokens (which numberd allows beyond loopback only when told to) anybody may.
+ *
  * Main thread only. Reports come from `collect`; rendering never touches the lookup path. */
 #ifndef NUMBERD_SERVER_HTTP_H
 #define NUMBERD_SERVER_HTTP_H
 
 #include <event2/event.h>
 
+#include "server/access/tokens.h"
 #include "server/stats.h"
 
 struct http;
 
-/* `listener` is a listening, non-blocking socket that the server then owns. NULL when memory is short. */
-struct http *http_create(struct event_base *base, int listener,
+/* `listener` is a listening, non-blocking socket that the server then owns. `tokens` may be NULL; it takes a reference of its
+ * own. NULL when memory is short. */
+struct http *http_create(struct event_base *base, int listener, struct tokens *tokens,
                          void (*collect)(void *context, struct stats_report *report), void *context);
+
+/* From now on these tokens count. Takes a reference of its own. */
+void http_replace_tokens(struct http *http, struct tokens *tokens);
+
 void http_destroy(struct http *http);
 
 #endif

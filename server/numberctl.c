@@ -29,6 +29,7 @@ static const struct verb verbs[] = {
     {"officer-key", "make the key pair that the query log is sealed to", ctl_officer_key},
     {"ledger", "check the ledger of disclosures and print its head", ctl_ledger},
     {"plan", "say how much room the query log will take", ctl_plan},
+    {"token", "make, list and revoke the tokens that clients show", ctl_token},
     {"verify", "check that records are as the officer disclosed them", ctl_verify},
 };
 

@@ -89,5 +89,6 @@ int ctl_ledger(int argc, char **argv);
 int ctl_verify(int argc, char **argv);
 int ctl_plan(int argc, char **argv);
 int ctl_hold(int argc, char **argv);
+int ctl_token(int argc, char **argv);
 
 #endif

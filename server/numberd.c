@@ -19,6 +19,8 @@
 #include "persist/querylog/officer.h"
 #include "persist/querylog/querylog.h"
 #include "server/acceptor.h"
+#include "server/access/budgets.h"
+#include "server/access/tokens.h"
 #include "server/address.h"
 #include "server/config.h"
 #include "server/durability.h"
@@ -26,7 +28,7 @@
 #include "server/loader.h"
 #include "server/registrations.h"
 #include "server/stats.h"
-#include "server/tokens.h"
+#include "server/suspicions.h"
 #include "server/worker.h"
 
 #define WORKERS_MAX TALLY_WORKERS_MAX
@@ -34,9 +36,8 @@
 #define LOAD_THREADS 4
 /* Between two counts of the huge pages. */
 #define HUGE_PAGES_SECONDS 10
-/* SIGHUP too: a terminal that goes away must not take unsaved registrations along. */
-#define STOP_SIGNALS 3
-static const int stop_signals[STOP_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+#define STOP_SIGNALS 2
+static const int stop_signals[STOP_SIGNALS] = {SIGTERM, SIGINT};
 /* Per worker: two million events. The drain looks every 5 ms, so this holds what comes while the disk hesitates. */
 #define RING_BYTES (16u << 20)
 #define DESCRIPTORS_RESERVED 64
@@ -51,6 +52,8 @@ struct app {
     struct durability *durability;
     atomic_bool open; /* set when the three above are, for other threads */
     struct tokens *tokens;
+    struct budgets *budgets;
+    struct suspicions suspicions;
     struct querylog *querylog;
     struct ring *rings[WORKERS_MAX];
     struct worker *workers[WORKERS_MAX];
@@ -63,6 +66,7 @@ struct app {
     char stats_address[ADDRESS_TEXT_BYTES];
     struct event_base *base;
     struct event *stop_events[STOP_SIGNALS];
+    struct event *reload_event;
     struct acceptor *acceptor;
     struct http *http;
     time_t started;
@@ -184,6 +188,11 @@ static uint64_t request_snapshot(void *context)
     return durability_request_snapshot(((struct app *)context)->durability);
 }
 
+static void suspect(void *context, unsigned detectors, uint64_t principal, uint64_t named)
+{
+    suspicions_report(&((struct app *)context)->suspicions, detectors, principal, named);
+}
+
 static uint64_t request_replacement(void *context)
 {
     return durability_request_replacement(((struct app *)context)->durability);
@@ -275,14 +284,34 @@ static bool start_loading(struct app *app, struct fault *fault)
 
 /* --- set-up --- */
 
+/* Beyond loopback whoever hears the connection has the token and the numbers, and without tokens anybody may ask. */
+static bool may_listen(const struct app *app, const char *flag, const struct address *address,
+                       struct fault *fault)
+{
+    uint8_t ip[16];
+    address_ip(&address->storage, ip);
+    if (app->config.insecure || address_ip_is_loopback(ip))
+        return true;
+    return fault_set(
+        fault, EX_CONFIG,
+        "%s is beyond loopback, where connections are not encrypted%s: listen on loopback behind "
+        "something that encrypts, or say --insecure yes%s",
+        flag, app->tokens == NULL ? " and anybody may ask" : "",
+        app->tokens == NULL ? ", best with --token-file" : "");
+}
+
 /* `actual` is the address that it came to be: with port 0 the system chooses one. */
-static int listen_on(const char *text, char actual[static ADDRESS_TEXT_BYTES], struct fault *fault)
+static int listen_on(const struct app *app, const char *flag, const char *text,
+                     char actual[static ADDRESS_TEXT_BYTES], struct fault *fault)
 {
     struct address address;
     char error[256];
     int fd = -1;
-    if (address_parse(text, 0, &address, error, sizeof error))
+    if (address_parse(text, 0, &address, error, sizeof error)) {
+        if (!may_listen(app, flag, &address, fault))
+            return -1;
         fd = address_listen(&address, error, sizeof error);
+    }
     if (fd < 0)
         fault_set(fault, EX_UNAVAILABLE, "%s", error);
     else
@@ -307,19 +336,66 @@ static bool open_ports(struct app *app, struct fault *fault)
         setrlimit(RLIMIT_NOFILE, &files);
         limit_connections(app, files.rlim_cur);
     }
-    app->listener = listen_on(app->config.listen, app->address, fault);
+    app->listener = listen_on(app, "--listen", app->config.listen, app->address, fault);
     if (app->listener >= 0)
-        app->stats_listener = listen_on(app->config.stats_listen, app->stats_address, fault);
+        app->stats_listener =
+            listen_on(app, "--stats-listen", app->config.stats_listen, app->stats_address, fault);
     return app->stats_listener >= 0;
 }
 
 static bool load_tokens(struct app *app, struct fault *fault)
 {
-    char error[256];
+    char error[512];
     if (app->config.token_file == NULL)
         return true;
     app->tokens = tokens_load(app->config.token_file, error, sizeof error);
     return app->tokens != NULL || fault_set(fault, EX_CONFIG, "%s", error);
+}
+
+static bool create_budgets(struct app *app, struct fault *fault)
+{
+    const struct config *config = &app->config;
+    app->budgets = budgets_create(&(struct budget_options){
+        .principal = config->principal_budget,
+        .network = config->network_budget,
+        .principal_rate = config->principal_rate,
+        .network_rate = config->network_rate,
+        .accounts = config->budget_accounts,
+        .detection = (enum detection)config->detection,
+        .miss_percent_max = (unsigned)config->miss_percent_max,
+        .network_principals_max = (unsigned)config->network_principals_max,
+    });
+    return app->budgets != NULL || fault_set(fault, EX_OSERR, "out of memory for the budgets");
+}
+
+/* In the main loop. What cannot be read changes nothing. */
+static void on_reload(evutil_socket_t signal_number, short events, void *context)
+{
+    (void)signal_number;
+    (void)events;
+    struct app *app = context;
+    char line[600];
+    char error[512];
+    size_t count;
+    if (app->config.token_file == NULL) {
+        notice("SIGHUP: there is no token file, and nothing else that is read again");
+        return;
+    }
+    struct tokens *tokens = tokens_load(app->config.token_file, error, sizeof error);
+    if (tokens == NULL) {
+        snprintf(line, sizeof line, "SIGHUP: the tokens stay as they were: %s", error);
+        notice(line);
+        return;
+    }
+    tokens_release(app->tokens);
+    app->tokens = tokens;
+    if (app->http != NULL)
+        http_replace_tokens(app->http, tokens);
+    for (unsigned i = 0; i < app->worker_count; i++)
+        worker_replace_tokens(app->workers[i], tokens);
+    (void)tokens_list(tokens, &count);
+    snprintf(line, sizeof line, "SIGHUP: %zu tokens were read again", count);
+    notice(line);
 }
 
 /* The public key that the query log is sealed to. */
@@ -356,10 +432,12 @@ static bool start_query_log(struct app *app, struct fault *fault)
 static bool create_workers(struct app *app, struct fault *fault)
 {
     char error[256];
-    app->hooks = (struct service_hooks){stats_json, request_snapshot, request_replacement, app};
+    app->hooks = (struct service_hooks){stats_json, request_snapshot, request_replacement, suspect, app};
     for (unsigned i = 0; i < app->config.threads; i++) {
         struct worker_options options = {.registrations = &app->registrations,
                                          .tokens = app->tokens,
+                                         .budgets = app->budgets,
+                                         .patience_ms = (unsigned)app->config.patience_seconds * 1000,
                                          .hooks = &app->hooks,
                                          .cache_seconds = (uint32_t)app->config.cache_seconds,
                                          .recorder = {.ring = app->rings[i],
@@ -382,9 +460,7 @@ static void on_stop(evutil_socket_t signal_number, short events, void *context)
     (void)events;
     struct app *app = context;
     if (!app->stopping)
-        notice(signal_number == SIGTERM  ? "SIGTERM: stopping"
-               : signal_number == SIGINT ? "SIGINT: stopping"
-                                         : "SIGHUP: stopping");
+        notice(signal_number == SIGTERM ? "SIGTERM: stopping" : "SIGINT: stopping");
     app->stopping = true;
     event_base_loopbreak(app->base);
 }
@@ -400,6 +476,9 @@ static bool watch_signals(struct app *app, struct fault *fault)
         if (app->stop_events[i] == NULL || event_add(app->stop_events[i], NULL) != 0)
             return fault_set(fault, EX_OSERR, "cannot watch for signals");
     }
+    app->reload_event = evsignal_new(app->base, SIGHUP, on_reload, app);
+    if (app->reload_event == NULL || event_add(app->reload_event, NULL) != 0)
+        return fault_set(fault, EX_OSERR, "cannot watch for signals");
     return true;
 }
 
@@ -411,7 +490,7 @@ static bool start_serving(struct app *app, struct fault *fault)
     int stats_listener = app->stats_listener;
     int listener = app->listener;
     app->stats_listener = app->listener = -1; /* both calls take them over, also when they fail */
-    app->http = http_create(app->base, stats_listener, collect_for_http, app);
+    app->http = http_create(app->base, stats_listener, app->tokens, collect_for_http, app);
     app->acceptor =
         acceptor_create(app->base, listener, app->workers, app->worker_count, app->connections_max);
     if (app->http == NULL || app->acceptor == NULL)
@@ -423,9 +502,11 @@ static bool start(struct app *app, struct fault *fault)
 {
     registrations_init(&app->registrations);
     pthread_rwlock_init(&app->directory_lock, NULL);
+    suspicions_init(&app->suspicions, app->config.detection == DETECTION_TIGHTEN, notice);
     return watch_signals(app, fault) && datadir_open(&app->datadir, app->config.data_dir, fault) &&
-           load_tokens(app, fault) && open_ports(app, fault) && start_query_log(app, fault) &&
-           create_workers(app, fault) && start_serving(app, fault) && start_loading(app, fault);
+           load_tokens(app, fault) && create_budgets(app, fault) && open_ports(app, fault) &&
+           start_query_log(app, fault) && create_workers(app, fault) && start_serving(app, fault) &&
+           start_loading(app, fault);
 }
 
 /* --- teardown --- */
@@ -474,16 +555,21 @@ static bool stop(struct app *app, struct fault *fault)
             event_free(app->stop_events[i]);
         signal(stop_signals[i], SIG_IGN); /* libevent has set the default again; we are ending anyway */
     }
+    if (app->reload_event != NULL)
+        event_free(app->reload_event);
+    signal(SIGHUP, SIG_IGN);
     if (app->base != NULL)
         event_base_free(app->base);
     if (app->listener >= 0)
         close(app->listener);
     if (app->stats_listener >= 0)
         close(app->stats_listener);
-    tokens_destroy(app->tokens);
+    tokens_release(app->tokens);
+    budgets_destroy(app->budgets);
     directory_destroy(app->directory);
     registrations_deinit(&app->registrations);
     pthread_rwlock_destroy(&app->directory_lock);
+    suspicions_deinit(&app->suspicions);
     datadir_close(&app->datadir);
     return saved;
 }

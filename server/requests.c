@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "server/address.h"
+
 /* How long a client should wait before it repeats what the server could not do. */
 #define RETRY_MS 100
 
@@ -13,6 +15,8 @@ static_assert((int)WIRE_NOT_REGISTERED == (int)DIRECTORY_NOT_REGISTERED &&
                   (int)WIRE_REGISTERED == (int)DIRECTORY_REGISTERED &&
                   (int)WIRE_INVALID == (int)DIRECTORY_INVALID,
               "the directory's answers go onto the wire as they are");
+static_assert((int)COUNTERS_DETECTORS == (int)DETECTORS && WIRE_QUOTA_UNLIMITED == BUDGETS_UNLIMITED,
+              "budgets and detectors are counted and sent as they are");
 
 static struct wire_reply reply_to(const struct wire_request *request, enum wire_code code)
 {
@@ -57,21 +61,92 @@ static uint64_t wall_clock_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+static uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE,
+                  &now); /* to some ms, which is enough for budgets, and costs a quarter */
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* Marsaglia's xorshift64. */
+static uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
 static void record(const struct session *session, struct service *service, const struct wire_request *request)
 {
     bool named = (request->flags & WIRE_FLAG_ORIGIN) != 0;
-    recorder_write(service->recorder, wall_clock_ms(), named ? request->origin.requester : session->principal,
+    recorder_write(service->recorder, wall_clock_ms(),
+                   named ? request->origin.requester : session->grant.principal,
                    named ? request->origin.ip : session->ip, service->scratch->numbers,
                    service->scratch->answers, request->count);
 }
 
-static void count_answers(const struct service *service, size_t count)
+/* Returns how many were not registered. */
+static uint32_t count_answers(const struct service *service, size_t count)
 {
     uint64_t seen[COUNTERS_ANSWERS] = {0};
     for (size_t i = 0; i < count; i++)
         seen[service->scratch->answers[i]]++;
     for (size_t i = 0; i < COUNTERS_ANSWERS; i++)
         counter_add(&service->counters->answers[i], seen[i]);
+    return (uint32_t)(seen[WIRE_NOT_REGISTERED] + seen[WIRE_INVALID]);
+}
+
+/* Whom the request's origin makes pay. */
+static struct asker named_asker(const struct session *session, const struct service *service,
+                                const struct wire_request *request)
+{
+    const struct asker_name name = {.principal = session->grant.principal,
+                                    .own = session->grant.has_own_budget ? &session->grant.budget : NULL,
+                                    .named = request->origin.requester,
+                                    .ip = address_ip_is_nobodys(request->origin.ip) ? NULL
+                                                                                    : request->origin.ip};
+    return budgets_asker(service->budgets, &name);
+}
+
+/* A lookup on its way: who pays, and what was said to that. */
+struct payment {
+    struct asker asker;
+    struct budget_verdict verdict;
+    uint64_t now_ns;
+};
+
+static void charge(const struct session *session, const struct service *service,
+                   const struct wire_request *request, struct payment *payment)
+{
+    payment->verdict = (struct budget_verdict){.served = request->count, .left = BUDGETS_UNLIMITED};
+    if (service->budgets == NULL)
+        return;
+    bool named = (request->flags & WIRE_FLAG_ORIGIN) != 0;
+    payment->asker = named ? named_asker(session, service, request) : session->asker;
+    if (payment->asker.count == 0)
+        return;
+    payment->now_ns = monotonic_ns();
+    payment->verdict = budgets_charge(service->budgets, &payment->asker, payment->now_ns, request->count);
+}
+
+static void observe(const struct session *session, struct service *service,
+                    const struct wire_request *request, const struct payment *payment, uint32_t missed)
+{
+    uint32_t served = payment->verdict.served;
+    if (service->budgets == NULL || payment->asker.count == 0 || served == 0)
+        return;
+    unsigned detectors =
+        budgets_observe(service->budgets, &payment->asker, &payment->verdict, payment->now_ns,
+                        service->scratch->numbers, served, missed, next_random(&service->random));
+    if (detectors == 0)
+        return;
+    for (unsigned i = 0; i < DETECTORS; i++)
+        counter_add(&service->counters->suspicions[i], detectors >> i & 1);
+    bool named = (request->flags & WIRE_FLAG_ORIGIN) != 0;
+    service->hooks->suspect(service->hooks->context, detectors, session->grant.principal,
+                            named ? request->origin.requester : 0);
 }
 
 static void put_record(uint8_t *bytes, uint8_t answer, const struct record *record)
@@ -80,40 +155,54 @@ static void put_record(uint8_t *bytes, uint8_t answer, const struct record *reco
     wire_put_u64(bytes + 8, record->account);
 }
 
-bool requests_lookup(const struct session *session, struct service *service,
-                     const struct wire_request *request, struct buffer *out)
+/* Looks the first `served` numbers up; the rest is LIMITED. */
+static void look_up(struct service *service, const struct wire_request *request, uint32_t served,
+                    uint8_t *body)
 {
     struct service_scratch *scratch = service->scratch;
     size_t count = request->count;
-    bool with_records = request->type == WIRE_LOOKUP_RECORDS;
+    for (size_t i = 0; i < count; i++)
+        scratch->numbers[i] = wire_get_u64(request->entries + i * WIRE_NUMBER_BYTES);
+    memset(scratch->answers + served, WIRE_LIMITED, count - served);
+    if (request->type == WIRE_LOOKUP_RECORDS) {
+        directory_lookup_records(service->directory, service->reader, scratch->numbers, served,
+                                 scratch->answers, scratch->records);
+        memset(scratch->records + served, 0, (count - served) * sizeof *scratch->records);
+        for (size_t i = 0; i < count; i++)
+            put_record(body + i * WIRE_RECORD_BYTES, scratch->answers[i], &scratch->records[i]);
+    } else {
+        directory_lookup(service->directory, service->reader, scratch->numbers, served, scratch->answers);
+        memcpy(body, scratch->answers, count);
+    }
+}
+
+bool requests_lookup(const struct session *session, struct service *service,
+                     const struct wire_request *request, struct buffer *out)
+{
+    size_t entry_bytes = request->type == WIRE_LOOKUP_RECORDS ? WIRE_RECORD_BYTES : 1;
     enum recorder_verdict verdict = recorder_admit(service->recorder, request->count);
+    struct payment payment;
     if (verdict == RECORDER_REFUSE) {
         counter_add(&service->counters->requests_unavailable, 1);
         return requests_reply(request, WIRE_UNAVAILABLE, "the query log is full", out);
     }
+    charge(session, service, request, &payment);
     struct wire_reply reply = reply_to(request, WIRE_OK);
     reply.count = request->count;
+    reply.quota_left = payment.verdict.left;
+    reply.retry_after_ms = payment.verdict.retry_after_ms;
     reply.cache_seconds = service->cache_seconds;
-    reply.body_bytes = (uint32_t)(count * (with_records ? WIRE_RECORD_BYTES : 1));
+    reply.body_bytes = (uint32_t)(request->count * entry_bytes);
     uint8_t *body = begin_reply(&reply, out);
     if (body == NULL)
         return false;
-    for (size_t i = 0; i < count; i++)
-        scratch->numbers[i] = wire_get_u64(request->entries + i * WIRE_NUMBER_BYTES);
-    if (with_records) {
-        directory_lookup_records(service->directory, service->reader, scratch->numbers, count,
-                                 scratch->answers, scratch->records);
-        for (size_t i = 0; i < count; i++)
-            put_record(body + i * WIRE_RECORD_BYTES, scratch->answers[i], &scratch->records[i]);
-    } else {
-        directory_lookup(service->directory, service->reader, scratch->numbers, count, scratch->answers);
-        memcpy(body, scratch->answers, count);
-    }
-    count_answers(service, count);
+    look_up(service, request, payment.verdict.served, body);
+    uint32_t missed = count_answers(service, request->count);
+    observe(session, service, request, &payment, missed);
     if (verdict == RECORDER_LOG)
         record(session, service, request);
     else
-        recorder_drop(service->recorder, scratch->answers, request->count);
+        recorder_drop(service->recorder, service->scratch->answers, request->count);
     return true;
 }
 

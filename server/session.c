@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "server/address.h"
 #include "server/requests.h"
 
 void session_init(struct session *session, const uint8_t ip[static 16])
@@ -11,11 +12,25 @@ void session_init(struct session *session, const uint8_t ip[static 16])
     memcpy(session->ip, ip, sizeof session->ip);
 }
 
+/* Takes the grant, and whom it makes pay. */
+static void admit(struct session *session, const struct service *service, const struct grant *grant)
+{
+    session->grant = *grant;
+    session->tokens_version = service->tokens_version;
+    if (service->budgets == NULL)
+        return;
+    const struct asker_name name = {.principal = grant->principal,
+                                    .own = grant->has_own_budget ? &session->grant.budget : NULL,
+                                    .ip = address_ip_is_nobodys(session->ip) ? NULL : session->ip};
+    session->asker = budgets_asker(service->budgets, &name);
+}
+
 static bool greet(struct session *session, struct service *service, const struct wire_request *request,
                   struct buffer *out)
 {
     struct wire_hello_reply hello = {WIRE_VERSION, WIRE_COUNT_MAX, WIRE_REQUEST_BYTES_MAX};
     uint8_t body[WIRE_REPLY_HEADER_BYTES + WIRE_HELLO_REPLY_BYTES];
+    struct grant grant = {.roles = ROLES_ALL};
     struct wire_reply reply = {.type = WIRE_HELLO | WIRE_REPLY_BIT,
                                .request_id = request->request_id,
                                .quota_left = WIRE_QUOTA_UNLIMITED,
@@ -25,14 +40,47 @@ static bool greet(struct session *session, struct service *service, const struct
         return requests_reply(request, WIRE_VERSION_UNSUPPORTED, "this server speaks version 1", out);
     }
     if (service->tokens != NULL &&
-        !tokens_find(service->tokens, request->token, request->token_bytes, &session->principal)) {
+        !tokens_find(service->tokens, request->token, request->token_bytes, &grant)) {
         session->closing = true;
         return requests_reply(request, WIRE_UNAUTHORIZED, NULL, out);
     }
+    admit(session, service, &grant);
     session->greeted = true;
     wire_encode_reply_header(body, &reply);
     wire_put_hello_reply(body + WIRE_REPLY_HEADER_BYTES, &hello);
     return buffer_append(out, body, sizeof body);
+}
+
+/* The roles of which the request wants all. */
+static uint32_t roles_for(const struct wire_request *request)
+{
+    switch (request->type) {
+    case WIRE_LOOKUP:
+    case WIRE_LOOKUP_RECORDS:
+        return (request->flags & WIRE_FLAG_ORIGIN) != 0 ? ROLE_FRONT : ROLE_LOOKUP;
+    case WIRE_REGISTER:
+    case WIRE_DEREGISTER:
+    case WIRE_MOVE:
+        return ROLE_REGISTER;
+    case WIRE_STATS:
+    case WIRE_SNAPSHOT:
+    case WIRE_REPLACE_ALL:
+        return ROLE_OPERATE;
+    default:
+        return 0;
+    }
+}
+
+/* Other tokens may have taken the place of those that the session knew. False: its own is none any more. */
+static bool renew(struct session *session, const struct service *service)
+{
+    struct grant grant = session->grant;
+    if (session->tokens_version == service->tokens_version)
+        return true;
+    if (service->tokens != NULL && !tokens_renew(service->tokens, &grant))
+        return false;
+    admit(session, service, &grant);
+    return true;
 }
 
 /* False when memory is short. */
@@ -44,6 +92,12 @@ static bool handle(struct session *session, struct service *service, const struc
         session->closing = true;
         return requests_reply(request, WIRE_HELLO_EXPECTED, NULL, out);
     }
+    if (session->greeted && !renew(session, service)) {
+        session->closing = true;
+        return requests_reply(request, WIRE_UNAUTHORIZED, "the token was revoked", out);
+    }
+    if ((roles_for(request) & ~session->grant.roles) != 0)
+        return requests_reply(request, WIRE_FORBIDDEN, "the token has not the role for this request", out);
     bool needs_registrations = (request->type >= WIRE_LOOKUP && request->type <= WIRE_MOVE) ||
                                request->type == WIRE_SNAPSHOT || request->type == WIRE_REPLACE_ALL;
     if (needs_registrations && service->directory == NULL)

@@ -10,11 +10,12 @@
 #include <stdint.h>
 
 #include "hashing/directory.h"
+#include "server/access/budgets.h"
+#include "server/access/tokens.h"
 #include "server/buffer.h"
 #include "server/counters.h"
 #include "server/recorder.h"
 #include "server/registrations.h"
-#include "server/tokens.h"
 #include "server/wire.h"
 
 /* Above this much unsent output no further request is taken on. */
@@ -28,6 +29,9 @@ struct service_hooks {
     uint64_t (*request_snapshot)(void *context);
     /* Asks for the replacement of all registrations by what lies ready in the data directory; the same number. */
     uint64_t (*request_replacement)(void *context);
+    /* Some detectors (bits 1 << enum detector) have begun to suspect the principal (0: nobody has one, so it is a network) or,
+     * if not 0, the requester that it has named. */
+    void (*suspect)(void *context, unsigned detectors, uint64_t principal, uint64_t named);
     void *context;
 };
 
@@ -45,7 +49,10 @@ struct service {
     struct registrations *registrations;
     struct recorder *recorder;
     struct counters *counters;
-    const struct tokens *tokens; /* NULL: hellos need none */
+    struct tokens *tokens;   /* NULL: hellos need none */
+    uint32_t tokens_version; /* rises when others take their place: sessions then look theirs up again */
+    struct budgets *budgets; /* NULL: nobody is limited */
+    uint64_t random;         /* for the detectors' samples; never 0 */
     const struct service_hooks *hooks;
     struct service_scratch *scratch;
     uint32_t cache_seconds; /* how long clients may keep an answer */
@@ -56,7 +63,9 @@ struct service {
 
 struct session {
     uint8_t ip[16];
-    uint64_t principal; /* of the token, 0 without */
+    struct grant grant; /* the token's; without tokens principal 0 and all roles */
+    uint32_t tokens_version;
+    struct asker asker; /* who pays for lookups without an origin */
     bool greeted;
     bool closing; /* send what is left, then close */
 };

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include "server/access/budgets.h"
 #include "server/wire.h"
 
 /* Names by wire type, as labels. */
@@ -29,6 +30,9 @@ void stats_add_worker(struct stats_report *report, const struct counters *counte
     report->bytes_out += counter_read(&counters->bytes_out);
     report->frames_malformed += counter_read(&counters->frames_malformed);
     report->requests_unavailable += counter_read(&counters->requests_unavailable);
+    report->connections_slow += counter_read(&counters->connections_slow);
+    for (unsigned i = 0; i < COUNTERS_DETECTORS; i++)
+        report->suspicions[i] += counter_read(&counters->suspicions[i]);
     for (unsigned i = 0; i < COUNTERS_REQUEST_TYPES; i++)
         report->requests[i] += counter_read(&counters->requests[i]);
     for (unsigned i = 0; i < COUNTERS_ANSWERS; i++)
@@ -144,6 +148,9 @@ char *stats_render_json(const struct stats_report *report)
         by_name(update_names, report->updates, COUNTERS_UPDATES), "directory", directory_json(report),
         "query_log", query_log_json(&report->query_log));
     if (root == NULL || json_object_set_new(root, "snapshot", snapshot_json(&report->snapshot)) != 0 ||
+        json_object_set_new(root, "connections_slow", integer(report->connections_slow)) != 0 ||
+        json_object_set_new(root, "suspicions",
+                            by_name(detector_names(), report->suspicions, COUNTERS_DETECTORS)) != 0 ||
         json_object_set_new(root, "journal", journal_json(&report->journal)) != 0 ||
         json_object_set_new(root, "loading_percent",
                             report->loading ? json_integer(report->loading_percent) : json_null()) != 0) {
@@ -197,6 +204,11 @@ static void put_server(FILE *out, const struct stats_report *report)
            "Frames that broke the protocol; each closed its connection.", report->frames_malformed);
     single(out, "numberd_requests_unavailable_total", "counter", "Requests answered UNAVAILABLE.",
            report->requests_unavailable);
+    single(out, "numberd_connections_slow_total", "counter",
+           "Connections closed since their client took longer than its patience.", report->connections_slow);
+    labelled(out, "numberd_suspicions_total",
+             "Principals and networks that a detector of enumeration began to suspect.", "detector",
+             detector_names(), report->suspicions, COUNTERS_DETECTORS);
     labelled(out, "numberd_requests_total", "Requests by type.", "type", request_names, report->requests,
              COUNTERS_REQUEST_TYPES);
     labelled(out, "numberd_lookups_total", "Numbers looked up, by answer.", "answer", answer_names,

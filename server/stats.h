@@ -71,6 +71,8 @@ struct stats_report {
     uint64_t bytes_out;
     uint64_t frames_malformed;
     uint64_t requests_unavailable;
+    uint64_t connections_slow;
+    uint64_t suspicions[COUNTERS_DETECTORS];
     uint64_t requests[COUNTERS_REQUEST_TYPES];
     uint64_t answers[COUNTERS_ANSWERS];
     uint64_t updates[COUNTERS_UPDATES];

@@ -60,7 +60,8 @@ enum wire_type {
     X(WIRE_NOT_READY, 7, "the server is starting; try again after retry_after_ms")                           \
     X(WIRE_READ_ONLY, 8, "the server takes no registrations now")                                            \
     X(WIRE_GOING_AWAY, 9, "the server is stopping; reconnect elsewhere or later")                            \
-    X(WIRE_INTERNAL, 10, "the server failed; nothing of the request was done")
+    X(WIRE_INTERNAL, 10, "the server failed; nothing of the request was done")                               \
+    X(WIRE_FORBIDDEN, 11, "the token does not allow this request")
 
 enum wire_code {
 #define X(name, value, text) name = value,

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/queue.h>
+#include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -23,6 +25,10 @@
 /* How long a connection that is done waits for the client to read and close. Closing a socket with unread input
  * resets it, and the reset may overtake the last replies. */
 #define LINGER_SECONDS 2
+/* A client that waits to read gets its patience anew with so much that it took. */
+#define PROGRESS_BYTES (64u << 10)
+/* How often the impatient are looked for. */
+#define IMPATIENCE_US 250000
 
 struct connection {
     LIST_ENTRY(connection) link;
@@ -39,6 +45,12 @@ struct connection {
     uint64_t hold_position;
     size_t hold_offset; /* in `out`, where the output begins that waits */
     TAILQ_ENTRY(connection) held_link;
+    /* It owes something since then: its hello, the rest of a frame, or to read what waits in `out`. */
+    bool is_owing;
+    uint64_t owing_since_ms;
+    size_t read_bytes; /* what it has read since then */
+    bool has_given;    /* a request was taken from it in this turn */
+    TAILQ_ENTRY(connection) owing_link;
     struct session session;
     struct buffer
         in; /* the beginning of a frame whose rest has not come, or what the output cap holds back */
@@ -59,9 +71,12 @@ struct worker {
     pthread_t thread;
     bool started;
     LIST_HEAD(, connection) connections;
-    TAILQ_HEAD(, connection) held; /* by their positions, since these only grow */
-    uint8_t *read_buffer;          /* READ_BYTES */
-    struct buffer out;             /* replies of the connection at hand */
+    TAILQ_HEAD(, connection) held;  /* by their positions, since these only grow */
+    TAILQ_HEAD(, connection) owing; /* by since when */
+    struct event *impatience;       /* added while somebody owes */
+    unsigned patience_ms;
+    uint8_t *read_buffer; /* READ_BYTES */
+    struct buffer out;    /* replies of the connection at hand */
     struct event *deadline;
     /* The hand-over from the main thread. */
     int wake_fd;
@@ -72,8 +87,10 @@ struct worker {
     struct directory *offered;      /* to be served from now on */
     const struct directory *served; /* as others see it */
     bool has_ended;
+    struct tokens
+        *offered_tokens; /* to count from now on; a reference, which the worker takes over; NULL: no others */
     bool draining;
-    unsigned patience_ms;
+    unsigned drain_ms;
     /* The worker's own: the drain has begun. */
     bool is_draining;
 };
@@ -86,6 +103,8 @@ static void close_connection(struct connection *connection)
     worker->out.length = 0; /* replies that could not be kept must not reach the next connection */
     if (connection->is_held)
         TAILQ_REMOVE(&worker->held, connection, held_link);
+    if (connection->is_owing)
+        TAILQ_REMOVE(&worker->owing, connection, owing_link);
     event_del(&connection->readable);
     event_del(&connection->writable);
     close(connection->fd);
@@ -114,6 +133,7 @@ static bool send_some(struct connection *connection, struct buffer *buffer)
         done += (size_t)sent;
     }
     counter_add(&connection->worker->counters.bytes_out, done);
+    connection->read_bytes += done;
     buffer_consume(buffer, done);
     return true;
 }
@@ -149,12 +169,68 @@ static void set_interest(struct connection *connection)
         event_active(&connection->writable, EV_WRITE, 0);
 }
 
+/* --- patience --- */
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void forgive(struct connection *connection)
+{
+    if (connection->is_owing)
+        TAILQ_REMOVE(&connection->worker->owing, connection, owing_link);
+    connection->is_owing = false;
+}
+
+/* Notes whether the client owes something, anew if it has just given some of it. */
+static void judge(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    bool owes = !connection->session.greeted || connection->in.length > 0 || connection->out.length > 0;
+    bool has_given = connection->has_given || connection->read_bytes >= PROGRESS_BYTES;
+    connection->has_given = false;
+    if (connection->is_owing && owes && !has_given && !connection->is_held)
+        return;
+    forgive(connection);
+    if (!owes || connection->is_held || connection->is_lingering)
+        return;
+    connection->is_owing = true;
+    connection->owing_since_ms = now_ms();
+    connection->read_bytes = 0;
+    if (TAILQ_EMPTY(&worker->owing))
+        event_add(worker->impatience, &(struct timeval){.tv_usec = IMPATIENCE_US});
+    TAILQ_INSERT_TAIL(&worker->owing, connection, owing_link);
+}
+
+static void on_impatience(evutil_socket_t fd, short events, void *context)
+{
+    (void)fd;
+    (void)events;
+    struct worker *worker = context;
+    uint64_t now = now_ms();
+    struct connection *connection;
+    while ((connection = TAILQ_FIRST(&worker->owing)) != NULL &&
+           now - connection->owing_since_ms >= worker->patience_ms) {
+        counter_add(&worker->counters.connections_slow, 1);
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked from the list before it is freed
+        close_connection(connection);
+    }
+    if (connection != NULL)
+        event_add(worker->impatience, &(struct timeval){.tv_usec = IMPATIENCE_US});
+}
+
+/* --- the end of a conversation --- */
+
 /* All is said. False: close now; else the connection lingers until the client closes or its time is over. */
 static bool linger(struct connection *connection)
 {
     if (connection->is_ended || shutdown(connection->fd, SHUT_WR) != 0)
         return false;
     connection->is_lingering = true;
+    forgive(connection);
     event_del(&connection->writable);
     event_add(&connection->readable, &(struct timeval){.tv_sec = LINGER_SECONDS});
     return true;
@@ -169,6 +245,7 @@ static bool settle(struct connection *connection)
             return linger(connection);
     }
     set_interest(connection);
+    judge(connection);
     return true;
 }
 
@@ -203,6 +280,7 @@ static bool hold(struct connection *connection)
     worker->has_held = true;
     pthread_mutex_unlock(&worker->mutex);
     set_interest(connection);
+    judge(connection);
     return true;
 }
 
@@ -272,6 +350,7 @@ static bool serve(struct connection *connection, const uint8_t *bytes, size_t le
     /* The cap is on what waits already plus what this turn adds. */
     if (connection->out.length < SESSION_OUTPUT_CAP)
         taken = session_consume(&connection->session, &worker->service, bytes, length, &worker->out);
+    connection->has_given = taken > 0;
     connection->hold_position = worker->service.hold_position;
     worker->service.hold_position = 0;
     if (connection->session.closing)
@@ -363,6 +442,7 @@ static void open_connection(struct worker *worker, int fd, const struct sockaddr
     event_assign(&connection->writable, worker->base, fd, EV_WRITE | EV_PERSIST, on_writable, connection);
     LIST_INSERT_HEAD(&worker->connections, connection, link);
     set_interest(connection);
+    judge(connection);
 }
 
 /* --- the hand-over --- */
@@ -409,6 +489,14 @@ static void take_directory(struct worker *worker, struct directory *directory)
     pthread_mutex_unlock(&worker->mutex);
 }
 
+/* Takes the reference over. */
+static void take_tokens(struct worker *worker, struct tokens *tokens)
+{
+    tokens_release(worker->service.tokens);
+    worker->service.tokens = tokens;
+    worker->service.tokens_version++;
+}
+
 static void on_wake(evutil_socket_t fd, short events, void *context)
 {
     (void)events;
@@ -420,11 +508,15 @@ static void on_wake(evutil_socket_t fd, short events, void *context)
     pthread_mutex_lock(&worker->mutex);
     STAILQ_CONCAT(&adoptions, &worker->adoptions);
     bool draining = worker->draining;
-    unsigned patience_ms = worker->patience_ms;
+    unsigned drain_ms = worker->drain_ms;
     struct directory *offered = worker->offered;
+    struct tokens *tokens = worker->offered_tokens;
+    worker->offered_tokens = NULL;
     pthread_mutex_unlock(&worker->mutex);
     if (offered != worker->service.directory)
         take_directory(worker, offered);
+    if (tokens != NULL)
+        take_tokens(worker, tokens);
     release_decided(worker);
     while (!STAILQ_EMPTY(&adoptions)) {
         struct adoption *adoption = STAILQ_FIRST(&adoptions);
@@ -433,7 +525,7 @@ static void on_wake(evutil_socket_t fd, short events, void *context)
         free(adoption);
     }
     if (draining && !worker->is_draining)
-        begin_drain(worker, patience_ms);
+        begin_drain(worker, drain_ms);
 }
 
 static void wake(struct worker *worker)
@@ -465,6 +557,17 @@ void worker_serve(struct worker *worker, struct directory *directory)
         wake(worker);
 }
 
+void worker_replace_tokens(struct worker *worker, struct tokens *tokens)
+{
+    pthread_mutex_lock(&worker->mutex);
+    tokens_release(worker->offered_tokens); /* those that it has not even looked at */
+    worker->offered_tokens = tokens_acquire(tokens);
+    bool has_ended = worker->has_ended;
+    pthread_mutex_unlock(&worker->mutex);
+    if (!has_ended)
+        wake(worker);
+}
+
 bool worker_serves(struct worker *worker, const struct directory *directory)
 {
     pthread_mutex_lock(&worker->mutex);
@@ -486,7 +589,7 @@ void worker_drain(struct worker *worker, unsigned patience_ms)
 {
     pthread_mutex_lock(&worker->mutex);
     worker->draining = true;
-    worker->patience_ms = patience_ms;
+    worker->drain_ms = patience_ms;
     pthread_mutex_unlock(&worker->mutex);
     wake(worker);
 }
@@ -521,21 +624,29 @@ static bool set_up(struct worker *worker)
         return false;
     worker->wake = event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
     worker->deadline = event_new(worker->base, -1, 0, on_deadline, worker);
-    return worker->wake != NULL && worker->deadline != NULL && event_add(worker->wake, NULL) == 0;
+    worker->impatience = event_new(worker->base, -1, 0, on_impatience, worker);
+    return worker->wake != NULL && worker->deadline != NULL && worker->impatience != NULL &&
+           getrandom(&worker->service.random, sizeof worker->service.random, 0) ==
+               sizeof worker->service.random &&
+           event_add(worker->wake, NULL) == 0;
 }
 
 struct worker *worker_create(const struct worker_options *options, char *error, size_t error_bytes)
 {
     struct worker *worker = aligned_alloc(64, (sizeof *worker + 63) & ~(size_t)63);
     if (worker != NULL) {
-        *worker = (struct worker){.recorder = options->recorder, .wake_fd = -1};
+        *worker = (struct worker){
+            .recorder = options->recorder, .wake_fd = -1, .patience_ms = options->patience_ms};
         worker->service = (struct service){.registrations = options->registrations,
                                            .recorder = &worker->recorder,
                                            .counters = &worker->counters,
-                                           .tokens = options->tokens,
+                                           .budgets = options->budgets,
                                            .hooks = options->hooks,
                                            .cache_seconds = options->cache_seconds};
+        if (options->tokens != NULL)
+            worker->service.tokens = tokens_acquire(options->tokens);
         LIST_INIT(&worker->connections);
+        TAILQ_INIT(&worker->owing);
         TAILQ_INIT(&worker->held);
         STAILQ_INIT(&worker->adoptions);
         pthread_mutex_init(&worker->mutex, NULL);
@@ -569,6 +680,8 @@ void worker_join(struct worker *worker)
         event_free(worker->wake);
     if (worker->deadline != NULL)
         event_free(worker->deadline);
+    if (worker->impatience != NULL)
+        event_free(worker->impatience);
     if (worker->base != NULL)
         event_base_free(worker->base);
     if (worker->wake_fd >= 0)
@@ -576,6 +689,8 @@ void worker_join(struct worker *worker)
     buffer_deinit(&worker->out);
     free(worker->service.scratch);
     free(worker->read_buffer);
+    tokens_release(worker->offered_tokens);
+    tokens_release(worker->service.tokens);
 }
 
 void worker_destroy(struct worker *worker)

@@ -6,6 +6,9 @@
  * It reads into a buffer of its own, lets the sessions answer, and writes at once; only what does not go out or
  * is not yet a whole frame is kept with the connection, so an idle connection holds no buffer.
  *
+ * A client that takes longer than its patience for its hello, for the rest of a frame, or for reading the replies that wait
+ * (64 KiB of them) is closed. One that owes nothing may be idle for ever.
+ *
  * Threads: create, start, adopt, drain and join are for the main thread; adopt and drain hand over through a
  * mutex-guarded queue and an eventfd. The counters may be read by anyone. */
 #ifndef NUMBERD_SERVER_WORKER_H
@@ -21,7 +24,9 @@ struct worker;
 
 struct worker_options {
     struct registrations *registrations;
-    const struct tokens *tokens;
+    struct tokens *tokens;   /* NULL: none are needed. The worker takes a reference of its own */
+    struct budgets *budgets; /* NULL: nobody is limited; must live as long as the worker */
+    unsigned patience_ms;    /* above 0 */
     const struct service_hooks *hooks;
     uint32_t cache_seconds;
     /* The query log's end of this worker; the ring is the caller's. */
@@ -40,6 +45,10 @@ bool worker_adopt(struct worker *worker, int fd, const struct sockaddr_storage *
 void worker_serve(struct worker *worker, struct directory *directory);
 /* True when it no longer looks into any directory but this one. */
 bool worker_serves(struct worker *worker, const struct directory *directory);
+
+/* From now on (not at once) these tokens count, and sessions with others are closed at their next request. Takes a reference of
+ * its own. Only for a worker that had tokens. */
+void worker_replace_tokens(struct worker *worker, struct tokens *tokens);
 
 /* From any thread, until worker_destroy: registrations_acknowledged has moved, or the journal has failed. */
 void worker_acknowledge(struct worker *worker);

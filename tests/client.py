@@ -1,10 +1,11 @@
 """A client of numberd written from server/PROTOCOL.md, with the standard library alone."""
+import ipaddress
 import socket
 import struct
 
 HELLO, LOOKUP, LOOKUP_RECORDS, REGISTER, DEREGISTER, MOVE, PING, STATS, SNAPSHOT, GOODBYE, REPLACE_ALL = range(1, 12)
 (OK, BAD_FRAME, HELLO_EXPECTED, VERSION_UNSUPPORTED, UNAUTHORIZED, UNKNOWN_TYPE, UNAVAILABLE, NOT_READY, READ_ONLY,
- GOING_AWAY, INTERNAL) = range(11)
+ GOING_AWAY, INTERNAL, FORBIDDEN) = range(12)
 NOT_REGISTERED, REGISTERED, INVALID, LIMITED = range(4)
 ADDED, REPLACED, REMOVED, MOVED, ABSENT, OCCUPIED, REFUSED = range(0x10, 0x17)
 
@@ -19,6 +20,14 @@ def hello(token=b"", lowest=1, highest=1, magic=b"NMBR"):
 
 def numbers(kind, values, request_id=1):
     return frame(kind, struct.pack(f"<{len(values)}Q", *values), len(values), request_id)
+
+
+def lookup_for(requester, ip, values):
+    """A lookup with an origin; the IP as text, IPv4 or IPv6."""
+    address = ipaddress.ip_address(ip)
+    packed = bytes(10) + b"\xff\xff" + address.packed if address.version == 4 else address.packed
+    body = struct.pack("<Q16s", requester, packed) + struct.pack(f"<{len(values)}Q", *values)
+    return frame(LOOKUP, body, len(values), flags=1)
 
 
 def registrations(entries, request_id=1):
@@ -38,8 +47,8 @@ class Reply:
 
 
 class Client:
-    def __init__(self, port, greet=True, token=b""):
-        self.socket = socket.create_connection(("127.0.0.1", port), 30)
+    def __init__(self, port, greet=True, token=b"", host="127.0.0.1"):
+        self.socket = socket.create_connection((host, port), 30)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if greet:
             assert self.ask(hello(token)).code == OK

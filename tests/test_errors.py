@@ -67,7 +67,7 @@ def test_ports():
         port = taken.getsockname()[1]
         numberd_fails(folder, UNAVAILABLE_STATUS, (str(port), "in use", "another port"), "--listen", f"127.0.0.1:{port}")
         numberd_fails(folder, UNAVAILABLE_STATUS, (str(port), "in use"), "--stats-listen", f"127.0.0.1:{port}")
-        numberd_fails(folder, UNAVAILABLE_STATUS, ("192.0.2.1", "of this machine"), "--listen", "192.0.2.1:4164")
+        numberd_fails(folder, UNAVAILABLE_STATUS, ("192.0.2.1", "of this machine"), "--listen", "192.0.2.1:4164", "--insecure", "yes")
         numberd_fails(folder, UNAVAILABLE_STATUS, ("HOST:PORT",), "--listen", ":4164")
         numberd_fails(folder, UNAVAILABLE_STATUS, ("HOST:PORT",), "--listen", "127.0.0.1:99999")
 
@@ -130,13 +130,40 @@ def test_token_file():
     with servers.temporary_folder() as folder:
         tokens = folder / "tokens"
         numberd_fails(folder, CONFIG, ("tokens", "No such file"), "--token-file", tokens)
-        tokens.write_text("1 0123456789abcdef\n")
+        tokens.write_text("# none\n")
         tokens.chmod(0o644)
         numberd_fails(folder, CONFIG, ("chmod 600",), "--token-file", tokens)
         tokens.chmod(0o600)
-        for line in ("0 0123456789abcdef", "1 short", "one 0123456789abcdef", "1 0123456789abcdef more", "1"):
-            tokens.write_text(f"# tokens\n{line}\n")
-            numberd_fails(folder, CONFIG, ("line 2", "PRINCIPAL TOKEN"), "--token-file", tokens)
+        tokens.write_text("# tokens\n1 0123456789abcdef\n")
+        numberd_fails(folder, CONFIG, ("line 2", "numberctl token add"), "--token-file", tokens)
+        for words, arguments in ((("add, list or revoke",), ("make", tokens)), (("--principal",), ("add", tokens)),
+                                 (("--roles",), ("add", tokens, "--principal", 1, "--roles", "disclose")),
+                                 (("--budget",), ("add", tokens, "--principal", 1, "--roles", "lookup", "--budget", "5")),
+                                 (("above 0",), ("add", tokens, "--principal", 0, "--roles", "lookup")),
+                                 (("--name",), ("add", tokens, "--principal", 1, "--roles", "lookup", "--name", "a b")),
+                                 (("one file",), ("list",)), (("one file",), ("revoke", tokens)),
+                                 (("argument 1",), ("revoke", folder / "good", "xyz"))):
+            (folder / "good").touch(0o600)
+            fails("numberctl", USAGE, words, "token", *arguments)
+        fails("numberctl", NOINPUT, ("No such file",), "token", "list", folder / "missing")
+        fails("numberctl", NOINPUT, ("folder",), "token", "add", folder / "missing" / "tokens", "--principal", 1, "--roles", "lookup")
+        fails("numberctl", DATAERR, ("line 2",), "token", "add", tokens, "--principal", 1, "--roles", "lookup")
+        fails("numberctl", DATAERR, ("no token 0123456789ab",), "token", "revoke", folder / "good", "0123456789ab")
+
+
+def test_beyond_loopback():
+    """A server that others could reach does not start without being told that it may; budgets are checked."""
+    with servers.temporary_folder() as folder:
+        for flag in ("--listen", "--stats-listen"):
+            for address in ("0.0.0.0:0", "[::]:0"):
+                numberd_fails(folder, CONFIG, (flag, "beyond loopback", "anybody may ask", "--insecure yes", "--token-file"), flag, address)
+        (folder / "tokens").touch(0o600)
+        numberd_fails(folder, CONFIG, ("not encrypted:", "--insecure yes"), "--listen", "0.0.0.0:0", "--token-file", folder / "tokens")
+        for value in ("5", "0/1", "1/0", "1000000001/1", "1000000/1", "many/1", "1/1/1", ""):
+            numberd_fails(folder, USAGE, ("principal-budget", "BURST/HOURLY"), "--principal-budget", value)
+        config = folder / "config"
+        config.write_text("network-budget = 70\n")
+        numberd_fails(folder, CONFIG, ("network-budget", "BURST/HOURLY"), "--config", config)
 
 
 def test_dead_redis():

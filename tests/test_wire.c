@@ -146,7 +146,7 @@ static uint64_t no_snapshot(void *context)
 
 static void world_init(struct world *world)
 {
-    static const struct service_hooks hooks = {no_stats, no_snapshot, no_snapshot, NULL};
+    static const struct service_hooks hooks = {no_stats, no_snapshot, no_snapshot, NULL, NULL};
     memset(world, 0, sizeof *world);
     world->directory = directory_create(&(struct directory_options){.seed = 1, .accounts = true});
     struct registrations_journal journal = journal_in_memory(&world->journal);
@@ -237,7 +237,7 @@ static void test_query_events(void **state)
 {
     (void)state;
     struct world world;
-    struct session session = {.greeted = true, .principal = 12};
+    struct session session = {.greeted = true, .grant = {.roles = ROLES_ALL, .principal = 12}};
     struct buffer out = {0};
     uint16_t count = 10000;
     world_init(&world);
@@ -298,7 +298,7 @@ static void test_held_replies(void **state)
 {
     (void)state;
     struct world world;
-    struct session session = {.greeted = true};
+    struct session session = {.greeted = true, .grant = {.roles = ROLES_ALL}};
     struct buffer out = {0};
     uint8_t bytes[256];
     uint32_t length = put_register(bytes, 1, UINT64_C(491510000001));
@@ -325,7 +325,7 @@ static void test_no_journal(void **state)
 {
     (void)state;
     struct world world;
-    struct session session = {.greeted = true};
+    struct session session = {.greeted = true, .grant = {.roles = ROLES_ALL}};
     struct buffer out = {0};
     uint8_t bytes[64];
     uint32_t length = put_register(bytes, 1, UINT64_C(491510000001));

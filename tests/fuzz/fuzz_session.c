@@ -24,7 +24,7 @@ static uint64_t some_snapshot(void *context)
 /* Runs the conversation, in two pieces if `cut` is inside. */
 static void converse(const uint8_t *data, size_t size, size_t cut, struct buffer *out)
 {
-    static const struct service_hooks hooks = {some_stats, some_snapshot, some_snapshot, NULL};
+    static const struct service_hooks hooks = {some_stats, some_snapshot, some_snapshot, NULL, NULL};
     static struct service_scratch scratch;
     atomic_bool gate = false;
     struct counters counters = {0};
@@ -47,7 +47,7 @@ static void converse(const uint8_t *data, size_t size, size_t cut, struct buffer
                               .counters = &counters,
                               .hooks = &hooks,
                               .scratch = &scratch};
-    struct session session = {.greeted = true};
+    struct session session = {.greeted = true, .grant = {.roles = ROLES_ALL}};
     size_t taken = session_consume(&session, &service, data, cut, out);
     if (!session.closing)
         session_consume(&session, &service, data + taken, size - taken, out);
