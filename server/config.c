@@ -105,10 +105,12 @@ static const struct setting settings[] = {
            "listen beyond loopback though anybody there may ask, or hear tokens and answers (default no)"),
     BUDGET("principal-budget", principal_budget,
            "numbers that a principal may look up: so many at once, so many an hour (default 50000/2000)"),
-    INTEGER("principal-rate", principal_rate, 0, BUDGET_MAX, "and so many a second; 0: any (default 10000)"),
+    INTEGER("principal-rate", principal_rate, 0, BUDGET_RATE_MAX,
+            "and so many a second; 0: any (default 10000)"),
     BUDGET("network-budget", network_budget,
            "the same for all who ask from one network: IPv4 /32, IPv6 /64 and /48 (default 500000/20000)"),
-    INTEGER("network-rate", network_rate, 0, BUDGET_MAX, "and so many a second; 0: any (default 100000)"),
+    INTEGER("network-rate", network_rate, 0, BUDGET_RATE_MAX,
+            "and so many a second; 0: any (default 100000)"),
     INTEGER("budget-accounts", budget_accounts, 1024, UINT64_C(1) << 28,
             "principals and networks whose budgets are kept, 64 bytes each (default 1048576)"),
     {"detect",
@@ -225,7 +227,7 @@ static bool refuse_value(const struct setting *setting, const char *where, const
                          (unsigned long long)setting->max);
     return fault_set(
         fault, EX_USAGE, "%s: %s is \"%s\", but must be %s%s", where, setting->name, value, setting->argument,
-        setting->kind == KIND_BUDGET ? ", 1 to 1000000000 each, a burst of 100000 hours at most" : "");
+        setting->kind == KIND_BUDGET ? ": up to 1000000000 an hour, a burst of less than 100000 hours" : "");
 }
 
 static const struct setting *find_setting(const char *name)
@@ -253,14 +255,14 @@ static bool set_defaults(struct config *config, struct fault *fault)
                               .durability_interval_ms = 1000,
                               .snapshot_minutes = 60,
                               .journal_bytes = UINT64_C(1) << 30,
-                              .principal_budget = {.burst = 50000, .hourly = 2000},
-                              .principal_rate = 10000,
-                              .network_budget = {.burst = 500000, .hourly = 20000},
-                              .network_rate = 100000,
-                              .budget_accounts = UINT64_C(1) << 20,
+                              .principal_budget = BUDGET_PRINCIPAL_DEFAULT,
+                              .principal_rate = BUDGET_PRINCIPAL_RATE_DEFAULT,
+                              .network_budget = BUDGET_NETWORK_DEFAULT,
+                              .network_rate = BUDGET_NETWORK_RATE_DEFAULT,
+                              .budget_accounts = BUDGET_ACCOUNTS_DEFAULT,
                               .detection = DETECTION_TIGHTEN,
-                              .miss_percent_max = 90,
-                              .network_principals_max = 100,
+                              .miss_percent_max = MISS_PERCENT_MAX_DEFAULT,
+                              .network_principals_max = NETWORK_PRINCIPALS_MAX_DEFAULT,
                               .patience_seconds = 20,
                               .accounts = true};
     if (config->data_dir == NULL || config->listen == NULL || config->stats_listen == NULL)

@@ -185,7 +185,10 @@ static int read_token(const struct choices *choices, struct token *token)
     if (!roles_parse(choices->roles, &token->grant.roles))
         return ctl_fail(EX_USAGE, "--roles must be some of lookup,register,front,operate, joined by commas");
     if (choices->budget != NULL && !grant_budget_parse(choices->budget, &token->grant))
-        return ctl_fail(EX_USAGE, "--budget must be default, none or BURST/HOURLY, 1 to 1000000000 each");
+        return ctl_fail(
+            EX_USAGE,
+            "--budget must be default, none or BURST/HOURLY: up to 1000000000 an hour, a burst of less than "
+            "100000 hours");
     const char *name = choices->name == NULL ? "" : choices->name;
     for (const char *at = name; *at != '\0'; at++)
         if (*at <= ' ' || *at > '~')

@@ -123,7 +123,7 @@ static void test_token_lines(void **state)
                                       "0123456789ab 4 lookup, default 00 11",
                                       "0123456789ab 4 lookup 10 00 11",
                                       "0123456789ab 4 lookup 0/10 00 11",
-                                      "0123456789ab 4 lookup 1000000001/1000000 00 11",
+                                      "0123456789ab 4 lookup 1000000000001/1000000000 00 11",
                                       "0123456789ab 4 lookup 1000000/1 00 11",
                                       "0123456789ab 4 lookup default 00 11",
                                       "41 0123456789abcdef"};

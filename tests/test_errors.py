@@ -159,7 +159,7 @@ def test_beyond_loopback():
                 numberd_fails(folder, CONFIG, (flag, "beyond loopback", "anybody may ask", "--insecure yes", "--token-file"), flag, address)
         (folder / "tokens").touch(0o600)
         numberd_fails(folder, CONFIG, ("not encrypted:", "--insecure yes"), "--listen", "0.0.0.0:0", "--token-file", folder / "tokens")
-        for value in ("5", "0/1", "1/0", "1000000001/1", "1000000/1", "many/1", "1/1/1", ""):
+        for value in ("5", "0/1", "1/0", "1000000000001/1000000000", "1000000/1", "many/1", "1/1/1", ""):
             numberd_fails(folder, USAGE, ("principal-budget", "BURST/HOURLY"), "--principal-budget", value)
         config = folder / "config"
         config.write_text("network-budget = 70\n")

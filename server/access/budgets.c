@@ -78,13 +78,13 @@ const char *const *detector_names(void)
 
 /* --- limits as text --- */
 
-static bool parse_count(const char *text, char **end, uint64_t *value)
+static bool parse_count(const char *text, uint64_t most, char **end, uint64_t *value)
 {
     errno = 0;
     if (text[0] < '0' || text[0] > '9')
         return false;
     *value = strtoull(text, end, 10);
-    return errno == 0 && *value >= 1 && *value <= BUDGET_MAX;
+    return errno == 0 && *value >= 1 && *value <= most;
 }
 
 bool budget_parse(const char *text, struct budget_limits *limits)
@@ -93,8 +93,8 @@ bool budget_parse(const char *text, struct budget_limits *limits)
     *limits = (struct budget_limits){0};
     if (strcmp(text, "none") == 0)
         return true;
-    return parse_count(text, &end, &limits->burst) && *end == '/' &&
-           parse_count(end + 1, &end, &limits->hourly) && *end == '\0' &&
+    return parse_count(text, BUDGET_BURST_MAX, &end, &limits->burst) && *end == '/' &&
+           parse_count(end + 1, BUDGET_HOURLY_MAX, &end, &limits->hourly) && *end == '\0' &&
            limits->burst / limits->hourly < BUDGET_HOURS_MAX;
 }
 

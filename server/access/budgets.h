@@ -39,20 +39,31 @@
 #define BUDGETS_STRICTNESS 10
 #define BUDGETS_STRICT_NS (UINT64_C(24) * 3600 * 1000000000)
 
-/* In numbers: so many at once, so many an hour, 1 to BUDGET_MAX each, and a burst of BUDGET_HOURS_MAX hours at most; both 0:
- * unlimited. */
+/* In numbers: so many at once, 1 to BUDGET_BURST_MAX, and so many an hour, 1 to BUDGET_HOURLY_MAX; a burst of less than
+ * BUDGET_HOURS_MAX hours; both 0: unlimited. */
 struct budget_limits {
     uint64_t burst;
     uint64_t hourly;
 };
 
-#define BUDGET_MAX UINT64_C(1000000000)
+#define BUDGET_BURST_MAX UINT64_C(1000000000000)
+#define BUDGET_HOURLY_MAX UINT64_C(1000000000)
+#define BUDGET_RATE_MAX UINT64_C(1000000000)
 #define BUDGET_HOURS_MAX UINT64_C(100000)
 
 /* "none" or "BURST/HOURLY"; false when it is neither, or beyond what is allowed. */
 bool budget_parse(const char *text, struct budget_limits *limits);
 #define BUDGET_TEXT_BYTES 32
 void budget_format(const struct budget_limits *limits, char text[static BUDGET_TEXT_BYTES]);
+
+/* What numberd has unless it is told otherwise. A network's budget is that of ten principals: many share one behind a carrier. */
+#define BUDGET_PRINCIPAL_DEFAULT ((struct budget_limits){50000, 2000})
+#define BUDGET_PRINCIPAL_RATE_DEFAULT 10000
+#define BUDGET_NETWORK_DEFAULT ((struct budget_limits){500000, 20000})
+#define BUDGET_NETWORK_RATE_DEFAULT 100000
+#define BUDGET_ACCOUNTS_DEFAULT (UINT64_C(1) << 20)
+#define MISS_PERCENT_MAX_DEFAULT 90
+#define NETWORK_PRINCIPALS_MAX_DEFAULT 100
 
 enum detector { DETECTOR_MISSES, DETECTOR_DENSITY, DETECTOR_PRINCIPALS, DETECTORS };
 
@@ -62,7 +73,7 @@ struct budget_options {
     struct budget_limits principal; /* unless the token has a budget of its own */
     struct budget_limits network;
     uint64_t
-        principal_rate; /* numbers a second, up to BUDGET_MAX; the largest request fits at once; 0: no rate */
+        principal_rate; /* numbers a second, up to BUDGET_RATE_MAX; the largest request fits at once; 0: no rate */
     uint64_t network_rate;
     uint64_t accounts; /* the table's size, at least 8, rounded up to a power of two */
     enum detection detection;

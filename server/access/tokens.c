@@ -267,7 +267,7 @@ static const char *parse_line(char *line, struct token *token)
     if (!roles_parse(words[2], &grant->roles))
         return "the roles must be some of lookup,register,front,operate";
     if (!grant_budget_parse(words[3], grant))
-        return "the budget must be default, none or BURST/HOURLY, 1 to 1000000000 each";
+        return "the budget must be default, none or BURST/HOURLY, up to 1000000000 an hour";
     if (!parse_hex(words[4], token->salt, sizeof token->salt) ||
         !parse_hex(words[5], token->hash, sizeof token->hash))
         return "salt and hash must be 32 and 64 hexadecimal digits";
