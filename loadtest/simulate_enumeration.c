@@ -10,6 +10,7 @@
  *   - an attacker with 5 principals, each walking its own fifth of the range in requests of 1,000, who asks again whenever
  *     there is room for one number.
  * What comes out is the same in each run but for the keys of the budgets' tables and samples, which are random. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,8 +108,10 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
+/* Below `below`, which is above 0. */
 static uint64_t draw(struct world *world, uint64_t below)
 {
+    assert(below > 0);
     world->random += UINT64_C(0x9e3779b97f4a7c15);
     return mix(world->random) % below;
 }
