@@ -195,7 +195,7 @@ static void push_block(struct ring *ring, struct query_counts *counts, uint64_t 
                        uint32_t count)
 {
     struct query_block *block;
-    while ((block = ring_reserve(ring, query_block_bytes(count))) == NULL)
+    while ((block = ring_reserve(ring, query_block_bytes(count, false))) == NULL)
         nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
     *block = (struct query_block){.time_ms = now_ms(),
                                   .requester = requester_of(block_index),

@@ -44,7 +44,19 @@ static const struct number_option number_options[] = {
 };
 
 #define NUMBER_OPTION_COUNT (sizeof number_options / sizeof number_options[0])
-enum { OPTION_HELP = 256, OPTION_VERSION, OPTION_JSON, OPTION_SERVER, OPTION_TOKEN, OPTION_HIT_RATIO };
+enum {
+    OPTION_HELP = 256,
+    OPTION_VERSION,
+    OPTION_JSON,
+    OPTION_SERVER,
+    OPTION_TOKEN,
+    OPTION_HIT_RATIO,
+    OPTION_TLS,
+    OPTION_TLS_CA,
+    OPTION_TLS_NAME,
+    OPTION_TLS_CERTIFICATE,
+    OPTION_TLS_KEY
+};
 
 static int mistake(const char *text, const char *detail)
 {
@@ -60,6 +72,8 @@ static void print_help(void)
            "       numberload register [OPTION]...   registrations; takes the options of run\n\n"
            "  --server ADDRESS     the server (default 127.0.0.1:%u)\n"
            "  --token-file FILE    file whose first word is the token to show\n"
+           "  --tls, --tls-ca FILE, --tls-name NAME, --tls-certificate FILE, --tls-key FILE\n"
+           "                       speak TLS, as numberctl lookup --help says\n"
            "  --hit-ratio R        run: share of registered numbers, 0 to 1 (default 0.5)\n"
            "  --json               the report as one JSON object\n",
            WIRE_PORT_DEFAULT);
@@ -114,6 +128,21 @@ static int take(struct load_options *options, int option, const char *value)
     case OPTION_TOKEN:
         options->token = read_token(value);
         return options->token == NULL ? mistake("cannot read a token from ", value) : -1;
+    case OPTION_TLS:
+        options->wants_tls = true;
+        return -1;
+    case OPTION_TLS_CA:
+        options->tls_files.authority = value;
+        return -1;
+    case OPTION_TLS_NAME:
+        options->tls_name = value;
+        return -1;
+    case OPTION_TLS_CERTIFICATE:
+        options->tls_files.certificate = value;
+        return -1;
+    case OPTION_TLS_KEY:
+        options->tls_files.key = value;
+        return -1;
     case OPTION_HIT_RATIO:
         options->hit_ratio = strtod(value, &end);
         return *value == '\0' || *end != '\0' || !(options->hit_ratio >= 0 && options->hit_ratio <= 1)
@@ -155,7 +184,7 @@ static void set_defaults(struct load_options *options)
 /* Takes the options; -1 to go on. */
 static int walk(struct load_options *options, int argc, char **argv)
 {
-    struct option known[NUMBER_OPTION_COUNT + 7] = {{0}};
+    struct option known[NUMBER_OPTION_COUNT + 12] = {{0}};
     for (size_t i = 0; i < NUMBER_OPTION_COUNT; i++)
         known[i] = (struct option){number_options[i].name, required_argument, NULL, (int)i};
     known[NUMBER_OPTION_COUNT] = (struct option){"help", no_argument, NULL, OPTION_HELP};
@@ -164,6 +193,12 @@ static int walk(struct load_options *options, int argc, char **argv)
     known[NUMBER_OPTION_COUNT + 3] = (struct option){"server", required_argument, NULL, OPTION_SERVER};
     known[NUMBER_OPTION_COUNT + 4] = (struct option){"token-file", required_argument, NULL, OPTION_TOKEN};
     known[NUMBER_OPTION_COUNT + 5] = (struct option){"hit-ratio", required_argument, NULL, OPTION_HIT_RATIO};
+    known[NUMBER_OPTION_COUNT + 6] = (struct option){"tls", no_argument, NULL, OPTION_TLS};
+    known[NUMBER_OPTION_COUNT + 7] = (struct option){"tls-ca", required_argument, NULL, OPTION_TLS_CA};
+    known[NUMBER_OPTION_COUNT + 8] = (struct option){"tls-name", required_argument, NULL, OPTION_TLS_NAME};
+    known[NUMBER_OPTION_COUNT + 9] =
+        (struct option){"tls-certificate", required_argument, NULL, OPTION_TLS_CERTIFICATE};
+    known[NUMBER_OPTION_COUNT + 10] = (struct option){"tls-key", required_argument, NULL, OPTION_TLS_KEY};
     opterr = 0;
     for (int option; (option = getopt_long(argc, argv, ":", known, NULL)) != -1;) {
         if (option == '?' || option == ':')
@@ -173,6 +208,19 @@ static int walk(struct load_options *options, int argc, char **argv)
             return status;
     }
     return -1;
+}
+
+static bool read_tls(struct load_options *options)
+{
+    const struct tls_files *files = &options->tls_files;
+    char error[512];
+    if (!options->wants_tls && files->authority == NULL && files->certificate == NULL && files->key == NULL &&
+        options->tls_name == NULL)
+        return true;
+    options->tls = tls_context_client(files, error, sizeof error);
+    if (options->tls == NULL)
+        fprintf(stderr, "numberload: %s\n", error);
+    return options->tls != NULL;
 }
 
 int load_options_read(struct load_options *options, int argc, char **argv)
@@ -187,6 +235,8 @@ int load_options_read(struct load_options *options, int argc, char **argv)
     if (status >= 0)
         return status;
     set_defaults(options);
+    if (!read_tls(options))
+        return EX_CONFIG;
     return options->threads > options->connections ? mistake("--threads must not be above --connections", "")
                                                    : -1;
 }

@@ -5,12 +5,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/tls.h"
+
 enum load_verb { LOAD_GENERATE, LOAD_VERIFY, LOAD_RUN, LOAD_REGISTER };
 
 struct load_options {
     enum load_verb verb;
     const char *server;
-    char *token;    /* NULL: none */
+    char *token; /* NULL: none */
+    struct tls_files tls_files;
+    bool wants_tls;
+    struct tls_context *tls; /* NULL: plain */
+    const char *tls_name;
     uint64_t count; /* registered numbers of the population */
     uint64_t seed;
     uint64_t connections;

@@ -38,7 +38,7 @@ struct pending {
 };
 
 struct connection {
-    int fd;
+    struct stream stream;
     bool is_broken;
     bool wants_write;
     uint32_t next_id;
@@ -143,7 +143,7 @@ static void lose(struct loader *loader, struct connection *connection)
     connection->is_broken = true;
     loader->report.broken++;
     loader->unanswered -= connection->next_id - connection->awaited_id;
-    epoll_ctl(loader->epoll, EPOLL_CTL_DEL, connection->fd, NULL);
+    epoll_ctl(loader->epoll, EPOLL_CTL_DEL, connection->stream.fd, NULL);
 }
 
 static void watch(struct loader *loader, struct connection *connection, bool write)
@@ -152,15 +152,14 @@ static void watch(struct loader *loader, struct connection *connection, bool wri
         return;
     connection->wants_write = write;
     struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0), .data.ptr = connection};
-    epoll_ctl(loader->epoll, EPOLL_CTL_MOD, connection->fd, &event);
+    epoll_ctl(loader->epoll, EPOLL_CTL_MOD, connection->stream.fd, &event);
 }
 
 static void flush(struct loader *loader, struct connection *connection)
 {
     size_t done = 0;
     while (done < connection->out_bytes && !connection->is_broken) {
-        ssize_t sent =
-            send(connection->fd, connection->out + done, connection->out_bytes - done, MSG_NOSIGNAL);
+        ssize_t sent = stream_send(&connection->stream, connection->out + done, connection->out_bytes - done);
         if (sent >= 0)
             done += (size_t)sent;
         else if (errno == EAGAIN)
@@ -297,14 +296,17 @@ static void take_replies(struct loader *loader, struct connection *connection)
 
 static void read_some(struct loader *loader, struct connection *connection)
 {
-    ssize_t got =
-        recv(connection->fd, connection->in + connection->in_bytes, READ_BYTES - connection->in_bytes, 0);
-    if (got > 0) {
-        connection->in_bytes += (size_t)got;
-        take_replies(loader, connection);
-    } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-        lose(loader, connection);
-    }
+    struct stream *stream = &connection->stream;
+    do {
+        ssize_t got =
+            stream_receive(stream, connection->in + connection->in_bytes, READ_BYTES - connection->in_bytes);
+        if (got > 0) {
+            connection->in_bytes += (size_t)got;
+            take_replies(loader, connection);
+        } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+            lose(loader, connection);
+        }
+    } while (stream->has_input && !connection->is_broken);
 }
 
 /* --- the loop --- */
@@ -371,19 +373,21 @@ static void *run(void *context)
 static bool open_connection(struct loader *loader, struct connection *connection)
 {
     char error[256];
-    struct client *client = client_connect(
-        &(struct client_options){.server = loader->options->server, .token = loader->options->token}, error,
-        sizeof error);
+    struct client *client = client_connect(&(struct client_options){.server = loader->options->server,
+                                                                    .token = loader->options->token,
+                                                                    .tls = loader->options->tls,
+                                                                    .tls_name = loader->options->tls_name},
+                                           error, sizeof error);
     if (client == NULL) {
         fprintf(stderr, "numberload: %s\n", error);
         return false;
     }
-    *connection = (struct connection){.fd = client_detach(client), .next_id = 1, .awaited_id = 1};
+    *connection = (struct connection){.stream = client_detach(client), .next_id = 1, .awaited_id = 1};
     connection->pending = malloc(OUTSTANDING_MAX * sizeof *connection->pending);
     connection->in = malloc(READ_BYTES);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
     return connection->pending != NULL && connection->in != NULL &&
-           epoll_ctl(loader->epoll, EPOLL_CTL_ADD, connection->fd, &event) == 0;
+           epoll_ctl(loader->epoll, EPOLL_CTL_ADD, connection->stream.fd, &event) == 0;
 }
 
 /* Of `whole`, what thread `number` of `parts` takes. */
@@ -424,7 +428,7 @@ static void tear_down(struct loader *loader)
         struct connection *connection = &loader->connections[i];
         if (connection->pending == NULL)
             continue; /* never opened */
-        close(connection->fd);
+        stream_close(&connection->stream);
         free(connection->pending);
         free(connection->in);
         free(connection->out);

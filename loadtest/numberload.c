@@ -104,9 +104,12 @@ static int verify(const struct load_options *options, const struct population *p
 {
     char error[256];
     struct verification verification = {.options = options, .population = population};
-    verification.client = client_connect(
-        &(struct client_options){.server = options->server, .token = options->token, .timeout_ms = 30000},
-        error, sizeof error);
+    verification.client = client_connect(&(struct client_options){.server = options->server,
+                                                                  .token = options->token,
+                                                                  .timeout_ms = 30000,
+                                                                  .tls = options->tls,
+                                                                  .tls_name = options->tls_name},
+                                         error, sizeof error);
     if (verification.client == NULL)
         return fail(EX_UNAVAILABLE, error);
     if (!verify_all(&verification)) {
@@ -226,5 +229,6 @@ int main(int argc, char **argv)
         }
     }
     free(options.token);
+    tls_context_release(options.tls);
     return status;
 }

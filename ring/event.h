@@ -1,7 +1,8 @@
 /* The query event: what one lookup request leaves behind, as it lies in the ring and in the query log; and the gap, which
  * stands there for events that are missing.
  *
- * A block is one header and `count` events of 8 bytes. All integers little-endian, no padding.
+ * A block is one header, `count` events of 8 bytes and, if has_via says so, the IP of the proxy through which was asked, 16 bytes.
+ * All integers little-endian, no padding.
  *   event: number in bits 0..49 (0 when what was asked is no 50-bit value), answer in bits 56..63.
  * The layout is a file format: persist/QUERYLOG.md shows it byte by byte, and changes with it. */
 #ifndef NUMBERD_RING_EVENT_H
@@ -27,7 +28,7 @@ struct query_block {
     uint32_t count;     /* events, 1 .. QUERY_BLOCK_EVENTS_MAX */
     uint16_t worker;    /* whose block it is */
     uint8_t ip_kept;    /* enum query_ip */
-    uint8_t zero;
+    uint8_t has_via;    /* 0 or 1 */
     uint64_t events[];
 };
 
@@ -87,9 +88,17 @@ struct query_counts {
     _Atomic uint64_t recorded;            /* the consumer's: so many of the dropped are recorded as gaps */
 };
 
-static inline size_t query_block_bytes(uint32_t count)
+#define QUERY_VIA_BYTES 16
+
+static inline size_t query_block_bytes(uint32_t count, bool has_via)
 {
-    return sizeof(struct query_block) + count * sizeof(uint64_t);
+    return sizeof(struct query_block) + count * sizeof(uint64_t) + (has_via ? QUERY_VIA_BYTES : 0);
+}
+
+/* The proxy's IP, or NULL. It is kept whole: it is the operator's own. */
+static inline const uint8_t *query_block_via(const struct query_block *block)
+{
+    return block->has_via == 0 ? NULL : (const uint8_t *)&block->events[block->count];
 }
 
 static inline uint64_t query_event(uint64_t number, uint8_t answer)

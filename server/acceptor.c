@@ -2,38 +2,47 @@
 #include "server/acceptor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Connections taken before other events of the main loop get their turn. */
 #define ACCEPTS_PER_TURN 64
 #define PAUSE_US 100000
+#define PORTS_MAX 3
 
-struct acceptor {
+struct port {
+    struct acceptor *acceptor;
     int listener;
+    unsigned kind; /* enum acceptor_port, joined */
     struct event *readable;
-    struct event *resume;
-    struct worker *const *workers;
-    unsigned worker_count;
-    unsigned next_worker;
-    uint64_t connections_max;
-    uint64_t accepted;
 };
 
-static uint64_t open_connections(const struct acceptor *acceptor)
+struct acceptor {
+    struct acceptor_options options;
+    struct port ports[PORTS_MAX];
+    unsigned port_count;
+    struct event *resume;
+    struct tls_context *tls;
+    unsigned next_worker;
+    int spare_fd; /* to accept with when there is none left */
+};
+
+static uint64_t now_ns(void)
 {
-    uint64_t closed = 0;
-    for (unsigned i = 0; i < acceptor->worker_count; i++)
-        closed += counter_read(&worker_counters(acceptor->workers[i])->connections_closed);
-    return acceptor->accepted - closed;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static void pause_accepting(struct acceptor *acceptor)
 {
-    event_del(acceptor->readable);
+    for (unsigned i = 0; i < acceptor->port_count; i++)
+        event_del(acceptor->ports[i].readable);
     event_add(acceptor->resume, &(struct timeval){.tv_usec = PAUSE_US});
 }
 
@@ -41,65 +50,150 @@ static void on_resume(evutil_socket_t fd, short events, void *context)
 {
     (void)fd;
     (void)events;
-    event_add(((struct acceptor *)context)->readable, NULL);
+    struct acceptor *acceptor = context;
+    for (unsigned i = 0; i < acceptor->port_count; i++)
+        event_add(acceptor->ports[i].readable, NULL);
+}
+
+static int open_spare(void)
+{
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* Without a descriptor left: those who wait are closed rather than left waiting. */
+static void turn_away(struct acceptor *acceptor, int listener)
+{
+    for (int i = 0; i < ACCEPTS_PER_TURN && acceptor->spare_fd >= 0; i++) {
+        close(acceptor->spare_fd);
+        int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (client >= 0)
+            close(client);
+        acceptor->spare_fd = open_spare();
+        if (client < 0)
+            return;
+        counter_add(&acceptor->options.counters->refused[0], 1);
+    }
+}
+
+/* A frame that says UNAVAILABLE, as far as the socket takes it; the rest is silence. */
+static void say_unavailable(int client)
+{
+    uint8_t frame[WIRE_REPLY_HEADER_BYTES];
+    const struct wire_reply reply = {.type = WIRE_HELLO | WIRE_REPLY_BIT,
+                                     .code = WIRE_UNAVAILABLE,
+                                     .quota_left = WIRE_QUOTA_UNLIMITED,
+                                     .retry_after_ms = 1000};
+    wire_encode_reply_header(frame, &reply);
+    (void)!send(client, frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static bool is_proxy(const struct acceptor *acceptor, const uint8_t ip[static 16])
+{
+    for (size_t i = 0; i < acceptor->options.proxy_count; i++)
+        if (address_network_has(&acceptor->options.proxies[i], ip))
+            return true;
+    return false;
+}
+
+/* Gives it a seat; false when it gets none. */
+static bool seat(const struct port *port, struct arrival *arrival)
+{
+    const struct acceptor_options *options = &port->acceptor->options;
+    if (arrival->is_proxied && !is_proxy(port->acceptor, arrival->ip)) {
+        counter_add(&options->counters->frames_malformed, 1);
+        return false;
+    }
+    enum seats_verdict verdict =
+        seats_take(options->seats, arrival->is_proxied ? NULL : arrival->ip, now_ns(), &arrival->seat);
+    if (verdict <= SEATS_RESERVED)
+        return true;
+    counter_add(&options->counters->refused[verdict - SEATS_FULL], 1);
+    if (port->kind == ACCEPTOR_PLAIN)
+        say_unavailable(arrival->stream.fd);
+    return false;
+}
+
+static void take(const struct port *port, int client, const struct sockaddr_storage *peer)
+{
+    struct acceptor *acceptor = port->acceptor;
+    struct arrival arrival = {.stream.fd = client, .is_proxied = (port->kind & ACCEPTOR_PROXIED) != 0};
+    int one = 1;
+    address_ip(peer, arrival.ip);
+    if (!seat(port, &arrival)) {
+        close(client);
+        return;
+    }
+    setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if ((port->kind & ACCEPTOR_TLS) != 0)
+        arrival.stream.ssl = tls_accept(acceptor->tls, client);
+    bool good = ((port->kind & ACCEPTOR_TLS) == 0 || arrival.stream.ssl != NULL) &&
+                worker_adopt(acceptor->options.workers[acceptor->next_worker], &arrival);
+    if (!good)
+        arrival_dismiss(&arrival, acceptor->options.seats);
+    acceptor->next_worker = (acceptor->next_worker + 1) % acceptor->options.worker_count;
 }
 
 static void on_readable(evutil_socket_t fd, short events, void *context)
 {
     (void)events;
-    struct acceptor *acceptor = context;
-    int one = 1;
+    struct port *port = context;
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         struct sockaddr_storage peer;
         socklen_t length = sizeof peer;
-        if (open_connections(acceptor) >= acceptor->connections_max) {
-            pause_accepting(acceptor);
-            return;
-        }
         int client = accept4(fd, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (client < 0) {
-            if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-                pause_accepting(acceptor);
-            return;
+        if (client >= 0) {
+            take(port, client, &peer);
+            continue;
         }
-        setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        if (worker_adopt(acceptor->workers[acceptor->next_worker], client, &peer))
-            acceptor->accepted++;
-        else
-            close(client);
-        acceptor->next_worker = (acceptor->next_worker + 1) % acceptor->worker_count;
+        if (errno == EMFILE || errno == ENFILE)
+            turn_away(port->acceptor, fd);
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+            pause_accepting(port->acceptor);
+        return;
     }
 }
 
-struct acceptor *acceptor_create(struct event_base *base, int listener, struct worker *const *workers,
-                                 unsigned worker_count, uint64_t connections_max)
+struct acceptor *acceptor_create(const struct acceptor_options *options)
 {
     struct acceptor *acceptor = calloc(1, sizeof *acceptor);
-    if (acceptor == NULL) {
-        close(listener);
+    if (acceptor == NULL)
         return NULL;
-    }
-    *acceptor = (struct acceptor){.listener = listener,
-                                  .workers = workers,
-                                  .worker_count = worker_count,
-                                  .connections_max = connections_max};
-    acceptor->readable = event_new(base, listener, EV_READ | EV_PERSIST, on_readable, acceptor);
-    acceptor->resume = event_new(base, -1, 0, on_resume, acceptor);
-    if (acceptor->readable == NULL || acceptor->resume == NULL || event_add(acceptor->readable, NULL) != 0) {
-        acceptor_destroy(acceptor);
-        return NULL;
-    }
-    return acceptor;
+    acceptor->options = *options;
+    acceptor->spare_fd = open_spare();
+    acceptor->resume = event_new(options->base, -1, 0, on_resume, acceptor);
+    if (acceptor->spare_fd >= 0 && acceptor->resume != NULL)
+        return acceptor;
+    acceptor_destroy(acceptor);
+    return NULL;
+}
+
+bool acceptor_listen(struct acceptor *acceptor, int listener, unsigned kind)
+{
+    struct port *port = &acceptor->ports[acceptor->port_count++];
+    *port = (struct port){.acceptor = acceptor, .listener = listener, .kind = kind};
+    port->readable = event_new(acceptor->options.base, listener, EV_READ | EV_PERSIST, on_readable, port);
+    return port->readable != NULL && event_add(port->readable, NULL) == 0;
+}
+
+void acceptor_set_tls(struct acceptor *acceptor, struct tls_context *tls)
+{
+    tls_context_release(acceptor->tls);
+    acceptor->tls = tls_context_acquire(tls);
 }
 
 void acceptor_destroy(struct acceptor *acceptor)
 {
     if (acceptor == NULL)
         return;
-    if (acceptor->readable != NULL)
-        event_free(acceptor->readable);
+    for (unsigned i = 0; i < acceptor->port_count; i++) {
+        if (acceptor->ports[i].readable != NULL)
+            event_free(acceptor->ports[i].readable);
+        close(acceptor->ports[i].listener);
+    }
     if (acceptor->resume != NULL)
         event_free(acceptor->resume);
-    close(acceptor->listener);
+    if (acceptor->spare_fd >= 0)
+        close(acceptor->spare_fd);
+    tls_context_release(acceptor->tls);
     free(acceptor);
 }

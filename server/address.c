@@ -13,7 +13,7 @@
 #define BACKLOG 4096
 
 /* Splits "HOST:PORT"; the port stays as the default when there is none. False when it has no such form. */
-static bool split(const char *text, char host[256], char port[8])
+static bool split(const char *text, char host[static ADDRESS_HOST_BYTES], char port[static 8])
 {
     const char *host_end;
     const char *colon;
@@ -28,7 +28,7 @@ static bool split(const char *text, char host[256], char port[8])
         host_end = colon == NULL ? text + strlen(text) : colon;
     }
     size_t host_length = (size_t)(host_end - text);
-    if (host_length == 0 || text[0] == '+' || host_length >= 256 ||
+    if (host_length == 0 || text[0] == '+' || host_length >= ADDRESS_HOST_BYTES ||
         (colon != NULL && (colon[1] == '\0' || strlen(colon + 1) > 5)))
         return false;
     memcpy(host, text, host_length);
@@ -41,7 +41,7 @@ static bool split(const char *text, char host[256], char port[8])
 bool address_parse(const char *text, uint16_t default_port, struct address *address, char *error,
                    size_t error_bytes)
 {
-    char host[256];
+    char host[ADDRESS_HOST_BYTES];
     char port[8];
     snprintf(port, sizeof port, "%u", default_port);
     if (!split(text, host, port) || strspn(port, "0123456789") != strlen(port) ||
@@ -60,6 +60,12 @@ bool address_parse(const char *text, uint16_t default_port, struct address *addr
     address->length = found->ai_addrlen;
     freeaddrinfo(found);
     return true;
+}
+
+bool address_host(const char *text, char host[static ADDRESS_HOST_BYTES])
+{
+    char port[8] = "";
+    return split(text, host, port);
 }
 
 void address_format(const struct address *address, char text[static ADDRESS_TEXT_BYTES])
@@ -91,11 +97,50 @@ bool address_ip_is_loopback(const uint8_t ip[static 16])
     return is_ipv4 ? ip[12] == 127 : memcmp(ip, loopback, sizeof loopback) == 0;
 }
 
+bool address_ip_is_zero(const uint8_t ip[static 16])
+{
+    static const uint8_t zeros[16];
+    bool is_ipv4 = memcmp(ip, ipv4_prefix, sizeof ipv4_prefix) == 0;
+    return memcmp(is_ipv4 ? ip + 12 : ip, zeros, is_ipv4 ? 4 : 16) == 0;
+}
+
 bool address_ip_is_nobodys(const uint8_t ip[static 16])
 {
-    static const uint8_t nothing[16];
-    bool is_ipv4 = memcmp(ip, ipv4_prefix, sizeof ipv4_prefix) == 0;
-    return address_ip_is_loopback(ip) || memcmp(is_ipv4 ? ip + 12 : ip, nothing, is_ipv4 ? 4 : 16) == 0;
+    return address_ip_is_loopback(ip) || address_ip_is_zero(ip);
+}
+
+bool address_network_parse(const char *text, struct address_network *network, const char **rest)
+{
+    char host[INET6_ADDRSTRLEN];
+    size_t length = strcspn(text, "/,");
+    char *end;
+    *network = (struct address_network){.bits = 128};
+    if (length >= sizeof host)
+        return false;
+    memcpy(host, text, length);
+    host[length] = '\0';
+    bool is_ipv4 = inet_pton(AF_INET, host, network->ip + 12) == 1;
+    if (is_ipv4)
+        memcpy(network->ip, ipv4_prefix, sizeof ipv4_prefix);
+    else if (inet_pton(AF_INET6, host, network->ip) != 1)
+        return false;
+    *rest = text + length;
+    if (**rest != '/')
+        return true;
+    unsigned long bits = strtoul(*rest + 1, &end, 10);
+    bool good = (*rest)[1] >= '0' && (*rest)[1] <= '9' && bits <= (is_ipv4 ? 32 : 128) &&
+                (*end == ',' || *end == '\0');
+    network->bits = (unsigned)bits + (is_ipv4 ? 96 : 0);
+    *rest = end;
+    return good;
+}
+
+bool address_network_has(const struct address_network *network, const uint8_t ip[static 16])
+{
+    size_t whole = network->bits / 8;
+    unsigned left = network->bits % 8;
+    return memcmp(network->ip, ip, whole) == 0 &&
+           (left == 0 || (network->ip[whole] ^ ip[whole]) >> (8 - left) == 0);
 }
 
 void address_format_ip(const uint8_t ip[static 16], char text[static ADDRESS_TEXT_BYTES])

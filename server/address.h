@@ -18,6 +18,10 @@ struct address {
 bool address_parse(const char *text, uint16_t default_port, struct address *address, char *error,
                    size_t error_bytes);
 
+/* The host of "HOST:PORT" and the like. False: it has none. */
+#define ADDRESS_HOST_BYTES 256
+bool address_host(const char *text, char host[static ADDRESS_HOST_BYTES]);
+
 /* "IP:PORT" or "[IP]:PORT". */
 void address_format(const struct address *address, char text[static ADDRESS_TEXT_BYTES]);
 
@@ -25,9 +29,20 @@ void address_format(const struct address *address, char text[static ADDRESS_TEXT
 void address_ip(const struct sockaddr_storage *storage, uint8_t ip[static 16]);
 void address_format_ip(const uint8_t ip[static 16], char text[static ADDRESS_TEXT_BYTES]);
 
-/* True for loopback; or for that and for an address of zeros, which belongs to nobody. */
+/* True for loopback; for an address of zeros; for these two, which belong to nobody. */
 bool address_ip_is_loopback(const uint8_t ip[static 16]);
+bool address_ip_is_zero(const uint8_t ip[static 16]);
 bool address_ip_is_nobodys(const uint8_t ip[static 16]);
+
+/* A network: an address and how many of its 128 bits count; IPv4 lies in ::ffff:0:0/96. */
+struct address_network {
+    uint8_t ip[16];
+    unsigned bits;
+};
+
+/* "IP" or "IP/BITS", IPv4 or IPv6 without brackets, up to the end of the text or a comma; `*rest` is there. False: it is none. */
+bool address_network_parse(const char *text, struct address_network *network, const char **rest);
+bool address_network_has(const struct address_network *network, const uint8_t ip[static 16]);
 
 /* A listening, non-blocking socket, or -1 and the error. With port 0 the system chooses a free one, which is in *address
  * then. */

@@ -10,12 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
+
+#include <openssl/ssl.h>
 
 #include "server/address.h"
 
 struct client {
-    int fd;
+    struct stream stream;
+    struct tls_context *tls; /* a reference, or NULL */
     unsigned timeout_ms;
     uint32_t next_id;
     uint32_t awaited_id;
@@ -47,16 +49,16 @@ static bool connect_socket(struct client *client, const struct address *address)
 {
     const struct sockaddr *any = (const struct sockaddr *)&address->storage;
     int one = 1;
-    client->fd = socket(any->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (client->fd < 0)
+    client->stream.fd = socket(any->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (client->stream.fd < 0)
         return fail_errno(client, "cannot make a socket");
-    setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (connect(client->fd, any, address->length) != 0) {
+    setsockopt(client->stream.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (connect(client->stream.fd, any, address->length) != 0) {
         int error = errno;
         socklen_t size = sizeof error;
-        struct pollfd writable = {.fd = client->fd, .events = POLLOUT};
+        struct pollfd writable = {.fd = client->stream.fd, .events = POLLOUT};
         if (error == EINPROGRESS && poll(&writable, 1, (int)client->timeout_ms) == 1)
-            getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+            getsockopt(client->stream.fd, SOL_SOCKET, SO_ERROR, &error, &size);
         else if (error == EINPROGRESS)
             error = ETIMEDOUT;
         errno = error;
@@ -66,9 +68,23 @@ static bool connect_socket(struct client *client, const struct address *address)
     return true;
 }
 
+/* The server's name in its certificate: what is asked for, or the host of its address. */
+static bool speak_tls(struct client *client, const struct client_options *options)
+{
+    char host[ADDRESS_HOST_BYTES];
+    const char *name = options->tls_name;
+    if (options->tls == NULL)
+        return true;
+    client->tls = tls_context_acquire(options->tls);
+    if (name == NULL && address_host(options->server, host))
+        name = host;
+    client->stream.ssl = name == NULL ? NULL : tls_connect(options->tls, client->stream.fd, name);
+    return client->stream.ssl != NULL || fail(client, "out of memory for TLS, or the server's name is none");
+}
+
 static bool wait_for(struct client *client, short events)
 {
-    struct pollfd ready = {.fd = client->fd, .events = events};
+    struct pollfd ready = {.fd = client->stream.fd, .events = events};
     int count;
     do
         count = poll(&ready, 1, (int)client->timeout_ms);
@@ -124,11 +140,12 @@ struct client *client_connect(const struct client_options *options, char *error,
         snprintf(error, error_bytes, "out of memory");
         return NULL;
     }
-    client->fd = -1;
+    client->stream.fd = -1;
     client->in = in;
     client->next_id = client->awaited_id = 1;
     client->timeout_ms = options->timeout_ms == 0 ? CLIENT_TIMEOUT_MS_DEFAULT : options->timeout_ms;
-    if (!connect_socket(client, &address) || !say_hello(client, options->token)) {
+    if (!connect_socket(client, &address) || !speak_tls(client, options) ||
+        !say_hello(client, options->token)) {
         address_format(&address, text);
         snprintf(error, error_bytes, "%s: %s; is numberd running there (--server)?", text, client->error);
         client_close(client);
@@ -151,19 +168,19 @@ void client_close(struct client *client)
 {
     if (client == NULL)
         return;
-    if (client->fd >= 0)
-        close(client->fd);
+    stream_close(&client->stream);
+    tls_context_release(client->tls);
     free(client->out);
     free(client->in);
     free(client);
 }
 
-int client_detach(struct client *client)
+struct stream client_detach(struct client *client)
 {
-    int fd = client->fd;
-    client->fd = -1;
+    struct stream stream = client->stream;
+    client->stream = (struct stream){.fd = -1};
     client_close(client);
-    return fd;
+    return stream;
 }
 
 const char *client_error(const struct client *client)
@@ -218,17 +235,29 @@ bool client_send_plain(struct client *client, enum wire_type type)
     return true;
 }
 
+/* A transfer was refused with errno: waits until it may go on. False: it may not. */
+static bool wait_again(struct client *client, short events)
+{
+    if (errno == EAGAIN)
+        return wait_for(client, events);
+    if (errno == EINTR)
+        return true;
+    if (errno == EACCES)
+        return fail(client, X509_verify_cert_error_string(SSL_get_verify_result(client->stream.ssl)));
+    if (errno == EPROTO)
+        return fail(client, "the server does not speak TLS 1.3, or refuses our certificate");
+    return fail_errno(client, "the connection to the server broke");
+}
+
 bool client_flush(struct client *client)
 {
-    size_t done = 0;
-    while (done < client->out_bytes) {
-        ssize_t sent = send(client->fd, client->out + done, client->out_bytes - done, MSG_NOSIGNAL);
+    struct stream *stream = &client->stream;
+    for (size_t done = 0; done < client->out_bytes;) {
+        ssize_t sent = stream_send(stream, client->out + done, client->out_bytes - done);
         if (sent >= 0)
             done += (size_t)sent;
-        else if (errno == EAGAIN && !wait_for(client, POLLOUT))
+        else if (!wait_again(client, stream->send_wants_input ? POLLIN : POLLOUT))
             return false;
-        else if (errno != EAGAIN && errno != EINTR)
-            return fail_errno(client, "the connection to the server broke");
     }
     client->out_bytes = 0;
     return true;
@@ -243,18 +272,18 @@ static bool read_more(struct client *client)
         client->in_end -= client->in_start;
         client->in_start = 0;
     }
+    struct stream *stream = &client->stream;
     for (;;) {
-        ssize_t got = recv(client->fd, client->in + client->in_end, WIRE_REPLY_BYTES_MAX - client->in_end, 0);
+        ssize_t got =
+            stream_receive(stream, client->in + client->in_end, WIRE_REPLY_BYTES_MAX - client->in_end);
         if (got > 0) {
             client->in_end += (size_t)got;
             return true;
         }
         if (got == 0)
             return fail(client, "the server closed the connection");
-        if (errno == EAGAIN && !wait_for(client, POLLIN))
+        if (!wait_again(client, stream->receive_wants_room ? POLLOUT : POLLIN))
             return false;
-        if (errno != EAGAIN && errno != EINTR)
-            return fail_errno(client, "the connection to the server broke");
     }
 }
 
@@ -270,6 +299,8 @@ bool client_receive(struct client *client, struct wire_reply *reply)
     client->in_start += reply->frame_bytes;
     if (reply->code == WIRE_GOING_AWAY && reply->request_id == 0)
         return fail(client, "the server is stopping");
+    if (reply->code == WIRE_UNAVAILABLE && reply->request_id == 0)
+        return fail(client, "the server says that all its connections are taken, or ours; try again later");
     if (reply->request_id != client->awaited_id++)
         return fail(client, "the server's reply is out of order");
     return true;

@@ -5,6 +5,8 @@
  * that does not read its replies, so keep fewer than CLIENT_OUTSTANDING_BYTES_MAX unanswered.
  * A failing function returns false and client_error says why; the connection is then of no more use.
  *
+ * With TLS the program must ignore SIGPIPE.
+ *
  *     struct client_options options = {.server = "127.0.0.1:4164"};
  *     struct client *client = client_connect(&options, error, sizeof error);
  *     uint8_t statuses[2];
@@ -18,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/stream.h"
+#include "server/tls.h"
 #include "server/wire.h"
 
 #define CLIENT_OUTSTANDING_BYTES_MAX (1u << 20)
@@ -29,6 +33,9 @@ struct client_options {
     const char *server;  /* HOST:PORT, HOST, [IPv6]:PORT */
     const char *token;   /* NULL: none */
     unsigned timeout_ms; /* for connecting and for each wait; 0: the default */
+    /* With TLS: what is shown and trusted; the client has a reference of its own. NULL: plain. */
+    struct tls_context *tls;
+    const char *tls_name; /* whose certificate the server must have; NULL: HOST of `server` */
 };
 
 struct client_registration {
@@ -46,8 +53,9 @@ bool client_read_token(const char *path, char token[static WIRE_TOKEN_BYTES_MAX 
 /* Closes at once; client_goodbye first is the orderly way. Frees. */
 void client_close(struct client *client);
 
-/* Hands the greeted, non-blocking socket to a caller with an event loop of its own, and frees the rest. */
-int client_detach(struct client *client);
+/* Hands the greeted, non-blocking connection to a caller with an event loop of its own, and frees the rest. With TLS
+ * the caller keeps a reference to the context for as long as the connection is open. */
+struct stream client_detach(struct client *client);
 
 const char *client_error(const struct client *client);
 

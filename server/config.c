@@ -66,7 +66,28 @@ static const struct setting settings[] = {
     TEXT("listen", listen, "ADDRESS", "lookup port (default 127.0.0.1:4164; port 0: a free one)"),
     TEXT("stats-listen", stats_listen, "ADDRESS", "stats port, HTTP (default 127.0.0.1:4165; or 0)"),
     INTEGER("threads", threads, 1, 64, "worker threads, 1 to 64 (default: processors less one, at least 1)"),
+    TEXT("tls-listen", tls_listen, "ADDRESS", "lookup port under TLS 1.3 (default: none)"),
+    TEXT("tls-certificate", tls_certificate, "FILE",
+         "the server's certificate and its chain, PEM; read again at SIGHUP, as the next two"),
+    TEXT("tls-key", tls_key, "FILE", "its private key, PEM (default: in the certificate's file)"),
+    TEXT("tls-client-ca", tls_client_ca, "FILE",
+         "clients may show a certificate signed by these authorities, PEM, which stands for a token\n"
+         "        (numberctl token add --certificate; default: none is asked for)"),
+    CHOICE("stats-tls", stats_tls, "no", "yes", "the stats port speaks HTTPS (default no)"),
+    TEXT(
+        "proxy-listen", proxy_listen, "ADDRESS",
+        "lookup port for connections through a proxy, each with a PROXY protocol header, version 2 (default: "
+        "none)"),
+    TEXT("proxy-from", proxy_from, "NETWORKS", "who may connect there: IP or IP/BITS, joined by commas"),
+    CHOICE("proxy-tls", proxy_tls, "no", "yes", "behind that header the clients speak TLS (default no)"),
+    TEXT("user", user, "NAME", "if started by root: become that user once the ports are open"),
     INTEGER("connections-max", connections_max, 1, 1000000, "connections at once (default 16384)"),
+    INTEGER("connections-reserve", connections_reserve, 0, 1000,
+            "the last of them, kept for tokens with the role operate; with --token-file (default 16)"),
+    INTEGER("connections-per-address", connections_per_address, 1, 1000000,
+            "connections at once from one address: IPv4 /32, IPv6 /64 (default 4096)"),
+    INTEGER("connects-per-second", connects_per_second, 0, 1000000,
+            "new ones a second from one address, twice as many at once; 0: any (default 1000)"),
     TEXT(
         "redis", redis, "URL",
         "query log to Redis: redis://HOST:PORT/DB or unix:///PATH (default: segments in the data directory)"),
@@ -248,6 +269,9 @@ static bool set_defaults(struct config *config, struct fault *fault)
                                          : processors > 2 ? (uint64_t)processors - 1
                                                           : 1,
                               .connections_max = 16384,
+                              .connections_reserve = 16,
+                              .connections_per_address = 4096,
+                              .connects_per_second = 1000,
                               .cache_seconds = 300,
                               .retention_hours = QUERYLOG_RETENTION_HOURS_MAX,
                               .query_log_bytes = UINT64_C(16) << 30,
@@ -319,9 +343,11 @@ static void print_help(void)
            "  --config FILE  lines NAME = VALUE with the names below; flags win over the file\n");
     for (size_t i = 0; i < SETTING_COUNT; i++)
         printf("  --%s %s\n        %s\n", settings[i].name, settings[i].argument, settings[i].help);
-    printf("  --help, --version\n\nSIGTERM and SIGINT stop it in order: clients are answered, the query log "
-           "is written, "
-           "a\nsnapshot of the registrations is saved. The protocol is described in server/PROTOCOL.md.\n");
+    printf(
+        "  --help, --version\n\nSIGTERM and SIGINT stop it in order: clients are answered, the query log "
+        "is written, "
+        "a\nsnapshot of the registrations is saved. SIGHUP: token file and certificate are read again. The "
+        "protocol is\ndescribed in server/PROTOCOL.md.\n");
 }
 
 enum { OPTION_HELP = 256, OPTION_VERSION, OPTION_CONFIG };
@@ -389,9 +415,7 @@ enum config_result config_read(struct config *config, int argc, char **argv, str
 
 void config_deinit(struct config *config)
 {
-    free(config->data_dir);
-    free(config->listen);
-    free(config->stats_listen);
-    free(config->redis);
-    free(config->token_file);
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        if (settings[i].kind == KIND_TEXT)
+            free(*(char **)((char *)config + settings[i].offset));
 }

@@ -17,8 +17,18 @@ struct config {
     char *redis;       /* NULL: the query log stays in the data directory */
     char *officer_key; /* NULL: the data directory's */
     char *token_file;  /* NULL: no client needs a token */
+    char *tls_listen;  /* NULL: no such port */
+    char *tls_certificate;
+    char *tls_key;       /* NULL: it is in the certificate's file */
+    char *tls_client_ca; /* NULL: clients are asked for no certificate */
+    char *proxy_listen;  /* NULL: no such port */
+    char *proxy_from;    /* with proxy_listen: networks, joined by commas */
+    char *user;          /* NULL: the one who starts it */
     uint64_t threads;
     uint64_t connections_max;
+    uint64_t connections_reserve;
+    uint64_t connections_per_address;
+    uint64_t connects_per_second;
     uint64_t cache_seconds;
     uint64_t retention_hours;
     uint64_t query_log_bytes;
@@ -38,6 +48,8 @@ struct config {
     uint64_t network_principals_max;
     uint64_t patience_seconds;
     bool insecure;
+    bool proxy_tls;
+    bool stats_tls;
     bool log_hits_only;
     bool refuse_when_log_full;
     bool accounts;

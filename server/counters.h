@@ -9,6 +9,7 @@
 #define COUNTERS_REQUEST_TYPES 12 /* by wire type; 0: of unknown type */
 #define COUNTERS_ANSWERS 4        /* by wire status: not registered, registered, invalid, limited */
 #define COUNTERS_DETECTORS 3      /* by enum detector (access/budgets.h) */
+#define COUNTERS_REFUSALS 3       /* by enum seats_verdict (access/seats.h) from SEATS_FULL on */
 #define COUNTERS_UPDATES 7        /* by wire status from WIRE_ADDED on */
 
 struct counters {
@@ -18,7 +19,8 @@ struct counters {
     _Atomic uint64_t bytes_out;
     _Atomic uint64_t frames_malformed;
     _Atomic uint64_t requests_unavailable; /* answered UNAVAILABLE */
-    _Atomic uint64_t connections_slow;     /* closed since the client took too long (worker.h) */
+    _Atomic uint64_t connections_slow;     /* closed since the client took too long (connections.h) */
+    _Atomic uint64_t refused[COUNTERS_REFUSALS];
     _Atomic uint64_t suspicions[COUNTERS_DETECTORS];
     _Atomic uint64_t requests[COUNTERS_REQUEST_TYPES];
     _Atomic uint64_t answers[COUNTERS_ANSWERS];

@@ -135,7 +135,7 @@ struct disclosure_files *disclosure_begin(const char *folder, struct fault *faul
         disclosure_abandon(files);
         return NULL;
     }
-    put_line(&files->outputs[CSV], "time,partyNumber,answer,requester,ip,server,recordNumber\n");
+    put_line(&files->outputs[CSV], "time,partyNumber,answer,requester,ip,via,server,recordNumber\n");
     return files;
 }
 
@@ -174,19 +174,22 @@ void disclosure_record(struct disclosure_files *files, const struct disclose_rec
     char when[DISCLOSURE_TIME_BYTES];
     char number[PHONE_TEXT_BYTES] = "";
     char ip[ADDRESS_TEXT_BYTES];
+    char via[ADDRESS_TEXT_BYTES] = "";
     disclosure_time(record->time_ms, when);
     if (record->number != 0 && record->number <= PHONE_KEY_MAX)
         phone_format(record->number, number);
     format_ip(record, ip);
+    if (record->via != NULL)
+        address_format_ip(record->via, via);
     const char *answer = wire_status_text(record->answer);
     files->records++;
     /* No field has anything to escape, in JSON or in CSV. Ids are text in JSON: readers lose integers above 2^53. */
-    put_line(&files->outputs[CSV], "%s,%s,%s,%" PRIu64 ",%s,%016" PRIx64 ",%" PRIu64 "\n", when, number,
-             answer, record->requester, ip, record->server_id, files->records);
+    put_line(&files->outputs[CSV], "%s,%s,%s,%" PRIu64 ",%s,%s,%016" PRIx64 ",%" PRIu64 "\n", when, number,
+             answer, record->requester, ip, via, record->server_id, files->records);
     put_line(&files->outputs[JSONL],
              "{\"time\":\"%s\",\"partyNumber\":\"%s\",\"answer\":\"%s\",\"requester\":\"%" PRIu64
-             "\",\"ip\":\"%s\",\"server\":\"%016" PRIx64 "\",\"recordNumber\":%" PRIu64 "}\n",
-             when, number, answer, record->requester, ip, record->server_id, files->records);
+             "\",\"ip\":\"%s\",\"via\":\"%s\",\"server\":\"%016" PRIx64 "\",\"recordNumber\":%" PRIu64 "}\n",
+             when, number, answer, record->requester, ip, via, record->server_id, files->records);
 }
 
 static const char *reason_text(uint32_t reason)

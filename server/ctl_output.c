@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +14,7 @@
 
 #include "hashing/phone.h"
 
-#define OPTIONS_MAX 24
-#define COMMON_COUNT 3
+#define OPTIONS_MAX 32
 
 int ctl_fail(int status, const char *format, ...)
 {
@@ -58,6 +58,25 @@ static void make_getopt(const struct ctl_option *options, size_t count, struct o
     out[count + 1] = (struct option){0};
 }
 
+/* What every verb has; returns how many. */
+static size_t add_common(struct ctl_common *common, struct ctl_option *all)
+{
+    const struct ctl_option shared[] = {
+        {"server", "ADDRESS", "the server (default " CTL_SERVER_DEFAULT ")", &common->server, NULL},
+        {"token-file", "FILE", "file whose first word is the token to show", &common->token_file, NULL},
+        {"tls", NULL, "speak TLS with the server", NULL, &common->tls},
+        {"tls-ca", "FILE", "who must have signed its certificate, PEM (default: whom the system trusts)",
+         &common->tls_ca, NULL},
+        {"tls-name", "NAME", "whom it must be for (default: the server's host)", &common->tls_name, NULL},
+        {"tls-certificate", "FILE", "certificate to show, PEM", &common->tls_certificate, NULL},
+        {"tls-key", "FILE", "its private key, PEM (default: in the certificate's file)", &common->tls_key,
+         NULL},
+        {"json", NULL, "one JSON object a line", NULL, &common->json},
+    };
+    memcpy(all, shared, sizeof shared);
+    return sizeof shared / sizeof shared[0];
+}
+
 int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis, const char *about,
               const struct ctl_option *options, size_t option_count, int *argc, char ***argv)
 {
@@ -66,12 +85,7 @@ int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis,
     struct option known[OPTIONS_MAX + 2];
     for (size_t i = 0; i < option_count; i++)
         all[i] = options[i];
-    all[option_count] = (struct ctl_option){
-        "server", "ADDRESS", "the server (default " CTL_SERVER_DEFAULT ")", &common->server, NULL};
-    all[option_count + 1] = (struct ctl_option){
-        "token-file", "FILE", "file whose first word is the token to show", &common->token_file, NULL};
-    all[option_count + 2] = (struct ctl_option){"json", NULL, "one JSON object a line", NULL, &common->json};
-    size_t count = option_count + COMMON_COUNT;
+    size_t count = option_count + add_common(common, &all[option_count]);
     make_getopt(all, count, known);
     opterr = 0;
     optind = 1;
@@ -98,6 +112,19 @@ int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis,
 
 /* --- the server --- */
 
+static bool use_tls(const struct ctl_common *common, struct client_options *options, char *error,
+                    size_t error_bytes)
+{
+    const struct tls_files files = {common->tls_certificate, common->tls_key, common->tls_ca};
+    bool has_file = files.certificate != NULL || files.key != NULL || files.authority != NULL;
+    if (!common->tls && !has_file && common->tls_name == NULL)
+        return true;
+    signal(SIGPIPE, SIG_IGN); /* as client.h asks for */
+    options->tls_name = common->tls_name;
+    options->tls = tls_context_client(&files, error, error_bytes);
+    return options->tls != NULL;
+}
+
 /* Connects; NULL with the status and why not. */
 static struct client *try_to_connect(const struct ctl_common *common, int *status, char *error,
                                      size_t error_bytes)
@@ -113,7 +140,13 @@ static struct client *try_to_connect(const struct ctl_common *common, int *statu
         }
         options.token = token;
     }
-    return client_connect(&options, error, error_bytes);
+    if (!use_tls(common, &options, error, error_bytes)) {
+        *status = EX_CONFIG;
+        return NULL;
+    }
+    struct client *client = client_connect(&options, error, error_bytes);
+    tls_context_release(options.tls);
+    return client;
 }
 
 struct client *ctl_connect(const struct ctl_common *common, int *status)

@@ -14,6 +14,7 @@
 
 #include "persist/durable.h"
 #include "server/access/tokens.h"
+#include "server/tls.h"
 
 /* The file of tokens, while nobody else of us changes it. */
 struct token_file {
@@ -98,6 +99,32 @@ static json_t *to_json(const struct token *token)
                      "roles", roles, "budget", budget, "name", token->name);
 }
 
+static int add_certificate(const struct ctl_common *common, struct token_file *file, struct token *token,
+                           const char *path)
+{
+    uint8_t fingerprint[TLS_FINGERPRINT_BYTES];
+    char error[512];
+    if (!tls_file_fingerprint(path, fingerprint, error, sizeof error))
+        return ctl_fail(access(path, R_OK) != 0 ? EX_NOINPUT : EX_DATAERR, "%s", error);
+    enum tokens_addition addition = tokens_add_certificate(file->tokens, token, fingerprint);
+    if (addition == TOKENS_REPEATED)
+        return ctl_fail(EX_DATAERR, "the key of %s is in %s already, as %012" PRIx64 "; revoke it first",
+                        path, file->path, token->grant.id);
+    if (addition == TOKENS_NO_MEMORY)
+        return ctl_fail(EX_OSERR, "out of memory");
+    int status = save_file(file);
+    if (status != EX_OK)
+        return status;
+    if (common->json)
+        ctl_print_json(to_json(token));
+    else
+        fprintf(stderr,
+                "numberctl: the certificate is in %s as %012" PRIx64
+                "; a running numberd takes it at SIGHUP\n",
+                file->path, token->grant.id);
+    return EX_OK;
+}
+
 static int add_token(const struct ctl_common *common, struct token_file *file, struct token *token)
 {
     char text[TOKEN_TEXT_BYTES];
@@ -170,6 +197,7 @@ struct choices {
     const char *roles;
     const char *budget;
     const char *name;
+    const char *certificate;
 };
 
 /* EX_OK, or the status with which to end, printed. */
@@ -209,20 +237,25 @@ int ctl_token(int argc, char **argv)
         {"budget", "BUDGET", "add: default, none, or BURST/HOURLY in numbers (default: default)",
          &choices.budget, NULL},
         {"name", "NAME", "add: for people", &choices.name, NULL},
+        {"certificate", "FILE", "add: a client's certificate, PEM, in place of a token", &choices.certificate,
+         NULL},
     };
     struct token_file file;
     struct token token;
-    int status = ctl_parse(&common, "token",
-                           "add FILE --principal N --roles ROLES [--budget BUDGET] [--name NAME]\n"
-                           "       numberctl token list FILE\n"
-                           "       numberctl token revoke FILE ID...",
-                           "Makes, lists and revokes the tokens in FILE, which is numberd's --token-file and "
-                           "holds only salted hashes.\n"
-                           "A new token is printed once. numberd reads the file again at SIGHUP.\n\n"
-                           "lookup: look numbers up; register: change registrations; front: look numbers up "
-                           "for requesters and IPs\n"
-                           "that it names; operate: statistics, snapshots, replacing all registrations.",
-                           options, sizeof options / sizeof options[0], &argc, &argv);
+    int status = ctl_parse(
+        &common, "token",
+        "add FILE --principal N --roles ROLES [--budget BUDGET] [--name NAME] [--certificate FILE]\n"
+        "       numberctl token list FILE\n"
+        "       numberctl token revoke FILE ID...",
+        "Makes, lists and revokes the tokens in FILE, which is numberd's --token-file and "
+        "holds only salted hashes.\n"
+        "A new token is printed once. With --certificate the client shows that certificate in its "
+        "TLS handshake\ninstead (numberd's --tls-client-ca), also one that was renewed for the same key. "
+        "numberd reads the file again at SIGHUP.\n\n"
+        "lookup: look numbers up; register: change registrations; front: look numbers up "
+        "for requesters and IPs\n"
+        "that it names; operate: statistics, snapshots, replacing all registrations.",
+        options, sizeof options / sizeof options[0], &argc, &argv);
     if (status >= 0)
         return status;
     const char *action = argc < 1 ? "" : argv[0];
@@ -237,7 +270,9 @@ int ctl_token(int argc, char **argv)
         return status;
     status = open_file(&file, argv[1], is_add);
     if (status == EX_OK)
-        status = is_add    ? add_token(&common, &file, &token)
+        status = is_add && choices.certificate != NULL
+                     ? add_certificate(&common, &file, &token, choices.certificate)
+                 : is_add  ? add_token(&common, &file, &token)
                  : is_list ? list_tokens(&common, &file)
                            : revoke_ids(&common, &file, argc - 2, argv + 2);
     close_file(&file);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <event2/buffer.h>
+#include <event2/bufferevent_ssl.h>
 #include <event2/http.h>
 #include <event2/listener.h>
 
@@ -23,7 +24,8 @@ struct http {
     struct evhttp *server;
     struct evconnlistener *listener; /* the server's */
     struct event *resume;
-    struct tokens *tokens; /* a reference; NULL: there are none */
+    struct tokens *tokens;   /* a reference; NULL: there are none */
+    struct tls_context *tls; /* the same; NULL: plain */
     void (*collect)(void *context, struct stats_report *report);
     void *context;
 };
@@ -206,6 +208,23 @@ struct http *http_create(struct event_base *base, int listener, struct tokens *t
     return http;
 }
 
+/* What a new connection speaks through. */
+static struct bufferevent *speak_tls(struct event_base *base, void *context)
+{
+    struct http *http = context;
+    SSL *ssl = tls_accept(http->tls, -1);
+    return ssl == NULL ? NULL
+                       : bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
+                                                        BEV_OPT_CLOSE_ON_FREE);
+}
+
+void http_set_tls(struct http *http, struct tls_context *tls)
+{
+    tls_context_release(http->tls);
+    http->tls = tls_context_acquire(tls);
+    evhttp_set_bevcb(http->server, speak_tls, http);
+}
+
 void http_replace_tokens(struct http *http, struct tokens *tokens)
 {
     tokens_release(http->tokens);
@@ -220,5 +239,6 @@ void http_destroy(struct http *http)
     if (http->resume != NULL)
         event_free(http->resume);
     tokens_release(http->tokens);
+    tls_context_release(http->tls);
     free(http);
 }

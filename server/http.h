@@ -5,7 +5,7 @@
  *   GET /shards.json  the directory, shard by shard
  *   GET /             a page for people
  *
- * Loopback may ask for all of it. Who comes from elsewhere must show a token with the role operate ("Authorization: Bearer
+ * HTTP, or HTTPS with http_set_tls. Loopback may ask for all of it. Who comes from elsewhere must show a token with the role operate ("Authorization: Bearer
  * TOKEN"), but for /healthz and /readyz; without tokens (which numberd allows beyond loopback only when told to) anybody may.
  *
  * Main thread only. Reports come from `collect`; rendering never touches the lookup path. */
@@ -16,6 +16,7 @@
 
 #include "server/access/tokens.h"
 #include "server/stats.h"
+#include "server/tls.h"
 
 struct http;
 
@@ -26,6 +27,9 @@ struct http *http_create(struct event_base *base, int listener, struct tokens *t
 
 /* From now on these tokens count. Takes a reference of its own. */
 void http_replace_tokens(struct http *http, struct tokens *tokens);
+
+/* From now on connections speak HTTPS with it. Takes a reference of its own. Without a call they speak HTTP. */
+void http_set_tls(struct http *http, struct tls_context *tls);
 
 void http_destroy(struct http *http);
 

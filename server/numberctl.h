@@ -29,6 +29,11 @@ struct ctl_option {
 struct ctl_common {
     const char *server;
     const char *token_file;
+    const char *tls_ca;
+    const char *tls_certificate;
+    const char *tls_key;
+    const char *tls_name;
+    bool tls;
     bool json;
 };
 

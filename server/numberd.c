@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,12 +18,14 @@
 #include "persist/querylog/querylog.h"
 #include "server/acceptor.h"
 #include "server/access/budgets.h"
+#include "server/access/seats.h"
 #include "server/access/tokens.h"
-#include "server/address.h"
 #include "server/config.h"
 #include "server/durability.h"
 #include "server/http.h"
 #include "server/loader.h"
+#include "server/ports.h"
+#include "server/privileges.h"
 #include "server/registrations.h"
 #include "server/stats.h"
 #include "server/suspicions.h"
@@ -40,7 +40,6 @@
 static const int stop_signals[STOP_SIGNALS] = {SIGTERM, SIGINT};
 /* Per worker: two million events. The drain looks every 5 ms, so this holds what comes while the disk hesitates. */
 #define RING_BYTES (16u << 20)
-#define DESCRIPTORS_RESERVED 64
 
 struct app {
     struct config config;
@@ -53,17 +52,16 @@ struct app {
     atomic_bool open; /* set when the three above are, for other threads */
     struct tokens *tokens;
     struct budgets *budgets;
+    struct seats *seats;
+    struct counters refusals; /* the acceptor's */
     struct suspicions suspicions;
     struct querylog *querylog;
     struct ring *rings[WORKERS_MAX];
     struct worker *workers[WORKERS_MAX];
     unsigned worker_count;
-    uint64_t connections_max; /* as configured, or fewer if descriptors are */
     struct service_hooks hooks;
-    int listener;
-    int stats_listener;
-    char address[ADDRESS_TEXT_BYTES]; /* of the lookup port, as the system gave it */
-    char stats_address[ADDRESS_TEXT_BYTES];
+    struct ports ports;
+    _Atomic int64_t certificate_ends_at; /* of ports.tls, for other threads */
     struct event_base *base;
     struct event *stop_events[STOP_SIGNALS];
     struct event *reload_event;
@@ -145,6 +143,9 @@ static void collect(void *context, struct stats_report *report)
                                     .workers = app->worker_count};
     for (unsigned i = 0; i < app->worker_count; i++)
         stats_add_worker(report, worker_counters(app->workers[i]));
+    stats_add_worker(report, &app->refusals);
+    report->has_tls = app->config.tls_certificate != NULL;
+    report->certificate_ends_at = atomic_load(&app->certificate_ends_at);
     collect_registrations(app, report);
     report->lookup_variant = directory_lookup_variant();
     report->huge_page_bytes = atomic_load(&app->huge_page_bytes);
@@ -284,65 +285,6 @@ static bool start_loading(struct app *app, struct fault *fault)
 
 /* --- set-up --- */
 
-/* Beyond loopback whoever hears the connection has the token and the numbers, and without tokens anybody may ask. */
-static bool may_listen(const struct app *app, const char *flag, const struct address *address,
-                       struct fault *fault)
-{
-    uint8_t ip[16];
-    address_ip(&address->storage, ip);
-    if (app->config.insecure || address_ip_is_loopback(ip))
-        return true;
-    return fault_set(
-        fault, EX_CONFIG,
-        "%s is beyond loopback, where connections are not encrypted%s: listen on loopback behind "
-        "something that encrypts, or say --insecure yes%s",
-        flag, app->tokens == NULL ? " and anybody may ask" : "",
-        app->tokens == NULL ? ", best with --token-file" : "");
-}
-
-/* `actual` is the address that it came to be: with port 0 the system chooses one. */
-static int listen_on(const struct app *app, const char *flag, const char *text,
-                     char actual[static ADDRESS_TEXT_BYTES], struct fault *fault)
-{
-    struct address address;
-    char error[256];
-    int fd = -1;
-    if (address_parse(text, 0, &address, error, sizeof error)) {
-        if (!may_listen(app, flag, &address, fault))
-            return -1;
-        fd = address_listen(&address, error, sizeof error);
-    }
-    if (fd < 0)
-        fault_set(fault, EX_UNAVAILABLE, "%s", error);
-    else
-        address_format(&address, actual);
-    return fd;
-}
-
-/* Leaves descriptors for files, Redis and the stats port. */
-static void limit_connections(struct app *app, uint64_t files_max)
-{
-    uint64_t reserve = DESCRIPTORS_RESERVED + 4 * app->config.threads;
-    uint64_t most = files_max > 2 * reserve ? files_max - reserve : files_max / 2;
-    app->connections_max = app->config.connections_max < most ? app->config.connections_max : most;
-}
-
-static bool open_ports(struct app *app, struct fault *fault)
-{
-    struct rlimit files;
-    app->connections_max = app->config.connections_max;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        files.rlim_cur = files.rlim_max; /* a connection is a descriptor */
-        setrlimit(RLIMIT_NOFILE, &files);
-        limit_connections(app, files.rlim_cur);
-    }
-    app->listener = listen_on(app, "--listen", app->config.listen, app->address, fault);
-    if (app->listener >= 0)
-        app->stats_listener =
-            listen_on(app, "--stats-listen", app->config.stats_listen, app->stats_address, fault);
-    return app->stats_listener >= 0;
-}
-
 static bool load_tokens(struct app *app, struct fault *fault)
 {
     char error[512];
@@ -368,19 +310,52 @@ static bool create_budgets(struct app *app, struct fault *fault)
     return app->budgets != NULL || fault_set(fault, EX_OSERR, "out of memory for the budgets");
 }
 
-/* In the main loop. What cannot be read changes nothing. */
-static void on_reload(evutil_socket_t signal_number, short events, void *context)
+static bool create_seats(struct app *app, struct fault *fault)
 {
-    (void)signal_number;
-    (void)events;
-    struct app *app = context;
+    const struct config *config = &app->config;
+    uint64_t total = app->ports.connections_max;
+    /* Without tokens everybody is an operator. */
+    uint64_t reserve = config->token_file == NULL                ? 0
+                       : config->connections_reserve < total / 2 ? config->connections_reserve
+                                                                 : total / 2;
+    app->seats = seats_create(&(struct seats_options){.total = total,
+                                                      .reserve = reserve,
+                                                      .by_address = config->connections_per_address,
+                                                      .rate = config->connects_per_second});
+    return app->seats != NULL || fault_set(fault, EX_OSERR, "out of memory for the connections");
+}
+
+static void take_tls(struct app *app)
+{
+    if (app->ports.tls == NULL)
+        return;
+    atomic_store(&app->certificate_ends_at, tls_context_ends_at(app->ports.tls));
+    acceptor_set_tls(app->acceptor, app->ports.tls);
+    if (app->config.stats_tls)
+        http_set_tls(app->http, app->ports.tls);
+}
+
+static void reload_tls(struct app *app)
+{
+    struct fault fault;
+    char line[600];
+    if (app->ports.tls == NULL)
+        return;
+    if (ports_reload_tls(&app->ports, &app->config, &fault)) {
+        take_tls(app);
+        notice("SIGHUP: the certificate was read again");
+    } else {
+        snprintf(line, sizeof line, "SIGHUP: the certificate stays as it was: %s", fault.text);
+        notice(line);
+    }
+}
+
+/* What cannot be read changes nothing. */
+static void reload_tokens(struct app *app)
+{
     char line[600];
     char error[512];
     size_t count;
-    if (app->config.token_file == NULL) {
-        notice("SIGHUP: there is no token file, and nothing else that is read again");
-        return;
-    }
     struct tokens *tokens = tokens_load(app->config.token_file, error, sizeof error);
     if (tokens == NULL) {
         snprintf(line, sizeof line, "SIGHUP: the tokens stay as they were: %s", error);
@@ -389,13 +364,25 @@ static void on_reload(evutil_socket_t signal_number, short events, void *context
     }
     tokens_release(app->tokens);
     app->tokens = tokens;
-    if (app->http != NULL)
-        http_replace_tokens(app->http, tokens);
+    http_replace_tokens(app->http, tokens);
     for (unsigned i = 0; i < app->worker_count; i++)
         worker_replace_tokens(app->workers[i], tokens);
     (void)tokens_list(tokens, &count);
     snprintf(line, sizeof line, "SIGHUP: %zu tokens were read again", count);
     notice(line);
+}
+
+/* In the main loop. */
+static void on_reload(evutil_socket_t signal_number, short events, void *context)
+{
+    (void)signal_number;
+    (void)events;
+    struct app *app = context;
+    if (app->config.token_file == NULL && app->ports.tls == NULL)
+        notice("SIGHUP: there is no token file and no certificate, and nothing else that is read again");
+    reload_tls(app);
+    if (app->config.token_file != NULL)
+        reload_tokens(app);
 }
 
 /* The public key that the query log is sealed to. */
@@ -437,6 +424,7 @@ static bool create_workers(struct app *app, struct fault *fault)
         struct worker_options options = {.registrations = &app->registrations,
                                          .tokens = app->tokens,
                                          .budgets = app->budgets,
+                                         .seats = app->seats,
                                          .patience_ms = (unsigned)app->config.patience_seconds * 1000,
                                          .hooks = &app->hooks,
                                          .cache_seconds = (uint32_t)app->config.cache_seconds,
@@ -482,20 +470,42 @@ static bool watch_signals(struct app *app, struct fault *fault)
     return true;
 }
 
+static bool open_doors(struct app *app)
+{
+    static const struct {
+        enum port port;
+        unsigned kind;
+    } doors[] = {
+        {PORT_LOOKUP, ACCEPTOR_PLAIN}, {PORT_LOOKUP_TLS, ACCEPTOR_TLS}, {PORT_PROXY, ACCEPTOR_PROXIED}};
+    for (size_t i = 0; i < sizeof doors / sizeof doors[0]; i++) {
+        int listener = ports_take(&app->ports, doors[i].port);
+        unsigned kind = doors[i].kind;
+        if (doors[i].port == PORT_PROXY && app->config.proxy_tls)
+            kind |= ACCEPTOR_TLS;
+        if (listener >= 0 && !acceptor_listen(app->acceptor, listener, kind))
+            return false;
+    }
+    return true;
+}
+
 static bool start_serving(struct app *app, struct fault *fault)
 {
     for (unsigned i = 0; i < app->worker_count; i++)
         if (!worker_start(app->workers[i]))
             return fault_set(fault, EX_OSERR, "cannot start worker thread %u", i);
-    int stats_listener = app->stats_listener;
-    int listener = app->listener;
-    app->stats_listener = app->listener = -1; /* both calls take them over, also when they fail */
-    app->http = http_create(app->base, stats_listener, app->tokens, collect_for_http, app);
-    app->acceptor =
-        acceptor_create(app->base, listener, app->workers, app->worker_count, app->connections_max);
+    app->http =
+        http_create(app->base, ports_take(&app->ports, PORT_STATS), app->tokens, collect_for_http, app);
+    app->acceptor = acceptor_create(&(struct acceptor_options){.base = app->base,
+                                                               .workers = app->workers,
+                                                               .worker_count = app->worker_count,
+                                                               .seats = app->seats,
+                                                               .counters = &app->refusals,
+                                                               .proxies = app->ports.proxies,
+                                                               .proxy_count = app->ports.proxy_count});
     if (app->http == NULL || app->acceptor == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for the ports");
-    return true;
+    take_tls(app);
+    return open_doors(app) || fault_set(fault, EX_OSERR, "out of memory for the ports");
 }
 
 static bool start(struct app *app, struct fault *fault)
@@ -503,10 +513,12 @@ static bool start(struct app *app, struct fault *fault)
     registrations_init(&app->registrations);
     pthread_rwlock_init(&app->directory_lock, NULL);
     suspicions_init(&app->suspicions, app->config.detection == DETECTION_TIGHTEN, notice);
-    return watch_signals(app, fault) && datadir_open(&app->datadir, app->config.data_dir, fault) &&
-           load_tokens(app, fault) && create_budgets(app, fault) && open_ports(app, fault) &&
-           start_query_log(app, fault) && create_workers(app, fault) && start_serving(app, fault) &&
-           start_loading(app, fault);
+    return watch_signals(app, fault) && load_tokens(app, fault) &&
+           ports_open(&app->ports, &app->config, fault) &&
+           privileges_drop(app->config.user, app->config.data_dir, fault) &&
+           datadir_open(&app->datadir, app->config.data_dir, fault) && create_budgets(app, fault) &&
+           create_seats(app, fault) && start_query_log(app, fault) && create_workers(app, fault) &&
+           start_serving(app, fault) && start_loading(app, fault);
 }
 
 /* --- teardown --- */
@@ -560,10 +572,8 @@ static bool stop(struct app *app, struct fault *fault)
     signal(SIGHUP, SIG_IGN);
     if (app->base != NULL)
         event_base_free(app->base);
-    if (app->listener >= 0)
-        close(app->listener);
-    if (app->stats_listener >= 0)
-        close(app->stats_listener);
+    ports_close(&app->ports);
+    seats_destroy(app->seats);
     tokens_release(app->tokens);
     budgets_destroy(app->budgets);
     directory_destroy(app->directory);
@@ -582,28 +592,39 @@ static int fail(const struct fault *fault)
 
 static void announce(const struct app *app)
 {
+    const struct ports *ports = &app->ports;
     char line[512];
-    snprintf(line, sizeof line, "lookups on %s, stats on http://%s/; loading the registrations", app->address,
-             app->stats_address);
+    snprintf(line, sizeof line, "lookups on %s, stats on %s://%s/; loading the registrations",
+             ports->addresses[PORT_LOOKUP], app->config.stats_tls ? "https" : "http",
+             ports->addresses[PORT_STATS]);
     notice(line);
+    snprintf(line, sizeof line, "lookups under TLS on %s", ports->addresses[PORT_LOOKUP_TLS]);
+    if (ports->addresses[PORT_LOOKUP_TLS][0] != '\0')
+        notice(line);
+    snprintf(line, sizeof line, "lookups through proxies on %s%s", ports->addresses[PORT_PROXY],
+             app->config.proxy_tls ? ", under TLS" : "");
+    if (ports->addresses[PORT_PROXY][0] != '\0')
+        notice(line);
     snprintf(line, sizeof line,
              "%s/" OFFICER_NAME
              ".private opens the query log: move it to who may read the log, and away from this machine",
              app->datadir.path);
     if (app->officer_exposed)
         notice(line);
-    if (app->connections_max >= app->config.connections_max)
+    if (geteuid() == 0)
+        notice("runs as root, which it needs for nothing: name another user with --user");
+    if (ports->connections_max >= app->config.connections_max)
         return;
     snprintf(line, sizeof line,
              "connections-max is cut from %" PRIu64 " to %" PRIu64
              ": raise the limit of open files (ulimit -n)",
-             app->config.connections_max, app->connections_max);
+             app->config.connections_max, ports->connections_max);
     notice(line);
 }
 
 int main(int argc, char **argv)
 {
-    static struct app app = {.listener = -1, .stats_listener = -1, .datadir = {.lock_fd = -1}};
+    static struct app app = {.datadir = {.lock_fd = -1}};
     struct fault fault = {0};
     int status = EX_OK;
     enum config_result result = config_read(&app.config, argc, argv, &fault);
@@ -612,9 +633,9 @@ int main(int argc, char **argv)
         return result == CONFIG_EXIT ? EX_OK : fail(&fault);
     }
     app.started = time(NULL);
+    ports_init(&app.ports);
     signal(SIGPIPE, SIG_IGN);
-    (void)prctl(PR_SET_DUMPABLE, 0); /* no core: it would hold numbers, addresses and the hour's key */
-    signal(SIGXFSZ, SIG_IGN);        /* a file that may not grow is a failed write, not an end */
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write, not an end */
     if (start(&app, &fault)) {
         announce(&app);
         event_base_dispatch(app.base);

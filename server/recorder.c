@@ -12,8 +12,8 @@
 static uint64_t bytes_needed(uint32_t count)
 {
     uint64_t blocks = count / QUERY_BLOCK_EVENTS_MAX + 1;
-    return count * sizeof(uint64_t) + blocks * (sizeof(struct query_block) + sizeof(uint64_t)) +
-           query_block_bytes(QUERY_BLOCK_EVENTS_MAX);
+    return count * sizeof(uint64_t) + blocks * (query_block_bytes(0, true) + sizeof(uint64_t)) +
+           query_block_bytes(QUERY_BLOCK_EVENTS_MAX, true);
 }
 
 enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count)
@@ -41,10 +41,10 @@ static uint32_t count_kept(const struct recorder *recorder, const uint8_t *answe
 }
 
 /* A block of the first `count` that are kept. */
-static void write_block(struct recorder *recorder, const struct query_block *head, const uint64_t *numbers,
-                        const uint8_t *answers, uint32_t count)
+static void write_block(struct recorder *recorder, const struct query_block *head, const uint8_t *via,
+                        const uint64_t *numbers, const uint8_t *answers, uint32_t count)
 {
-    struct query_block *block = ring_reserve(recorder->ring, query_block_bytes(count));
+    struct query_block *block = ring_reserve(recorder->ring, query_block_bytes(count, head->has_via));
     assert(block != NULL); /* recorder_admit has seen the room, and only we take from it */
     *block = *head;
     block->sequence = ++recorder->sequence;
@@ -57,29 +57,32 @@ static void write_block(struct recorder *recorder, const struct query_block *hea
         for (uint32_t i = 0; i < count; i++)
             block->events[i] = query_event(numbers[i], answers[i]);
     }
+    if (head->has_via)
+        memcpy(&block->events[count], via, QUERY_VIA_BYTES);
     /* Counted before the drain can see it, so that "stored" never runs ahead of "logged". */
     counter_add(&recorder->counts->logged, count);
     ring_commit(recorder->ring);
 }
 
-void recorder_write(struct recorder *recorder, uint64_t time_ms, uint64_t requester,
-                    const uint8_t ip[static 16], const uint64_t *numbers, const uint8_t *answers,
-                    uint32_t count)
+void recorder_write(struct recorder *recorder, const struct recorder_origin *origin, const uint64_t *numbers,
+                    const uint8_t *answers, uint32_t count)
 {
-    struct query_block head = {.time_ms = time_ms,
-                               .requester = requester,
+    static const uint8_t none[QUERY_VIA_BYTES];
+    struct query_block head = {.time_ms = origin->time_ms,
+                               .requester = origin->requester,
                                .worker = recorder->worker,
-                               .ip_kept = (uint8_t)recorder->ip_kept};
-    memcpy(head.ip, ip, sizeof head.ip);
+                               .ip_kept = (uint8_t)recorder->ip_kept,
+                               .has_via = memcmp(origin->via, none, sizeof none) != 0};
+    memcpy(head.ip, origin->ip, sizeof head.ip);
     query_ip_cut(head.ip, recorder->ip_kept);
     for (uint32_t done = 0; done < count;) {
         uint32_t size = count - done < QUERY_BLOCK_EVENTS_MAX ? count - done : QUERY_BLOCK_EVENTS_MAX;
         uint32_t kept = count_kept(recorder, answers + done, size);
         if (kept > 0)
-            write_block(recorder, &head, numbers + done, answers + done, kept);
+            write_block(recorder, &head, origin->via, numbers + done, answers + done, kept);
         done += size;
     }
-    atomic_store_explicit(&recorder->counts->last_ms, time_ms, memory_order_relaxed);
+    atomic_store_explicit(&recorder->counts->last_ms, origin->time_ms, memory_order_relaxed);
 }
 
 void recorder_drop(struct recorder *recorder, const uint8_t *answers, uint32_t count)

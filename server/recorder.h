@@ -29,10 +29,17 @@ enum recorder_verdict { RECORDER_LOG, RECORDER_DROP, RECORDER_REFUSE };
 /* What will become of `count` events. */
 enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count);
 
+/* Who has asked, and when. */
+struct recorder_origin {
+    uint64_t time_ms;
+    uint64_t requester;
+    const uint8_t *ip;  /* 16 bytes */
+    const uint8_t *via; /* of the proxy through which it came; all zero: none */
+};
+
 /* After RECORDER_LOG for the same count: writes those that are to be kept, in blocks. `answers` are enum directory_answer. */
-void recorder_write(struct recorder *recorder, uint64_t time_ms, uint64_t requester,
-                    const uint8_t ip[static 16], const uint64_t *numbers, const uint8_t *answers,
-                    uint32_t count);
+void recorder_write(struct recorder *recorder, const struct recorder_origin *origin, const uint64_t *numbers,
+                    const uint8_t *answers, uint32_t count);
 
 /* After RECORDER_DROP: counts those that were to be kept. */
 void recorder_drop(struct recorder *recorder, const uint8_t *answers, uint32_t count);

@@ -81,10 +81,13 @@ static uint64_t next_random(uint64_t *state)
 static void record(const struct session *session, struct service *service, const struct wire_request *request)
 {
     bool named = (request->flags & WIRE_FLAG_ORIGIN) != 0;
-    recorder_write(service->recorder, wall_clock_ms(),
-                   named ? request->origin.requester : session->grant.principal,
-                   named ? request->origin.ip : session->ip, service->scratch->numbers,
-                   service->scratch->answers, request->count);
+    const struct recorder_origin origin = {.time_ms = wall_clock_ms(),
+                                           .requester =
+                                               named ? request->origin.requester : session->grant.principal,
+                                           .ip = named ? request->origin.ip : session->ip,
+                                           .via = session->via};
+    recorder_write(service->recorder, &origin, service->scratch->numbers, service->scratch->answers,
+                   request->count);
 }
 
 /* Returns how many were not registered. */

@@ -6,10 +6,12 @@
 #include "server/address.h"
 #include "server/requests.h"
 
-void session_init(struct session *session, const uint8_t ip[static 16])
+void session_init(struct session *session, const uint8_t ip[static 16], const uint8_t *via)
 {
     *session = (struct session){0};
     memcpy(session->ip, ip, sizeof session->ip);
+    if (via != NULL)
+        memcpy(session->via, via, sizeof session->via);
 }
 
 /* Takes the grant, and whom it makes pay. */
@@ -25,12 +27,24 @@ static void admit(struct session *session, const struct service *service, const 
     session->asker = budgets_asker(service->budgets, &name);
 }
 
+/* What the hello's token gives, or without one the certificate. */
+static bool find_grant(const struct session *session, const struct service *service,
+                       const struct wire_request *request, struct grant *grant)
+{
+    *grant = (struct grant){.roles = ROLES_ALL};
+    if (service->tokens == NULL)
+        return true;
+    if (request->token_bytes == 0 && session->has_fingerprint)
+        return tokens_find_certificate(service->tokens, session->fingerprint, grant);
+    return tokens_find(service->tokens, request->token, request->token_bytes, grant);
+}
+
 static bool greet(struct session *session, struct service *service, const struct wire_request *request,
                   struct buffer *out)
 {
     struct wire_hello_reply hello = {WIRE_VERSION, WIRE_COUNT_MAX, WIRE_REQUEST_BYTES_MAX};
     uint8_t body[WIRE_REPLY_HEADER_BYTES + WIRE_HELLO_REPLY_BYTES];
-    struct grant grant = {.roles = ROLES_ALL};
+    struct grant grant;
     struct wire_reply reply = {.type = WIRE_HELLO | WIRE_REPLY_BIT,
                                .request_id = request->request_id,
                                .quota_left = WIRE_QUOTA_UNLIMITED,
@@ -39,10 +53,13 @@ static bool greet(struct session *session, struct service *service, const struct
         session->closing = true;
         return requests_reply(request, WIRE_VERSION_UNSUPPORTED, "this server speaks version 1", out);
     }
-    if (service->tokens != NULL &&
-        !tokens_find(service->tokens, request->token, request->token_bytes, &grant)) {
+    if (!find_grant(session, service, request, &grant)) {
         session->closing = true;
         return requests_reply(request, WIRE_UNAUTHORIZED, NULL, out);
+    }
+    if (session->operators_only && (grant.roles & ROLE_OPERATE) == 0) {
+        session->closing = true;
+        return requests_reply(request, WIRE_UNAVAILABLE, "all connections are taken", out);
     }
     admit(session, service, &grant);
     session->greeted = true;

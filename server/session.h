@@ -63,6 +63,11 @@ struct service {
 
 struct session {
     uint8_t ip[16];
+    uint8_t via[16]; /* of the proxy through which it came; all zero: none */
+    /* Set by the caller after session_init. */
+    bool operators_only;  /* only a token with the role operate is let in */
+    bool has_fingerprint; /* a certificate was shown and verified, which may stand in for a token */
+    uint8_t fingerprint[TOKEN_FINGERPRINT_BYTES];
     struct grant grant; /* the token's; without tokens principal 0 and all roles */
     uint32_t tokens_version;
     struct asker asker; /* who pays for lookups without an origin */
@@ -70,7 +75,8 @@ struct session {
     bool closing; /* send what is left, then close */
 };
 
-void session_init(struct session *session, const uint8_t ip[static 16]);
+/* `via` may be NULL. */
+void session_init(struct session *session, const uint8_t ip[static 16], const uint8_t *via);
 
 /* Takes whole frames from the input and appends their replies to `out`, until the input has no whole frame
  * more, the session is closing, or `out` is above SESSION_OUTPUT_CAP. Returns the bytes taken. */

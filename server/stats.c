@@ -19,6 +19,8 @@ static const char *const answer_names[COUNTERS_ANSWERS] = {"not_registered", "re
 static const char *const update_names[COUNTERS_UPDATES] = {"added",  "replaced", "removed", "moved",
                                                            "absent", "occupied", "refused"};
 
+static const char *const refusal_names[COUNTERS_REFUSALS] = {"full", "crowded_address", "hasty_address"};
+
 void stats_add_worker(struct stats_report *report, const struct counters *counters)
 {
     /* Closed first, so that the difference is never below zero. */
@@ -31,6 +33,8 @@ void stats_add_worker(struct stats_report *report, const struct counters *counte
     report->frames_malformed += counter_read(&counters->frames_malformed);
     report->requests_unavailable += counter_read(&counters->requests_unavailable);
     report->connections_slow += counter_read(&counters->connections_slow);
+    for (unsigned i = 0; i < COUNTERS_REFUSALS; i++)
+        report->refused[i] += counter_read(&counters->refused[i]);
     for (unsigned i = 0; i < COUNTERS_DETECTORS; i++)
         report->suspicions[i] += counter_read(&counters->suspicions[i]);
     for (unsigned i = 0; i < COUNTERS_REQUEST_TYPES; i++)
@@ -149,6 +153,10 @@ char *stats_render_json(const struct stats_report *report)
         "query_log", query_log_json(&report->query_log));
     if (root == NULL || json_object_set_new(root, "snapshot", snapshot_json(&report->snapshot)) != 0 ||
         json_object_set_new(root, "connections_slow", integer(report->connections_slow)) != 0 ||
+        json_object_set_new(root, "connections_refused",
+                            by_name(refusal_names, report->refused, COUNTERS_REFUSALS)) != 0 ||
+        json_object_set_new(root, "certificate_ends_at",
+                            report->has_tls ? json_integer(report->certificate_ends_at) : json_null()) != 0 ||
         json_object_set_new(root, "suspicions",
                             by_name(detector_names(), report->suspicions, COUNTERS_DETECTORS)) != 0 ||
         json_object_set_new(root, "journal", journal_json(&report->journal)) != 0 ||
@@ -206,6 +214,15 @@ static void put_server(FILE *out, const struct stats_report *report)
            report->requests_unavailable);
     single(out, "numberd_connections_slow_total", "counter",
            "Connections closed since their client took longer than its patience.", report->connections_slow);
+    labelled(out, "numberd_connections_refused_total",
+             "Connections closed at once: there was no place left, or their address had its share or came "
+             "too often.",
+             "reason", refusal_names, report->refused, COUNTERS_REFUSALS);
+    if (report->has_tls) {
+        metric(out, "numberd_certificate_end_timestamp_seconds", "gauge",
+               "Until when the TLS certificate is valid, Unix time.");
+        fprintf(out, "numberd_certificate_end_timestamp_seconds %" PRId64 "\n", report->certificate_ends_at);
+    }
     labelled(out, "numberd_suspicions_total",
              "Principals and networks that a detector of enumeration began to suspect.", "detector",
              detector_names(), report->suspicions, COUNTERS_DETECTORS);

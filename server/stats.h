@@ -72,6 +72,9 @@ struct stats_report {
     uint64_t frames_malformed;
     uint64_t requests_unavailable;
     uint64_t connections_slow;
+    uint64_t refused[COUNTERS_REFUSALS];
+    bool has_tls;
+    int64_t certificate_ends_at; /* Unix time; with has_tls */
     uint64_t suspicions[COUNTERS_DETECTORS];
     uint64_t requests[COUNTERS_REQUEST_TYPES];
     uint64_t answers[COUNTERS_ANSWERS];

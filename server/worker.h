@@ -1,13 +1,4 @@
-/* A worker: one thread with one libevent loop that owns its connections from adoption to close.
- *
- * Replies to changes wait until the journal has them (registrations.h), and with them all of that connection: it is not
- * read meanwhile, so what a client sends behind a change waits in the kernel. Other connections go on.
- *
- * It reads into a buffer of its own, lets the sessions answer, and writes at once; only what does not go out or
- * is not yet a whole frame is kept with the connection, so an idle connection holds no buffer.
- *
- * A client that takes longer than its patience for its hello, for the rest of a frame, or for reading the replies that wait
- * (64 KiB of them) is closed. One that owes nothing may be idle for ever.
+/* A worker: one thread with one libevent loop that owns its connections (connections.h) from adoption to close.
  *
  * Threads: create, start, adopt, drain and join are for the main thread; adopt and drain hand over through a
  * mutex-guarded queue and an eventfd. The counters may be read by anyone. */
@@ -16,9 +7,8 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/socket.h>
 
-#include "server/session.h"
+#include "server/connections.h"
 
 struct worker;
 
@@ -26,7 +16,8 @@ struct worker_options {
     struct registrations *registrations;
     struct tokens *tokens;   /* NULL: none are needed. The worker takes a reference of its own */
     struct budgets *budgets; /* NULL: nobody is limited; must live as long as the worker */
-    unsigned patience_ms;    /* above 0 */
+    struct seats *seats;  /* what connections leave when they are closed; must live as long as the worker */
+    unsigned patience_ms; /* above 0 */
     const struct service_hooks *hooks;
     uint32_t cache_seconds;
     /* The query log's end of this worker; the ring is the caller's. */
@@ -37,8 +28,8 @@ struct worker_options {
 struct worker *worker_create(const struct worker_options *options, char *error, size_t error_bytes);
 bool worker_start(struct worker *worker);
 
-/* Takes over a connected, non-blocking socket. False when memory is short; it is then still the caller's. */
-bool worker_adopt(struct worker *worker, int fd, const struct sockaddr_storage *peer);
+/* Takes over what has arrived. False when memory is short; it is then still the caller's. */
+bool worker_adopt(struct worker *worker, const struct arrival *arrival);
 
 /* From now on (not at once) answers from the directory; before the first one it answers NOT_READY. A directory must live until
  * the worker is joined, or until it is known to serve another one. */

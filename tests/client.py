@@ -47,9 +47,13 @@ class Reply:
 
 
 class Client:
-    def __init__(self, port, greet=True, token=b"", host="127.0.0.1"):
-        self.socket = socket.create_connection((host, port), 30)
+    def __init__(self, port, greet=True, token=b"", host="127.0.0.1", source=None, first=b"", tls=None, session=None):
+        """`source`: the address to come from; `first`: bytes to send before all else; `tls`: an SSL context."""
+        self.socket = socket.create_connection((host, port), 30, source and (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.sendall(first)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=host, session=session)
         if greet:
             assert self.ask(hello(token)).code == OK
 
@@ -74,6 +78,16 @@ class Client:
     def receive(self):
         header = self.receive_bytes(24)
         return Reply(header, self.receive_bytes(struct.unpack_from("<I", header)[0] - 24))
+
+    def receive_all(self):
+        """Whatever comes until the other side closes."""
+        data = b""
+        try:
+            while piece := self.socket.recv(65536):
+                data += piece
+        except ConnectionResetError:
+            pass
+        return data
 
     def ask(self, data):
         self.send(data)

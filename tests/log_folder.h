@@ -47,7 +47,7 @@ static inline struct frame_batch *make_batch(uint64_t time_ms, uint64_t requeste
     block->count = events;
     for (uint32_t i = 0; i < events; i++)
         block->events[i] = query_event(NUMBER + i, 1);
-    batch->bytes = query_block_bytes(events);
+    batch->bytes = query_block_bytes(events, false);
     batch->hour_ms = frame_hour_of(time_ms);
     batch->bucket = frame_bucket_of(requester);
     batch->events = events;

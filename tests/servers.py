@@ -76,7 +76,7 @@ class Numberd:
 
     @functools.cached_property
     def ports(self):
-        found = self.wait_for(r"numberd: lookups on 127\.0\.0\.1:(\d+), stats on http://127\.0\.0\.1:(\d+)/;.*\n")
+        found = self.wait_for(r"numberd: lookups on 127\.0\.0\.1:(\d+), stats on https?://127\.0\.0\.1:(\d+)/;.*\n")
         return int(found[1]), int(found[2])
 
     @property
@@ -90,6 +90,14 @@ class Numberd:
     @property
     def address(self):
         return f"127.0.0.1:{self.port}"
+
+    @functools.cached_property
+    def tls_port(self):
+        return int(self.wait_for(r"numberd: lookups under TLS on 127\.0\.0\.1:(\d+)\n")[1])
+
+    @functools.cached_property
+    def proxy_port(self):
+        return int(self.wait_for(r"numberd: lookups through proxies on 127\.0\.0\.1:(\d+)(, under TLS)?\n")[1])
 
     def is_ready(self):
         return "numberd: ready: " in self.read_log()
@@ -135,6 +143,14 @@ def ctl(*arguments, status=0, text=None, cwd=None):
                             timeout=300, cwd=cwd, stdin=None if text is not None else subprocess.DEVNULL)
     assert result.returncode == status, (arguments[:1], result.returncode, result.stdout[-500:], result.stderr[-500:])
     return result.stdout if status == 0 else result.stdout + result.stderr
+
+
+def numberd_error(data_dir, *flags, status):
+    """The one line with which a numberd that cannot start ends."""
+    result = subprocess.run([BIN / "numberd", "--data-dir", data_dir, "--listen", "127.0.0.1:0", "--stats-listen", "127.0.0.1:0",
+                             *map(str, flags)], capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
+    assert result.returncode == status and result.stderr.count("\n") == 1, (flags, result.returncode, result.stderr)
+    return result.stderr
 
 
 ORDER = ("--order", "2026-77", "--authority", "District Court", "--basis", "section 12")

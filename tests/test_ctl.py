@@ -81,7 +81,7 @@ def test_disclosure():
 
         def disclose(*selector):
             rows = servers.disclose(server.data_dir, *selector).splitlines()
-            assert rows[0] == "time,partyNumber,answer,requester,ip,server,recordNumber"
+            assert rows[0] == "time,partyNumber,answer,requester,ip,via,server,recordNumber"
             return sorted(row.split(",")[1:5] for row in rows[1:])
 
         assert disclose("--number", A) == [[A, "registered", "0", "127.0.0.1"], [A, "registered", "42", "2001:db8::7"]]

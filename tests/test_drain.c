@@ -22,7 +22,7 @@ static void ignore_notice(const char *line)
 static void push_block(struct ring *ring, uint64_t requester, uint64_t sequence, uint32_t events)
 {
     struct query_block *block;
-    while ((block = ring_reserve(ring, query_block_bytes(events))) == NULL)
+    while ((block = ring_reserve(ring, query_block_bytes(events, false))) == NULL)
         nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
     *block = (struct query_block){
         .time_ms = now_ms(), .requester = requester, .sequence = sequence, .count = events};

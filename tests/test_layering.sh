@@ -20,7 +20,7 @@ forbid ring "$libraries|xxhash|hashing/|persist/|server/|loadtest/|tests/"
 forbid persist 'event2|jemalloc|server/|loadtest/|tests/'
 forbid persist/registrations 'hiredis|ring/|persist/querylog/'
 forbid persist/querylog 'hashing/|persist/registrations/'
-forbid loadtest 'event2|server/(session|worker|acceptor|requests|recorder)|tests/'
+forbid loadtest 'event2|server/(session|connections|worker|acceptor|requests|recorder)|tests/'
 # Of the load tester only the benchmarks know the table and what it stands on, the files of registrations, and the query log.
 for file in loadtest/load_*.[ch] loadtest/numberload.c loadtest/population.[ch]; do
     if grep -nHE '^ *# *include *["<](hashing/(table|directory|epoch|hash|pages|layout|lookup)|persist/|ring/|hiredis/)' "$file"; then
@@ -29,7 +29,7 @@ for file in loadtest/load_*.[ch] loadtest/numberload.c loadtest/population.[ch];
 done
 # In server/ only the programs' own files may know persist.
 for file in server/*.[ch]; do
-    case $file in server/numberd.c | server/config.[ch] | server/loader.[ch] | server/durability.[ch] | server/snapshots.[ch] | server/replacement.[ch] | server/ctl_*.[ch]) continue ;; esac
+    case $file in server/numberd.c | server/config.[ch] | server/ports.[ch] | server/privileges.[ch] | server/loader.[ch] | server/durability.[ch] | server/snapshots.[ch] | server/replacement.[ch] | server/ctl_*.[ch]) continue ;; esac
     if grep -nHE '^ *# *include *"(persist|loadtest|tests)/' "$file"; then
         failed=$((failed + 1))
     fi

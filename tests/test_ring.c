@@ -87,7 +87,8 @@ static void test_event(void **state)
     assert_int_equal(query_event_answer(event), 3);
     assert_int_equal(query_event_number(query_event(UINT64_MAX, 2)), 0);
     assert_int_equal(query_event_answer(query_event(UINT64_MAX, 2)), 2);
-    assert_int_equal(query_block_bytes(3), 72);
+    assert_int_equal(query_block_bytes(3, false), 72);
+    assert_int_equal(query_block_bytes(3, true), 88);
 }
 
 /* --- one producer beside one consumer --- */

@@ -267,21 +267,64 @@ def test_a_thousand_connections():
 
 
 def test_connection_limit():
-    """Beyond the limit clients wait, and are served when others leave."""
+    """Beyond the limit clients are told so and closed; when others leave there is room again."""
     with running("--connections-max", "2") as server:
         first, second = Client(server.port), Client(server.port)
         with Client(server.port, greet=False) as third:
-            third.send(hello())
-            third.socket.settimeout(0.5)
-            try:
-                third.receive()
-                raise AssertionError("the third was served")
-            except TimeoutError:
-                pass
-            first.socket.close()
-            third.socket.settimeout(10)
-            assert third.receive().code == OK
+            reply = third.receive()
+            assert (reply.type, reply.code, reply.request_id) == (HELLO | 0x80, UNAVAILABLE, 0) and reply.retry_after_ms > 0
+            assert third.is_closed()
+        assert "all its connections are taken" in servers.ctl("ping", "--server", server.address, status=69)
+        first.socket.close()
+        servers.wait_until(lambda: server.stats()["connections_open"] == 1, "the first is gone")
+        with Client(server.port) as third:
+            third.lookup([BASE])
+        second.lookup([BASE])
         second.socket.close()
+        assert server.stats()["connections_refused"]["full"] == 2
+
+
+def test_connections_by_address():
+    """One address has its share of the connections, and of new ones in a second; others have theirs."""
+    with running("--connections-per-address", "3", "--connects-per-second", "0") as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.port, source="127.0.0.2")) for _ in range(3)]
+        with Client(server.port, greet=False, source="127.0.0.2") as fourth:
+            assert fourth.receive().code == UNAVAILABLE
+        stack.enter_context(Client(server.port, source="127.0.0.3")).lookup([BASE])
+        clients[0].socket.close()
+        servers.wait_until(lambda: server.stats()["connections_open"] == 3, "the first is gone")
+        stack.enter_context(Client(server.port, source="127.0.0.2")).lookup([BASE])
+        assert server.stats()["connections_refused"] == {"full": 0, "crowded_address": 1, "hasty_address": 0}
+    with running("--connects-per-second", "10") as server:
+        refused = 0
+        for _ in range(60):
+            with Client(server.port, greet=False, source="127.0.0.2") as client:
+                client.send(hello())
+                refused += client.receive().code == UNAVAILABLE
+        assert 25 <= refused <= 40 and server.stats()["connections_refused"]["hasty_address"] == refused, refused
+        Client(server.port, source="127.0.0.3").socket.close()
+
+
+def test_reserve():
+    """The last places are for operators: others are told so, who say nothing have two seconds, and no address may hold all."""
+    with servers.temporary_folder() as folder:
+        tokens = folder / "tokens"
+        operator, other = (servers.ctl("token", "add", tokens, "--principal", principal, "--roles", roles).strip().encode()
+                           for principal, roles in ((1, "operate"), (2, "lookup")))
+        with servers.Numberd(folder / "data", "--token-file", tokens, "--connections-max", "24", "--connections-reserve", "8") as server, \
+                contextlib.ExitStack() as stack:
+            for _ in range(16):
+                stack.enter_context(Client(server.port, token=other))
+            with Client(server.port, greet=False, source="127.0.0.2") as late:
+                reply = late.ask(hello(other))
+                assert reply.code == UNAVAILABLE and reply.request_id == 1 and late.is_closed()
+            started = time.monotonic()
+            with Client(server.port, greet=False, source="127.0.0.2") as silent, \
+                    Client(server.port, greet=False, source="127.0.0.2") as second:
+                assert second.receive().code == UNAVAILABLE  # one in eight for an address
+                with Client(server.port, token=operator) as client:
+                    assert client.ask(frame(STATS)).code == OK
+                assert silent.receive_all() == b"" and time.monotonic() - started < 6
 
 
 def test_two_workers():

@@ -200,7 +200,7 @@ static void converse(const uint8_t *bytes, size_t length, size_t piece_max, uint
     struct world world;
     struct session session;
     world_init(&world);
-    session_init(&session, (const uint8_t[16]){0});
+    session_init(&session, (const uint8_t[16]){0}, NULL);
     size_t taken = 0;
     for (size_t fed = 0; fed < length && !session.closing;) {
         fed += 1 + unit_random(random) % piece_max;

@@ -50,6 +50,7 @@ static bool pass_block(const struct disclose_query *query, const struct query_bl
                                          .requester = block->requester,
                                          .ip = block->ip,
                                          .ip_kept = (enum query_ip)block->ip_kept,
+                                         .via = query_block_via(block),
                                          .number = query_event_number(block->events[i]),
                                          .answer = query_event_answer(block->events[i])};
         if (query->by == DISCLOSE_NUMBER && record.number != query->number)

@@ -36,6 +36,7 @@ struct disclose_record {
     uint64_t requester;
     const uint8_t *ip; /* 16 bytes, valid during the call */
     enum query_ip ip_kept;
+    const uint8_t *via; /* the proxy's IP, 16 bytes, valid during the call; NULL: there was none */
     uint64_t number;
     uint8_t answer; /* enum directory_answer, or 3 for limited */
 };

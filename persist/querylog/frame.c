@@ -90,9 +90,9 @@ static bool has_whole_blocks(const struct frame_batch *batch)
         const struct query_block *block = (const void *)(batch->blocks + offset);
         size_t left = batch->bytes - offset;
         if (left < sizeof *block || block->count == 0 || block->count > QUERY_BLOCK_EVENTS_MAX ||
-            left < query_block_bytes(block->count))
+            block->has_via > 1 || left < query_block_bytes(block->count, block->has_via))
             return false;
-        offset += query_block_bytes(block->count);
+        offset += query_block_bytes(block->count, block->has_via);
         events += block->count;
     }
     return events == batch->events;
@@ -119,6 +119,6 @@ const struct query_block *frame_next_block(const struct frame_batch *batch, size
     if (*offset >= batch->bytes)
         return NULL;
     const struct query_block *block = (const void *)(batch->blocks + *offset);
-    *offset += query_block_bytes(block->count);
+    *offset += query_block_bytes(block->count, block->has_via);
     return block;
 }

@@ -21,7 +21,7 @@
 #include "persist/querylog/segment.h"
 
 #define MAGIC "NBRDHOLD"
-#define VERSION 1u
+#define VERSION 2u
 #define BYTE_ORDER_MARK 0x01020304u
 #define KEY_BYTES crypto_aead_xchacha20poly1305_ietf_KEYBYTES
 #define NONCE_BYTES crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
@@ -33,9 +33,11 @@ struct held_record {
     uint64_t requester;
     uint64_t number;
     uint8_t ip[16];
+    uint8_t via[QUERY_VIA_BYTES]; /* zero without has_via */
     uint8_t answer;
     uint8_t ip_kept;
-    uint8_t zero[6];
+    uint8_t has_via;
+    uint8_t zero[5];
 };
 
 struct held_gap {
@@ -58,7 +60,7 @@ struct head {
     uint8_t nonce[NONCE_BYTES];
 };
 
-static_assert(sizeof(struct held_record) == 56 && sizeof(struct held_gap) == 40, "no padding");
+static_assert(sizeof(struct held_record) == 72 && sizeof(struct held_gap) == 40, "no padding");
 static_assert(sizeof(struct head) == 200, "no padding");
 
 /* --- content --- */
@@ -87,6 +89,9 @@ bool hold_add_record(struct hold_content *content, const struct disclose_record 
                                .answer = record->answer,
                                .ip_kept = (uint8_t)record->ip_kept};
     memcpy(held.ip, record->ip, sizeof held.ip);
+    held.has_via = record->via != NULL;
+    if (held.has_via)
+        memcpy(held.via, record->via, sizeof held.via);
     return add(&content->records, &content->record_count, &content->record_room, &held, sizeof held);
 }
 
@@ -252,6 +257,7 @@ static bool pass_record(const struct disclose_target *target, const struct held_
                                      .requester = held->requester,
                                      .ip = held->ip,
                                      .ip_kept = (enum query_ip)held->ip_kept,
+                                     .via = held->has_via ? held->via : NULL,
                                      .number = held->number,
                                      .answer = held->answer};
     return target->record(target->context, &record);

@@ -1,6 +1,7 @@
 /* The tokens of clients; see tokens.h. */
 #include "server/access/tokens.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -12,6 +13,7 @@
 #include <sodium.h>
 
 #define PREFIX "nb1_"
+#define PREFIX_OF_CERTIFICATES "crt_"
 #define PREFIX_BYTES (sizeof PREFIX - 1)
 #define ID_DIGITS 12
 #define ID_BITS 48
@@ -84,19 +86,17 @@ static const struct token *by_id(const struct tokens *tokens, uint64_t id)
     return place < tokens->count && tokens->entries[place].grant.id == id ? &tokens->entries[place] : NULL;
 }
 
-enum insertion { INSERTED, INSERTION_REPEATED, INSERTION_NO_MEMORY };
-
-static enum insertion insert(struct tokens *tokens, const struct token *token)
+static enum tokens_addition insert(struct tokens *tokens, const struct token *token)
 {
     size_t place = place_of(tokens, token->grant.id);
     if (place < tokens->count && tokens->entries[place].grant.id == token->grant.id)
-        return INSERTION_REPEATED;
+        return TOKENS_REPEATED;
     if (tokens->count == tokens->capacity) {
         size_t capacity = tokens->capacity == 0 ? 16 : 2 * tokens->capacity;
         struct token *grown =
             capacity > ENTRIES_MAX ? NULL : realloc(tokens->entries, capacity * sizeof *grown);
         if (grown == NULL)
-            return INSERTION_NO_MEMORY;
+            return TOKENS_NO_MEMORY;
         tokens->entries = grown;
         tokens->capacity = capacity;
     }
@@ -104,7 +104,7 @@ static enum insertion insert(struct tokens *tokens, const struct token *token)
             (tokens->count - place) * sizeof *tokens->entries);
     tokens->entries[place] = *token;
     tokens->count++;
-    return INSERTED;
+    return TOKENS_ADDED;
 }
 
 /* --- what a client shows --- */
@@ -137,17 +137,56 @@ static bool id_of(const uint8_t *text, size_t length, uint64_t *id)
     return true;
 }
 
-bool tokens_find(const struct tokens *tokens, const uint8_t *text, size_t length, struct grant *grant)
+/* Compares with that token, or for the time's sake with nobody's if there is none. */
+static bool is_shown(const struct tokens *tokens, const struct token *token, const uint8_t *text,
+                     size_t length, struct grant *grant)
 {
     uint8_t hash[TOKEN_HASH_BYTES];
-    uint64_t id;
-    const struct token *token = id_of(text, length, &id) ? by_id(tokens, id) : NULL;
     const struct token *compared = token == NULL ? &tokens->nobody : token;
     hash_of(text, length, compared->salt, hash);
     if (sodium_memcmp(hash, compared->hash, sizeof hash) != 0 || token == NULL)
         return false;
     *grant = token->grant;
     return true;
+}
+
+bool tokens_find(const struct tokens *tokens, const uint8_t *text, size_t length, struct grant *grant)
+{
+    uint64_t id;
+    const struct token *token = id_of(text, length, &id) ? by_id(tokens, id) : NULL;
+    return is_shown(tokens, token, text, length, grant);
+}
+
+/* The text of a token: PREFIX, the id, and the secret or the fingerprint. */
+static void write_text(const char *prefix, uint64_t id, const uint8_t secret[static SECRET_BYTES],
+                       char text[static TOKEN_TEXT_BYTES])
+{
+    char encoded[sodium_base64_ENCODED_LEN(SECRET_BYTES, sodium_base64_VARIANT_URLSAFE_NO_PADDING)];
+    sodium_bin2base64(encoded, sizeof encoded, secret, SECRET_BYTES,
+                      sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+    snprintf(text, TOKEN_TEXT_BYTES, "%s%012" PRIx64 "_%s", prefix, id, encoded);
+    sodium_memzero(encoded, sizeof encoded);
+}
+
+static_assert(TOKEN_FINGERPRINT_BYTES == SECRET_BYTES, "both are written as the second half of a text");
+
+/* A certificate's text, and its id: the first 48 bits. */
+static uint64_t write_certificate(const uint8_t fingerprint[static TOKEN_FINGERPRINT_BYTES],
+                                  char text[static TOKEN_TEXT_BYTES])
+{
+    uint64_t id = 0;
+    for (size_t i = 0; i < ID_BITS / 8; i++)
+        id = id << 8 | fingerprint[i];
+    write_text(PREFIX_OF_CERTIFICATES, id, fingerprint, text);
+    return id;
+}
+
+bool tokens_find_certificate(const struct tokens *tokens,
+                             const uint8_t fingerprint[static TOKEN_FINGERPRINT_BYTES], struct grant *grant)
+{
+    char text[TOKEN_TEXT_BYTES];
+    const struct token *token = by_id(tokens, write_certificate(fingerprint, text));
+    return is_shown(tokens, token, (const uint8_t *)text, TOKEN_TEXT_BYTES - 1, grant);
 }
 
 bool tokens_renew(const struct tokens *tokens, struct grant *grant)
@@ -287,10 +326,10 @@ static bool read_lines(FILE *file, const char *path, struct tokens *tokens, char
         if (is_whole && (line[blank] == '\0' || line[blank] == '#'))
             continue;
         const char *wrong = is_whole ? parse_line(line, &token) : "the line is too long";
-        enum insertion insertion = wrong != NULL ? INSERTED : insert(tokens, &token);
-        if (insertion == INSERTION_REPEATED)
+        enum tokens_addition insertion = wrong != NULL ? TOKENS_ADDED : insert(tokens, &token);
+        if (insertion == TOKENS_REPEATED)
             wrong = "the id is there already";
-        if (insertion == INSERTION_NO_MEMORY)
+        if (insertion == TOKENS_NO_MEMORY)
             wrong = "there are too many tokens for the memory, or more than 500,000";
         if (wrong != NULL) {
             snprintf(error, error_bytes, "%s line %u: %s", path, number, wrong);
@@ -348,24 +387,35 @@ void tokens_print(const struct tokens *tokens, FILE *file)
 
 /* --- changes --- */
 
+/* Under its id, as what shows that text. */
+static enum tokens_addition add(struct tokens *tokens, struct token *token,
+                                const char text[static TOKEN_TEXT_BYTES])
+{
+    randombytes_buf(token->salt, sizeof token->salt);
+    hash_of((const uint8_t *)text, TOKEN_TEXT_BYTES - 1, token->salt, token->hash);
+    mark(token);
+    return insert(tokens, token);
+}
+
 bool tokens_add(struct tokens *tokens, struct token *token, char text[static TOKEN_TEXT_BYTES])
 {
     uint8_t secret[SECRET_BYTES];
-    char encoded[sodium_base64_ENCODED_LEN(SECRET_BYTES, sodium_base64_VARIANT_URLSAFE_NO_PADDING)];
     do {
         randombytes_buf(&token->grant.id, sizeof token->grant.id);
         token->grant.id &= (UINT64_C(1) << ID_BITS) - 1;
     } while (by_id(tokens, token->grant.id) != NULL);
     randombytes_buf(secret, sizeof secret);
-    randombytes_buf(token->salt, sizeof token->salt);
-    sodium_bin2base64(encoded, sizeof encoded, secret, sizeof secret,
-                      sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-    snprintf(text, TOKEN_TEXT_BYTES, PREFIX "%012" PRIx64 "_%s", token->grant.id, encoded);
-    hash_of((const uint8_t *)text, TOKEN_TEXT_BYTES - 1, token->salt, token->hash);
-    mark(token);
+    write_text(PREFIX, token->grant.id, secret, text);
     sodium_memzero(secret, sizeof secret);
-    sodium_memzero(encoded, sizeof encoded);
-    return insert(tokens, token) == INSERTED;
+    return add(tokens, token, text) == TOKENS_ADDED;
+}
+
+enum tokens_addition tokens_add_certificate(struct tokens *tokens, struct token *token,
+                                            const uint8_t fingerprint[static TOKEN_FINGERPRINT_BYTES])
+{
+    char text[TOKEN_TEXT_BYTES];
+    token->grant.id = write_certificate(fingerprint, text);
+    return add(tokens, token, text);
 }
 
 bool tokens_revoke(struct tokens *tokens, uint64_t id)

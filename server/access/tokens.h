@@ -1,5 +1,9 @@
 /* The tokens that clients show in their hello, each with the principal whom it stands for, its roles and its budget.
  *
+ * Or a certificate stands for the principal, which a client shows in its TLS handshake: its entry's ID is the beginning of the
+ * fingerprint (SHA-256 of its public key, so a certificate that is renewed for the same key goes on), and HASH is that of
+ * "crt_ID_FINGERPRINT", which is taken from the handshake alone: nobody can show it in a hello.
+ *
  * A token is "nb1_ID_SECRET": ID, 12 hexadecimal digits, names its entry and is no secret; SECRET is 256 random bits in 43
  * characters of base64url. The file keeps no token, but of each a salted hash, one entry a line:
  *
@@ -28,6 +32,7 @@
 #define TOKEN_NAME_MAX 64
 #define TOKEN_HASH_BYTES 32
 #define TOKEN_SALT_BYTES 16
+#define TOKEN_FINGERPRINT_BYTES 32
 
 /* What a token gives its bearer. A value, which a session keeps. */
 struct grant {
@@ -61,6 +66,10 @@ void tokens_release(struct tokens *tokens); /* NULL is fine */
  * whether or not the ID is known. */
 bool tokens_find(const struct tokens *tokens, const uint8_t *text, size_t length, struct grant *grant);
 
+/* What the certificate with this fingerprint gives, the same way. */
+bool tokens_find_certificate(const struct tokens *tokens,
+                             const uint8_t fingerprint[static TOKEN_FINGERPRINT_BYTES], struct grant *grant);
+
 /* Brings a grant of an earlier set up to date; false when its token was revoked. */
 bool tokens_renew(const struct tokens *tokens, struct grant *grant);
 
@@ -70,6 +79,11 @@ const struct token *tokens_list(const struct tokens *tokens, size_t *count);
 /* Makes a new token with the principal, roles, budget and name of `token`, and fills in the rest of it. The text is given out
  * here and nowhere else. False when memory is short. */
 bool tokens_add(struct tokens *tokens, struct token *token, char text[static TOKEN_TEXT_BYTES]);
+
+/* The same for a certificate; nothing is to be given out. */
+enum tokens_addition { TOKENS_ADDED, TOKENS_REPEATED, TOKENS_NO_MEMORY };
+enum tokens_addition tokens_add_certificate(struct tokens *tokens, struct token *token,
+                                            const uint8_t fingerprint[static TOKEN_FINGERPRINT_BYTES]);
 
 /* False when there is no such token. */
 bool tokens_revoke(struct tokens *tokens, uint64_t id);

@@ -1,0 +1,559 @@
+/* One worker's connections; see connections.h. */
+#include "server/connections.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/event_struct.h>
+
+#include "server/address.h"
+#include "server/proxy.h"
+#include "server/tls.h"
+
+/* One read takes at most this much, so one connection's turn is bounded to 32,000 numbers (or one longer request).
+ */
+#define READ_BYTES (256u << 10)
+/* Below this much unsent output a connection that was held back is served again. */
+#define RESUME_BYTES (SESSION_OUTPUT_CAP / 2)
+/* How long a connection that is done waits for the client to read and close. Closing a socket with unread input
+ * resets it, and the reset may overtake the last replies. */
+#define LINGER_SECONDS 2
+/* A client that waits to read gets its patience anew with so much that it took. */
+#define PROGRESS_BYTES (64u << 10)
+/* How often the impatient are looked for. */
+#define IMPATIENCE_US 250000
+/* For the hello of who sits on a place of the reserve. */
+#define HURRY_MS 2000
+
+struct connection {
+    LIST_ENTRY(connection) link;
+    struct connections *connections;
+    struct stream stream;
+    struct seat seat;
+    uint8_t peer_ip[16];
+    bool awaits_proxy; /* the PROXY protocol's header is not whole */
+    bool is_known;     /* the session has begun */
+    struct event readable;
+    struct event writable;
+    bool is_reading; /* which of the two events are added */
+    bool is_writing;
+    bool is_ended;     /* the client has sent all it will send */
+    bool is_lingering; /* all is sent; what still comes is discarded */
+    /* Changes in its output wait for the journal: nothing is sent or read until `hold_position` is acknowledged. */
+    bool is_held;
+    uint64_t hold_position;
+    size_t hold_offset; /* in `out`, where the output begins that waits */
+    TAILQ_ENTRY(connection) held_link;
+    /* It owes something since then: its hello, the rest of a frame, or to read what waits in `out`. */
+    struct connections_owing *owing; /* NULL: nothing */
+    uint64_t owing_since_ms;
+    size_t read_bytes; /* what it has read since then */
+    bool has_given;    /* a request was taken from it in this turn */
+    TAILQ_ENTRY(connection) owing_link;
+    struct session session;
+    struct buffer
+        in; /* the beginning of a frame whose rest has not come, or what the output cap holds back */
+    struct buffer out; /* what the socket did not take */
+};
+
+/* --- one connection --- */
+
+void arrival_dismiss(const struct arrival *arrival, struct seats *seats)
+{
+    struct stream stream = arrival->stream;
+    stream_close(&stream);
+    seats_leave(seats, &arrival->seat);
+}
+
+static void close_connection(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    connections->out.length = 0; /* replies that could not be kept must not reach the next connection */
+    if (connection->is_held)
+        TAILQ_REMOVE(&connections->held_queue, connection, held_link);
+    if (connection->owing != NULL)
+        TAILQ_REMOVE(&connection->owing->queue, connection, owing_link);
+    event_del(&connection->readable);
+    event_del(&connection->writable);
+    stream_close(&connection->stream);
+    seats_leave(connections->seats, &connection->seat);
+    buffer_deinit(&connection->in);
+    buffer_deinit(&connection->out);
+    LIST_REMOVE(connection, link);
+    free(connection);
+    counter_add(&connections->counters->connections_closed, 1);
+    if (connections->is_ending && LIST_EMPTY(&connections->all))
+        event_base_loopbreak(connections->base);
+}
+
+/* Sends from the front of the buffer as much as the socket takes. False: the connection is broken. */
+static bool send_some(struct connection *connection, struct buffer *buffer)
+{
+    size_t done = 0;
+    while (done < buffer->length) {
+        ssize_t sent = stream_send(&connection->stream, buffer->bytes + done, buffer->length - done);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0) {
+            if (errno != EAGAIN)
+                return false;
+            break;
+        }
+        done += (size_t)sent;
+    }
+    counter_add(&connection->connections->counters->bytes_out, done);
+    connection->read_bytes += done;
+    buffer_consume(buffer, done);
+    return true;
+}
+
+/* True when the input that is kept holds a request that the output cap has held back. */
+static bool has_work(const struct connection *connection)
+{
+    /* With its header there, a frame that is not longer than the input cannot be incomplete: taking it up
+     * again ends in a reply or in a close, never in another turn for nothing. */
+    return !connection->session.closing && connection->in.length >= WIRE_REQUEST_HEADER_BYTES &&
+           session_frame_bytes(connection->in.bytes, connection->in.length) <= connection->in.length;
+}
+
+/* Waits for room when something is left to send. While the client does not read its answers, its questions
+ * wait in the kernel. */
+static void set_interest(struct connection *connection)
+{
+    const struct stream *stream = &connection->stream;
+    bool write = (connection->out.length > 0 && !connection->is_held && !stream->send_wants_input) ||
+                 stream->receive_wants_room;
+    bool read =
+        !connection->session.closing && !connection->is_ended && connection->out.length < SESSION_OUTPUT_CAP;
+    /* While it is held nothing is read; but few clients send before they have their answer, so the event goes only when they do
+     * (on_readable): two calls of the kernel less for each registration. */
+    if (connection->is_held)
+        read = connection->is_reading;
+    if (write != connection->is_writing)
+        write ? event_add(&connection->writable, NULL) : event_del(&connection->writable);
+    if (read != connection->is_reading)
+        read ? event_add(&connection->readable, NULL) : event_del(&connection->readable);
+    connection->is_writing = write;
+    connection->is_reading = read;
+    /* Nothing else would wake us for it; as an event of its own it is fair to the other connections. */
+    if (!write && !connection->is_held && has_work(connection))
+        event_active(&connection->writable, EV_WRITE, 0);
+    if (read && !connection->is_held && stream->has_input)
+        event_active(&connection->readable, EV_READ, 0);
+}
+
+/* --- patience --- */
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t now_ms(void)
+{
+    return now_ns() / 1000000;
+}
+
+static void forgive(struct connection *connection)
+{
+    if (connection->owing != NULL)
+        TAILQ_REMOVE(&connection->owing->queue, connection, owing_link);
+    connection->owing = NULL;
+}
+
+/* Notes whether the client owes something, anew if it has just given some of it. */
+static void judge(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    bool owes = !connection->session.greeted || connection->in.length > 0 || connection->out.length > 0;
+    bool has_given = connection->has_given || connection->read_bytes >= PROGRESS_BYTES;
+    connection->has_given = false;
+    if (connection->owing != NULL && owes && !has_given && !connection->is_held)
+        return;
+    forgive(connection);
+    if (!owes || connection->is_held || connection->is_lingering)
+        return;
+    bool hurry = connection->seat.is_reserved && !connection->session.greeted;
+    connection->owing = &connections->owing[hurry];
+    connection->owing_since_ms = now_ms();
+    connection->read_bytes = 0;
+    if (!event_pending(connections->impatience, EV_TIMEOUT, NULL))
+        event_add(connections->impatience, &(struct timeval){.tv_usec = IMPATIENCE_US});
+    TAILQ_INSERT_TAIL(&connection->owing->queue, connection, owing_link);
+}
+
+/* Closes whose time is over. True when others still owe something. */
+static bool close_slow(struct connections *connections, const struct connections_owing *owing)
+{
+    uint64_t now = now_ms();
+    struct connection *connection;
+    while ((connection = TAILQ_FIRST(&owing->queue)) != NULL &&
+           now - connection->owing_since_ms >= owing->patience_ms) {
+        counter_add(&connections->counters->connections_slow, 1);
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked from the list before it is freed
+        close_connection(connection);
+    }
+    return connection != NULL;
+}
+
+static void on_impatience(evutil_socket_t fd, short events, void *context)
+{
+    (void)fd;
+    (void)events;
+    struct connections *connections = context;
+    bool others = close_slow(connections, &connections->owing[0]);
+    others = close_slow(connections, &connections->owing[1]) || others;
+    if (others)
+        event_add(connections->impatience, &(struct timeval){.tv_usec = IMPATIENCE_US});
+}
+
+/* --- the end of a conversation --- */
+
+/* All is said. False: close now; else the connection lingers until the client closes or its time is over. */
+static bool linger(struct connection *connection)
+{
+    if (connection->is_ended || !stream_shut(&connection->stream))
+        return false;
+    connection->is_lingering = true;
+    forgive(connection);
+    event_del(&connection->writable);
+    event_add(&connection->readable, &(struct timeval){.tv_sec = LINGER_SECONDS});
+    return true;
+}
+
+/* What follows when all was sent that may be sent. False: close. */
+static bool settle(struct connection *connection)
+{
+    if (connection->out.length == 0) {
+        buffer_deinit(&connection->out);
+        if (connection->session.closing || (connection->is_ended && !has_work(connection)))
+            return linger(connection);
+    }
+    set_interest(connection);
+    judge(connection);
+    return true;
+}
+
+/* --- waiting for the journal --- */
+
+/* True when the output may go; `*failed` when it has to be retracted first. What is decided stays so, but for a journal
+ * that is resumed: then all is safe. */
+static bool is_decided(const struct connections *connections, uint64_t position, bool *failed)
+{
+    const struct registrations *registrations = connections->service->registrations;
+    *failed = false;
+    if (registrations_acknowledged(registrations) >= position)
+        return true;
+    if (!registrations_have_failed(registrations))
+        return false;
+    /* It may have been acknowledged just before the failure. */
+    *failed = registrations_acknowledged(registrations) < position;
+    return true;
+}
+
+/* Puts this turn's replies behind those that wait. False: close. */
+static bool hold(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    connection->hold_offset = connection->out.length;
+    if (!buffer_append(&connection->out, connections->out.bytes, connections->out.length))
+        return false;
+    connections->out.length = 0;
+    connection->is_held = true;
+    TAILQ_INSERT_TAIL(&connections->held_queue, connection, held_link);
+    connections->held(connections->context);
+    set_interest(connection);
+    judge(connection);
+    return true;
+}
+
+/* False: close. */
+static bool release(struct connection *connection, bool failed)
+{
+    TAILQ_REMOVE(&connection->connections->held_queue, connection, held_link);
+    connection->is_held = false;
+    connection->hold_position = 0;
+    if (failed)
+        session_retract(&connection->out, connection->hold_offset);
+    return send_some(connection, &connection->out) && settle(connection);
+}
+
+bool connections_release(struct connections *connections)
+{
+    bool failed;
+    struct connection *connection;
+    while ((connection = TAILQ_FIRST(&connections->held_queue)) != NULL &&
+           // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): release has unlinked what is freed
+           is_decided(connections, connection->hold_position, &failed))
+        if (!release(connection, failed))
+            close_connection(connection);
+    return connection != NULL;
+}
+
+/* Sends the replies of this turn and keeps what does not go out, or must not yet. False: close. */
+static bool flush(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    bool good = true;
+    bool failed;
+    if (connection->is_held) { /* a goodbye, behind all that waits */
+        good = buffer_append(&connection->out, connections->out.bytes, connections->out.length);
+        connections->out.length = 0;
+        return good;
+    }
+    if (connection->hold_position > 0 && !is_decided(connections, connection->hold_position, &failed)) {
+        /* The journal may have moved before it knew that somebody waits. */
+        return hold(connection) &&
+               (!is_decided(connections, connection->hold_position, &failed) || release(connection, failed));
+    }
+    if (connection->hold_position > 0 && failed)
+        session_retract(&connections->out, 0);
+    connection->hold_position = 0;
+    if (connection->out.length == 0) {
+        good = send_some(connection, &connections->out);
+        if (good && connections->out.length > 0)
+            good = buffer_append(&connection->out, connections->out.bytes, connections->out.length);
+    } else {
+        good = buffer_append(&connection->out, connections->out.bytes, connections->out.length) &&
+               send_some(connection, &connection->out);
+    }
+    connections->out.length = 0;
+    if (connections->out.capacity > SESSION_OUTPUT_CAP)
+        buffer_deinit(&connections->out);
+    return good && settle(connection);
+}
+
+/* Lets the session take what it can of the bytes; keeps the rest with the connection. False: close. */
+static bool serve(struct connection *connection, const uint8_t *bytes, size_t length)
+{
+    struct connections *connections = connection->connections;
+    struct service *service = connections->service;
+    size_t taken = 0;
+    /* The cap is on what waits already plus what this turn adds. */
+    if (connection->out.length < SESSION_OUTPUT_CAP)
+        taken = session_consume(&connection->session, service, bytes, length, &connections->out);
+    connection->has_given = taken > 0;
+    connection->hold_position = service->hold_position;
+    service->hold_position = 0;
+    if (connection->session.closing)
+        taken = length;
+    if (bytes == connection->in.bytes) {
+        buffer_consume(&connection->in, taken);
+    } else if (taken < length) {
+        /* Room for the whole frame at once, so that a long one is not copied again and again. */
+        size_t frame_bytes = session_frame_bytes(bytes + taken, length - taken);
+        if (frame_bytes > length - taken && frame_bytes <= WIRE_REQUEST_BYTES_MAX)
+            (void)buffer_reserve(&connection->in, frame_bytes);
+        if (!buffer_append(&connection->in, bytes + taken, length - taken))
+            return false;
+    }
+    if (connection->in.length == 0)
+        buffer_deinit(&connection->in);
+    return flush(connection);
+}
+
+/* Nothing came for now: the socket, or TLS, has none. */
+static bool is_nothing_yet(int error)
+{
+    return error == EAGAIN || error == EINTR;
+}
+
+/* --- the beginning of a conversation --- */
+
+/* The session begins, for the client with that IP. */
+static void begin(struct connection *connection, const uint8_t ip[static 16], bool is_proxied)
+{
+    session_init(&connection->session, ip, is_proxied ? connection->peer_ip : NULL);
+    connection->session.operators_only = connection->seat.is_reserved;
+    connection->awaits_proxy = false;
+}
+
+/* Reads the PROXY protocol's header, and not a byte more, since behind it TLS may begin. False: close. */
+static bool read_proxy_header(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    struct proxy_header header;
+    struct buffer *in = &connection->in;
+    enum proxy_state state;
+    while ((state = proxy_decode(in->bytes, in->length, &header)) == PROXY_INCOMPLETE) {
+        uint8_t *room = buffer_reserve(in, header.bytes - in->length);
+        if (room == NULL)
+            return false;
+        ssize_t got = recv(connection->stream.fd, room, header.bytes - in->length, 0);
+        if (got <= 0)
+            return got < 0 && is_nothing_yet(errno);
+        in->length += (size_t)got;
+    }
+    if (state == PROXY_INVALID) {
+        counter_add(&connections->counters->frames_malformed, 1);
+        return false;
+    }
+    buffer_deinit(in);
+    /* Who is not known is the proxy's own affair. */
+    bool is_named = !header.is_local && !address_ip_is_zero(header.ip);
+    begin(connection, is_named ? header.ip : connection->peer_ip, is_named);
+    if (!is_named)
+        return true;
+    enum seats_verdict verdict = seats_claim(connections->seats, &connection->seat, header.ip, now_ns());
+    if (verdict <= SEATS_RESERVED)
+        return true;
+    counter_add(&connections->counters->refused[verdict - SEATS_FULL], 1);
+    return false;
+}
+
+/* What the client has shown in its handshake, which is over when the first byte of a frame is there. */
+static void note_certificate(struct connection *connection)
+{
+    struct session *session = &connection->session;
+    connection->is_known = true;
+    if (connection->stream.ssl != NULL)
+        session->has_fingerprint = tls_peer_fingerprint(connection->stream.ssl, session->fingerprint);
+}
+
+/* One read and what follows from it. False: close. */
+static bool read_and_serve(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    if (connection->awaits_proxy && !read_proxy_header(connection))
+        return false;
+    if (connection->awaits_proxy)
+        return true;
+    ssize_t got = stream_receive(&connection->stream, connections->read_buffer, READ_BYTES);
+    if (got < 0 && !is_nothing_yet(errno))
+        return false;
+    if (got < 0) { /* a handshake may wait for room now, or an answer no longer for input */
+        set_interest(connection);
+        return true;
+    }
+    if (got == 0) {
+        connection->is_ended = true; /* but what is owed still goes out */
+        return flush(connection);
+    }
+    if (!connection->is_known)
+        note_certificate(connection);
+    counter_add(&connections->counters->bytes_in, (uint64_t)got);
+    if (connection->in.length == 0)
+        return serve(connection, connections->read_buffer, (size_t)got);
+    return buffer_append(&connection->in, connections->read_buffer, (size_t)got) &&
+           serve(connection, connection->in.bytes, connection->in.length);
+}
+
+/* Reads away what a lingering client sends. False: it has closed, or broke. */
+static bool discard(struct connection *connection)
+{
+    ssize_t got = recv(connection->stream.fd, connection->connections->read_buffer, READ_BYTES, 0);
+    return got > 0 || (got < 0 && is_nothing_yet(errno));
+}
+
+static void on_readable(evutil_socket_t fd, short events, void *context)
+{
+    (void)fd;
+    struct connection *connection = context;
+    if (connection->is_held) {
+        event_del(&connection->readable);
+        connection->is_reading = false;
+        return;
+    }
+    bool good =
+        connection->is_lingering ? !(events & EV_TIMEOUT) && discard(connection) : read_and_serve(connection);
+    if (!good)
+        close_connection(connection);
+}
+
+static void on_writable(evutil_socket_t fd, short events, void *context)
+{
+    (void)fd;
+    (void)events;
+    struct connection *connection = context;
+    if (connection->is_held)
+        return;
+    bool good = connection->stream.receive_wants_room
+                    ? read_and_serve(connection)
+                    : send_some(connection, &connection->out) && flush(connection);
+    if (good && !connection->is_lingering && connection->out.length < RESUME_BYTES && has_work(connection))
+        good = serve(connection, connection->in.bytes, connection->in.length);
+    if (!good)
+        close_connection(connection);
+}
+
+/* --- all of them --- */
+
+bool connections_init(struct connections *connections)
+{
+    LIST_INIT(&connections->all);
+    TAILQ_INIT(&connections->held_queue);
+    connections->owing[0].patience_ms = connections->patience_ms;
+    connections->owing[1].patience_ms =
+        connections->patience_ms < HURRY_MS ? connections->patience_ms : HURRY_MS;
+    TAILQ_INIT(&connections->owing[0].queue);
+    TAILQ_INIT(&connections->owing[1].queue);
+    connections->read_buffer = malloc(READ_BYTES);
+    connections->impatience = event_new(connections->base, -1, 0, on_impatience, connections);
+    return connections->read_buffer != NULL && connections->impatience != NULL;
+}
+
+void connections_close(struct connections *connections)
+{
+    while (!LIST_EMPTY(&connections->all))
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked from the list before it is freed
+        close_connection(LIST_FIRST(&connections->all));
+}
+
+void connections_deinit(struct connections *connections)
+{
+    if (connections->impatience != NULL)
+        event_free(connections->impatience);
+    buffer_deinit(&connections->out);
+    free(connections->read_buffer);
+}
+
+void connections_open(struct connections *connections, const struct arrival *arrival)
+{
+    struct connection *connection = calloc(1, sizeof *connection);
+    counter_add(&connections->counters->connections_opened, 1);
+    if (connection == NULL) {
+        arrival_dismiss(arrival, connections->seats);
+        counter_add(&connections->counters->connections_closed, 1);
+        return;
+    }
+    int fd = arrival->stream.fd;
+    connection->connections = connections;
+    connection->stream = arrival->stream;
+    connection->seat = arrival->seat;
+    memcpy(connection->peer_ip, arrival->ip, sizeof connection->peer_ip);
+    begin(connection, arrival->ip, false);
+    connection->awaits_proxy = arrival->is_proxied;
+    event_assign(&connection->readable, connections->base, fd, EV_READ | EV_PERSIST, on_readable, connection);
+    event_assign(&connection->writable, connections->base, fd, EV_WRITE | EV_PERSIST, on_writable,
+                 connection);
+    LIST_INSERT_HEAD(&connections->all, connection, link);
+    set_interest(connection);
+    judge(connection);
+}
+
+void connections_end(struct connections *connections)
+{
+    struct connection *connection;
+    struct connection *next;
+    for (connection = LIST_FIRST(&connections->all); connection != NULL; connection = next) {
+        next = LIST_NEXT(connection, link);
+        bool good = connection->is_held || read_and_serve(connection);
+        /* Whose handshake is under way could not read a goodbye. */
+        good = good && (connection->is_known || connection->stream.ssl == NULL);
+        if (good && !connection->session.closing) {
+            session_say_goodbye(&connection->session, &connections->out);
+            good = flush(connection);
+        }
+        if (!good)
+            close_connection(connection);
+    }
+    connections->is_ending = true;
+    if (LIST_EMPTY(&connections->all))
+        event_base_loopbreak(connections->base);
+}

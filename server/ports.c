@@ -1,0 +1,170 @@
+/* The ports of numberd; see ports.h. */
+#include "server/ports.h"
+
+#include <sys/resource.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+/* For files, Redis and the stats port. */
+#define DESCRIPTORS_RESERVED 64
+
+void ports_init(struct ports *ports)
+{
+    *ports = (struct ports){0};
+    for (int i = 0; i < PORTS; i++)
+        ports->listeners[i] = -1;
+}
+
+/* --- what fits together --- */
+
+/* What is asked for, and for the messages by which flags. */
+struct wish {
+    const char *flag;
+    const char *text; /* NULL: there is no such port */
+    bool is_encrypted;
+    const char *encrypt_by;
+};
+
+static void list_wishes(const struct config *config, struct wish wishes[PORTS])
+{
+    wishes[PORT_LOOKUP] = (struct wish){"--listen", config->listen, false, "use --tls-listen instead"};
+    wishes[PORT_LOOKUP_TLS] = (struct wish){"--tls-listen", config->tls_listen, true, ""};
+    wishes[PORT_PROXY] =
+        (struct wish){"--proxy-listen", config->proxy_listen, config->proxy_tls, "say --proxy-tls yes"};
+    wishes[PORT_STATS] =
+        (struct wish){"--stats-listen", config->stats_listen, config->stats_tls, "say --stats-tls yes"};
+}
+
+/* Beyond loopback whoever hears a plain connection has the token and the numbers, and without tokens anybody may ask. */
+static bool may_listen(const struct config *config, const struct wish *wish, const struct address *address,
+                       struct fault *fault)
+{
+    uint8_t ip[16];
+    address_ip(&address->storage, ip);
+    if (config->insecure || address_ip_is_loopback(ip) || (wish->is_encrypted && config->token_file != NULL))
+        return true;
+    if (wish->is_encrypted)
+        return fault_set(
+            fault, EX_CONFIG,
+            "%s is beyond loopback, and anybody there may ask: name a --token-file, or say --insecure yes",
+            wish->flag);
+    return fault_set(
+        fault, EX_CONFIG,
+        "%s is beyond loopback, where connections are not encrypted%s: %s (with --tls-certificate%s), listen "
+        "on loopback behind something that encrypts, or say --insecure yes",
+        wish->flag, config->token_file == NULL ? " and anybody may ask" : "", wish->encrypt_by,
+        config->token_file == NULL ? " and --token-file" : "");
+}
+
+static bool parse_proxies(struct ports *ports, const char *text, struct fault *fault)
+{
+    for (ports->proxy_count = 0; ports->proxy_count < PORTS_PROXIES_MAX;) {
+        if (!address_network_parse(text, &ports->proxies[ports->proxy_count], &text))
+            break;
+        ports->proxy_count++;
+        if (*text == '\0')
+            return true;
+        text++;
+    }
+    return fault_set(fault, EX_CONFIG,
+                     "--proxy-from: network %zu is none: write up to %d of IP or IP/BITS, joined by commas",
+                     ports->proxy_count + 1, PORTS_PROXIES_MAX);
+}
+
+static bool check(struct ports *ports, const struct config *config, struct fault *fault)
+{
+    bool needs_tls = config->tls_listen != NULL || config->proxy_tls || config->stats_tls;
+    if (needs_tls && config->tls_certificate == NULL)
+        return fault_set(fault, EX_CONFIG, "TLS is asked for, but without --tls-certificate");
+    if (!needs_tls && config->tls_certificate != NULL)
+        return fault_set(
+            fault, EX_CONFIG,
+            "--tls-certificate is given, but no port uses it: name --tls-listen, or say --proxy-tls yes or "
+            "--stats-tls yes");
+    if (config->tls_certificate == NULL && (config->tls_key != NULL || config->tls_client_ca != NULL))
+        return fault_set(fault, EX_CONFIG, "--tls-key and --tls-client-ca want a --tls-certificate");
+    if (config->proxy_listen != NULL && config->proxy_from == NULL)
+        return fault_set(fault, EX_CONFIG,
+                         "--proxy-listen wants --proxy-from, the proxies that are believed");
+    if (config->proxy_listen == NULL && (config->proxy_from != NULL || config->proxy_tls))
+        return fault_set(fault, EX_CONFIG, "--proxy-from and --proxy-tls want a --proxy-listen");
+    return config->proxy_from == NULL || parse_proxies(ports, config->proxy_from, fault);
+}
+
+/* --- opening --- */
+
+bool ports_reload_tls(struct ports *ports, const struct config *config, struct fault *fault)
+{
+    const struct tls_files files = {config->tls_certificate, config->tls_key, config->tls_client_ca};
+    char error[512];
+    if (config->tls_certificate == NULL)
+        return true;
+    struct tls_context *tls = tls_context_server(&files, error, sizeof error);
+    if (tls == NULL)
+        return fault_set(fault, EX_CONFIG, "%s", error);
+    tls_context_release(ports->tls);
+    ports->tls = tls;
+    return true;
+}
+
+static bool listen_on(struct ports *ports, const struct config *config, enum port port,
+                      const struct wish *wish, struct fault *fault)
+{
+    struct address address;
+    char error[256];
+    if (wish->text == NULL)
+        return true;
+    if (!address_parse(wish->text, 0, &address, error, sizeof error))
+        return fault_set(fault, EX_UNAVAILABLE, "%s: %s", wish->flag, error);
+    if (!may_listen(config, wish, &address, fault))
+        return false;
+    ports->listeners[port] = address_listen(&address, error, sizeof error);
+    if (ports->listeners[port] < 0)
+        return fault_set(fault, EX_UNAVAILABLE, "%s", error);
+    address_format(&address, ports->addresses[port]);
+    return true;
+}
+
+/* A connection is a descriptor. Some are left for all else. */
+static void limit_connections(struct ports *ports, const struct config *config)
+{
+    struct rlimit files;
+    ports->connections_max = config->connections_max;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return;
+    files.rlim_cur = files.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &files);
+    uint64_t reserve = DESCRIPTORS_RESERVED + 4 * config->threads;
+    uint64_t most = files.rlim_cur > 2 * reserve ? files.rlim_cur - reserve : files.rlim_cur / 2;
+    if (ports->connections_max > most)
+        ports->connections_max = most;
+}
+
+bool ports_open(struct ports *ports, const struct config *config, struct fault *fault)
+{
+    struct wish wishes[PORTS];
+    list_wishes(config, wishes);
+    if (!check(ports, config, fault) || !ports_reload_tls(ports, config, fault))
+        return false;
+    limit_connections(ports, config);
+    for (enum port port = 0; port < PORTS; port++)
+        if (!listen_on(ports, config, port, &wishes[port], fault))
+            return false;
+    return true;
+}
+
+int ports_take(struct ports *ports, enum port port)
+{
+    int listener = ports->listeners[port];
+    ports->listeners[port] = -1;
+    return listener;
+}
+
+void ports_close(struct ports *ports)
+{
+    for (int i = 0; i < PORTS; i++)
+        if (ports->listeners[i] >= 0)
+            close(ports->listeners[i]);
+    tls_context_release(ports->tls);
+    ports_init(ports);
+}
