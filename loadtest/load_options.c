@@ -58,7 +58,7 @@ static void print_help(void)
            "       numberload verify [OPTION]...     looks up every number and every neighbour once\n"
            "       numberload run [OPTION]...        lookups, closed loop or open loop\n"
            "       numberload register [OPTION]...   registrations; takes the options of run\n\n"
-           "  --server ADDRESS     the server (default 127.0.0.1:%u)\n"
+           "  --server ADDRESS     the server (default 127.0.0.1:%d)\n"
            "  --token-file FILE    file whose first word is the token to show\n"
            "  --hit-ratio R        run: share of registered numbers, 0 to 1 (default 0.5)\n"
            "  --json               the report as one JSON object\n",
