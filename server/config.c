@@ -417,5 +417,5 @@ void config_deinit(struct config *config)
 {
     for (size_t i = 0; i < SETTING_COUNT; i++)
         if (settings[i].kind == KIND_TEXT)
-            free(*(char **)((char *)config + settings[i].offset));
+            free(*(char **)(void *)((char *)config + settings[i].offset));
 }

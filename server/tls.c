@@ -191,6 +191,7 @@ static bool want_name(SSL *ssl, const char *name)
     unsigned char ip[16];
     if (inet_pton(AF_INET, name, ip) == 1 || inet_pton(AF_INET6, name, ip) == 1)
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1;
+    // NOLINTNEXTLINE(clang-diagnostic-cast-qual): a macro of OpenSSL, which only reads the name
     return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
