@@ -32,6 +32,7 @@ static enum directory_answer look(struct directory *directory, struct epoch_read
     directory_lookup(directory, reader, &number, 1, &one);
     directory_lookup_records(directory, reader, &number, 1, &both, record);
     assert_int_equal(one, both);
+    assert_int_equal(one, directory_lookup_alike(directory, reader, number));
     return one;
 }
 
