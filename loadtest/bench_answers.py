@@ -26,7 +26,7 @@ PAIRS = {"hidden_miss": "hidden accounts and misses", "hit_miss": "hits and miss
 MANNERS = {"alike": "a number by directory_lookup_alike", "lone": "a number by directory_lookup", "batch": "one of 128"}
 # name, unit, kind of bar, bar, about
 ROWS = [
-    ("frames_hidden_miss", "bytes", AT_MOST, 0, "by which replies to hidden accounts and to misses differ, in 1,000 of each type"),
+    ("frames_hidden_miss", "bytes", AT_MOST, 0, "by which replies to hidden accounts and to misses differ, in 500 of each type"),
     ("frames_hit_miss", "bytes", AT_MOST, 0, "the same of hits and misses, but for status and record"),
     *((f"wire_{pair}_over_noise", "ratio", AT_MOST, 1, f"how {about} differ in time, over what chance does") for pair, about in PAIRS.items()),
     *((f"wire_{pair}_{name}", unit, None, None, f"{about}: {what}") for pair, about in PAIRS.items()
