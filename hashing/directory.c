@@ -249,6 +249,15 @@ void directory_lookup(const struct directory *directory, struct epoch_reader *re
     epoch_leave(reader);
 }
 
+enum directory_answer directory_lookup_alike(const struct directory *directory, struct epoch_reader *reader,
+                                             uint64_t number)
+{
+    epoch_enter(&directory->epoch, reader);
+    uint8_t answer = directory->lookup.alike(&directory->view, number);
+    epoch_leave(reader);
+    return (enum directory_answer)answer;
+}
+
 /* Where a number's account most likely is: beside its home line. A shard's table may be another by the time it is
  * read; then this was for nothing. */
 static void prefetch_account(const struct directory *directory, uint64_t hash)

@@ -258,3 +258,8 @@ uint8_t lookup_one_avx512(const struct lookup_view *view, uint64_t number)
 {
     return look_up_one(view, number);
 }
+
+uint8_t lookup_alike_avx512(const struct lookup_view *view, uint64_t number)
+{
+    return look_up_alike(view, number);
+}

@@ -109,7 +109,7 @@ const struct table_stats *table_stats(const struct table *table);
 size_t table_slots(const struct table *table);
 size_t table_bytes(const struct table *table);
 
-/* True when so many spilled numbers were removed that their marks make misses slow: time to rebuild. */
+/* True when so many spilled numbers were removed or hidden that their marks make misses slow: time to rebuild. */
 bool table_is_worn(const struct table *table);
 
 #endif
