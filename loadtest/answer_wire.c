@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "answer_times.h"
 #include "bench.h"
@@ -176,8 +175,8 @@ void answer_wire(const struct answer_world *world, const char *server)
 {
     struct client *client = connect_to(server);
     register_all(world, client);
-    int fd = client_detach(client);
-    measure_trips(world, fd);
-    compare_frames(world, fd); /* asks about some numbers again, so it comes after */
-    close(fd);
+    struct stream stream = client_detach(client);
+    measure_trips(world, stream.fd);
+    compare_frames(world, stream.fd); /* asks about some numbers again, so it comes after */
+    stream_close(&stream);
 }

@@ -320,6 +320,7 @@ def test_reserve():
             with Client(server.port, greet=False, source="127.0.0.2") as late:
                 reply = late.ask(hello(other))
                 assert reply.code == UNAVAILABLE and reply.request_id == 1 and late.is_closed()
+            servers.wait_until(lambda: server.stats()["connections_open"] == 16, "the late one has left its place")
             started = time.monotonic()
             with Client(server.port, greet=False, source="127.0.0.2") as silent, \
                     Client(server.port, greet=False, source="127.0.0.2") as second:
