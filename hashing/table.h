@@ -92,7 +92,10 @@ bool table_copy(const struct table *from, struct table *to);
 struct table_image table_image(const struct table *table);
 size_t table_image_bytes(const struct table_image *image, bool accounts);
 
-/* table_visit for an image's bytes. */
+/* Whether it describes a table. Its bytes may still be anything. */
+bool table_image_is_sound(const struct table_image *image);
+
+/* table_visit for a sound image's bytes. */
 bool table_image_visit(const struct table_image *image, bool accounts, const void *bytes,
                        bool (*visit)(void *context, const struct record *record), void *context);
 
