@@ -489,6 +489,18 @@ bool table_visit(const struct table *table, bool (*visit)(void *context, const s
     return true;
 }
 
+bool table_finds_all(const struct table *table)
+{
+    for (uint64_t slot = 0; slot < table_slots(table); slot++) {
+        uint64_t number = read_slot(table, slot).number;
+        uint64_t found;
+        if (number != 0 &&
+            (search_both(table, hash_number(number, table->seed), number, &found) == 0 || found != slot))
+            return false;
+    }
+    return true;
+}
+
 /* Numbers that found their home line full; they wait until all homes are served. */
 struct overflow {
     struct record *records;

@@ -73,8 +73,10 @@ done)
 shares=$(awk '{sum += $2} END {print sum}' <<<"$plan")
 count=$(wc -l <<<"$plan")
 [ "$jobs" -le "$count" ] || jobs=$count
-logs=$(mktemp -d)
+# In memory: the targets that read files have them there, and one that crashes leaves them behind.
+logs=$(mktemp -d -p /dev/shm numberd-fuzz-XXXXXX)
 trap 'rm -rf "$logs"' EXIT
+export TMPDIR=$logs
 
 # run_target TARGET SHARE LENGTH OPTION...: its line of the report, and PASS or FAIL in a file.
 run_target() {

@@ -315,6 +315,33 @@ static void test_impossible_numbers(void **state)
     free(bytes);
 }
 
+/* A number that is twice in an image would be there still after its removal: the check of the shard sees it. */
+static void test_number_twice(void **state)
+{
+    (void)state;
+    struct table_image image;
+    uint64_t words[2 * 64];
+    struct directory *directory = directory_create(&(struct directory_options){.seed = 4, .accounts = true});
+    directory_register(directory, &(struct record){BASE, 7, 0});
+    size_t bytes = directory_copy_shard(directory, 0, &image, words, sizeof words);
+    assert_true(bytes <= sizeof words);
+    size_t slot = 0;
+    while (words[slot] == 0)
+        slot++;
+    size_t twin = slot / 8 * 8 + (slot % 8 == 7 ? 0 : slot % 8 + 1); /* in the same line */
+    for (unsigned copies = 1; copies <= 2; copies++) {
+        image.records = copies;
+        words[twin] = copies == 2 ? words[slot] : 0;
+        words[64 + twin] = copies == 2 ? words[64 + slot] : 0;
+        void *memory = directory_load_shard(directory, 0, &image);
+        assert_non_null(memory);
+        memcpy(memory, words, bytes);
+        directory_loaded(directory);
+        assert_int_equal(directory_check_shard(directory, 0), copies == 1);
+    }
+    directory_destroy(directory);
+}
+
 /* A data directory can be opened by one at a time; another format is refused with what to do. */
 static void test_data_directory(void **state)
 {
@@ -355,6 +382,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_from_the_disk, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_damage_is_seen, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_wrong_name_and_version, make_folder, remove_folder),
+        cmocka_unit_test(test_number_twice),
         cmocka_unit_test_setup_teardown(test_impossible_numbers, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_data_directory, make_folder, remove_folder),
     };

@@ -331,13 +331,18 @@ struct tokens *tokens_load(const char *path, char *error, size_t error_bytes)
 struct tokens *tokens_parse(const char *text, size_t length, const char *name, char *error,
                             size_t error_bytes)
 {
-    FILE *file = fmemopen((void *)(uintptr_t)text, length, "r"); /* only read from */
-    if (file == NULL) {
+    struct tokens *tokens = NULL;
+    char *copy = malloc(length + 1); /* fmemopen(3) wants one that may be written to */
+    if (copy != NULL)
+        memcpy(copy, text, length);
+    FILE *file = copy == NULL ? NULL : fmemopen(copy, length, "r");
+    if (file == NULL)
         fail_to_read(error, error_bytes, name);
-        return NULL;
-    }
-    struct tokens *tokens = read_tokens(file, name, error, error_bytes);
-    fclose(file);
+    else
+        tokens = read_tokens(file, name, error, error_bytes);
+    if (file != NULL)
+        fclose(file);
+    free(copy);
     return tokens;
 }
 

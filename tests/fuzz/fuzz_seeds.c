@@ -1,7 +1,8 @@
 /* Writes what is a valid input of the targets that read binary files, by the product's own functions, into DIR/TARGET: the
  * beginning of their corpora. (Text targets have theirs by hand; .../fuzz_session/examples is the conversation of
- * PROTOCOL.md.) After a long run `fuzz_TARGET -merge=1 NEW tests/fuzz/corpus/TARGET build/fuzz/tests/corpus/TARGET` picks
- * what together reaches all that was reached; of that, the smallest files are committed.
+ * PROTOCOL.md.) After a long run
+ * `fuzz_TARGET -set_cover_merge=1 NEW build/fuzz/tests/corpus/TARGET tests/fuzz/corpus/TARGET` picks what together reaches all
+ * that was reached; of that, the thirty smallest files are committed, named by the beginning of their hash.
  *
  *     build/fuzz/tests/fuzz_seeds DIR */
 #include <stdint.h>

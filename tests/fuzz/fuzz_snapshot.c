@@ -115,8 +115,8 @@ static bool take_record(void *context, const struct record *record)
     return true;
 }
 
-/* Lookups of what is in it and of what is not end, and agree. */
-static void check_lookups(struct directory *directory, const struct reading *reading)
+/* Lookups of what is in it and of what is not end, and agree if each number is there once. */
+static void check_lookups(struct directory *directory, const struct reading *reading, bool is_good)
 {
     static uint64_t numbers[NUMBERS_MAX];
     static uint8_t answers[NUMBERS_MAX];
@@ -127,7 +127,7 @@ static void check_lookups(struct directory *directory, const struct reading *rea
         numbers[i] = reading->records[i].number + (i % 4 == 3);
     directory_lookup(directory, reader, numbers, reading->count, answers);
     directory_lookup_records(directory, reader, numbers, reading->count, answers_again, records);
-    fuzz_file_expect(memcmp(answers, answers_again, reading->count) == 0);
+    fuzz_file_expect(!is_good || memcmp(answers, answers_again, reading->count) == 0);
     directory_leave(directory, reader);
 }
 
@@ -135,10 +135,10 @@ static void check_directory(struct directory *directory, const struct reading *r
 {
     struct directory_stats stats;
     bool is_good = true;
-    check_lookups(directory, reading);
     directory_stats(directory, &stats);
     for (unsigned shard = 0; shard < stats.shards; shard++)
         is_good = directory_check_shard(directory, shard) && is_good;
+    check_lookups(directory, reading, is_good);
     if (!is_good)
         return;
     fuzz_file_expect(stats.records == reading->count);
