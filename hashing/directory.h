@@ -162,7 +162,8 @@ size_t directory_copy_shard(struct directory *directory, unsigned shard, struct 
 void *directory_load_shard(struct directory *directory, unsigned shard, const struct table_image *image);
 void directory_loaded(struct directory *directory);
 
-/* True when each record of the shard is a valid number that a lookup would find where it is, and their count is right.
+/* True when each record of the shard is a valid number that a lookup would find where it is, so is there once, and their
+ * count is right.
  * For checks of what was loaded, while nobody writes. */
 bool directory_check_shard(const struct directory *directory, unsigned shard);
 

@@ -175,6 +175,12 @@ size_t table_image_bytes(const struct table_image *image, bool accounts)
     return extent_bytes(image->line_count, accounts);
 }
 
+bool table_image_is_sound(const struct table_image *image)
+{
+    return image->line_count > 0 && image->line_count <= TABLE_SLOTS_MAX / TABLE_SLOTS_PER_LINE &&
+           image->records <= image->line_count * TABLE_SLOTS_PER_LINE && image->spilled <= image->records;
+}
+
 bool table_image_visit(const struct table_image *image, bool accounts, const void *bytes,
                        bool (*visit)(void *context, const struct record *record), void *context)
 {
@@ -192,11 +198,9 @@ bool table_image_visit(const struct table_image *image, bool accounts, const voi
 
 struct table *table_create_for(const struct table_image *image, const struct table_family *family)
 {
-    uint64_t slots = image->line_count * TABLE_SLOTS_PER_LINE;
-    if (image->line_count == 0 || image->line_count > TABLE_SLOTS_MAX / TABLE_SLOTS_PER_LINE ||
-        image->records > slots || image->spilled > image->records)
+    if (!table_image_is_sound(image))
         return NULL;
-    struct table *table = table_create(slots, family);
+    struct table *table = table_create(image->line_count * TABLE_SLOTS_PER_LINE, family);
     if (table == NULL)
         return NULL;
     table->stats.records = image->records;
@@ -500,6 +504,18 @@ bool table_visit(const struct table *table, bool (*visit)(void *context, const s
     for (uint64_t slot = 0; slot < table_slots(table); slot++) {
         struct record record = read_slot(table, slot);
         if (record.number != 0 && !visit(context, &record))
+            return false;
+    }
+    return true;
+}
+
+bool table_finds_all(const struct table *table)
+{
+    for (uint64_t slot = 0; slot < table_slots(table); slot++) {
+        uint64_t number = read_slot(table, slot).number;
+        uint64_t found;
+        if (number != 0 &&
+            (search_both(table, hash_number(number, table->seed), number, &found) == 0 || found != slot))
             return false;
     }
     return true;

@@ -46,7 +46,8 @@ for preset in "${presets[@]}"; do
     release | debug | asan) tests=() wrapper=() ;;
     # The tests that have threads. Address randomisation off: the runtime of gcc 12 dies with some kernels' layouts.
     tsan) tests=(-L concurrent) wrapper=(setarch -R) ;;
-    fuzz) tests=(-L fuzz) wrapper=() ;;
+    # Each has one thread, and takes a minute (NUMBERD_FUZZ_SECONDS).
+    fuzz) tests=(-L fuzz -j 2) wrapper=() ;;
     *) echo "$0: no preset \"$preset\": release, debug, asan, tsan or fuzz" >&2; exit 64 ;;
     esac
     step "test $preset"
