@@ -9,10 +9,10 @@ set -euo pipefail
 # executions, that of slow ones since they need it.
 targets() {
     cat <<END
-fuzz_wire     6  320
-fuzz_proxy    2  128
+fuzz_wire    10  320
+fuzz_proxy   10  128
 fuzz_session  2  1024
-fuzz_frame    1  4096
+fuzz_frame    2  4096
 fuzz_rows     2  1024  -dict=$here/fuzz/fuzz_rows.dict
 fuzz_config   1  512   -dict=$here/fuzz/fuzz_config.dict
 fuzz_tokens   1  1024  -dict=$here/fuzz/fuzz_tokens.dict
