@@ -20,6 +20,7 @@
 #include "server/access/budgets.h"
 #include "server/access/seats.h"
 #include "server/access/tokens.h"
+#include "server/allocator.h"
 #include "server/config.h"
 #include "server/durability.h"
 #include "server/http.h"
@@ -166,6 +167,7 @@ static void collect_for_http(void *context, struct stats_report *report)
         atomic_store(&app->huge_page_bytes, arena_huge_bytes());
     }
     collect(context, report);
+    allocator_read(&report->allocator);
     if (report->loading) {
         report->loading_percent = loader_progress(app->loader);
         return;

@@ -135,6 +135,16 @@ static json_t *journal_json(const struct stats_journal *journal)
                      (double)journal->commit_ns_max / 1e9, "failures", integer(journal->failures));
 }
 
+static json_t *allocator_json(const struct stats_allocator *allocator)
+{
+    if (!allocator->is_known)
+        return json_null();
+    return json_pack("{s:o, s:o, s:o, s:o}", "allocated_bytes", integer(allocator->allocated_bytes),
+                     "active_bytes", integer(allocator->active_bytes), "resident_bytes",
+                     integer(allocator->resident_bytes), "retained_bytes",
+                     integer(allocator->retained_bytes));
+}
+
 char *stats_render_json(const struct stats_report *report)
 {
     char server[20];
@@ -152,6 +162,7 @@ char *stats_render_json(const struct stats_report *report)
         by_name(update_names, report->updates, COUNTERS_UPDATES), "directory", directory_json(report),
         "query_log", query_log_json(&report->query_log));
     if (root == NULL || json_object_set_new(root, "snapshot", snapshot_json(&report->snapshot)) != 0 ||
+        json_object_set_new(root, "allocator", allocator_json(&report->allocator)) != 0 ||
         json_object_set_new(root, "connections_slow", integer(report->connections_slow)) != 0 ||
         json_object_set_new(root, "connections_refused",
                             by_name(refusal_names, report->refused, COUNTERS_REFUSALS)) != 0 ||
@@ -334,9 +345,24 @@ static void put_query_log(FILE *out, const struct stats_query_log *log)
            log->redis_persists_nothing);
 }
 
+static void put_allocator(FILE *out, const struct stats_allocator *allocator)
+{
+    if (!allocator->is_known)
+        return;
+    single(out, "numberd_allocator_allocated_bytes", "gauge", "Memory that the program has from jemalloc.",
+           allocator->allocated_bytes);
+    single(out, "numberd_allocator_active_bytes", "gauge", "The pages that it lies on.",
+           allocator->active_bytes);
+    single(out, "numberd_allocator_resident_bytes", "gauge",
+           "With jemalloc's own books, and what it has not given back yet.", allocator->resident_bytes);
+    single(out, "numberd_allocator_retained_bytes", "gauge",
+           "Address space that jemalloc keeps without memory behind it.", allocator->retained_bytes);
+}
+
 static void put_metrics(FILE *out, const struct stats_report *report)
 {
     put_server(out, report);
+    put_allocator(out, &report->allocator);
     put_directory(out, report);
     put_journal(out, &report->journal);
     put_query_log(out, &report->query_log);
