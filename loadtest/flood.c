@@ -38,6 +38,7 @@ struct connection {
     struct stream stream;
     bool is_open;      /* else the handshake of TCP is under way */
     bool has_received; /* something, so that it was not turned away */
+    bool is_deaf;      /* reads no more */
     size_t sent;       /* of the script */
 };
 
@@ -195,8 +196,9 @@ static void watch(struct flood *flood, struct connection *connection, int operat
 {
     const struct script *script = &flood->script;
     bool sends = !connection->is_open || (connection->sent < script->length && !script->drips);
-    bool reads = flood->options.mode != FLOOD_SLOW_READ;
-    struct epoll_event event = {.events = EPOLLRDHUP | (reads ? EPOLLIN : 0) | (sends ? EPOLLOUT : 0),
+    bool reads = flood->options.mode != FLOOD_SLOW_READ && !connection->is_deaf;
+    struct epoll_event event = {.events = (connection->is_deaf ? 0 : EPOLLRDHUP) | (reads ? EPOLLIN : 0) |
+                                          (sends ? EPOLLOUT : 0),
                                 .data.ptr = connection};
     epoll_ctl(flood->epoll, operation, connection->stream.fd, &event);
 }
@@ -230,6 +232,12 @@ static bool read_some(struct flood *flood, struct connection *connection, size_t
     ssize_t got = recv(connection->stream.fd, flood->room, most, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return true;
+    if (got == 0 &&
+        flood->options.mode == FLOOD_GARBAGE) { /* it was told to stop, and goes on until it can't */
+        connection->is_deaf = true;
+        watch(flood, connection, EPOLL_CTL_MOD);
+        return true;
+    }
     if (got <= 0) {
         note_close(flood, connection);
         return false;
@@ -288,7 +296,7 @@ static void on_connected(struct flood *flood, struct connection *connection)
 
 static void on_event(struct flood *flood, struct connection *connection, uint32_t events)
 {
-    bool reads = flood->options.mode != FLOOD_SLOW_READ;
+    bool reads = flood->options.mode != FLOOD_SLOW_READ && !connection->is_deaf;
     if (!connection->is_open) {
         on_connected(flood, connection);
         return;
@@ -299,7 +307,8 @@ static void on_event(struct flood *flood, struct connection *connection, uint32_
     }
     if (reads && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && !read_some(flood, connection, 1u << 16))
         return;
-    if ((events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0) {
+    bool has_ended = (events & EPOLLRDHUP) != 0 && flood->options.mode != FLOOD_GARBAGE;
+    if ((events & (EPOLLHUP | EPOLLERR)) != 0 || has_ended) {
         note_close(flood, connection);
         return;
     }

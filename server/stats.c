@@ -33,6 +33,8 @@ void stats_add_worker(struct stats_report *report, const struct counters *counte
     report->frames_malformed += counter_read(&counters->frames_malformed);
     report->requests_unavailable += counter_read(&counters->requests_unavailable);
     report->connections_slow += counter_read(&counters->connections_slow);
+    report->connections_evicted += counter_read(&counters->connections_evicted);
+    report->buffer_bytes += counter_read(&counters->buffer_bytes);
     for (unsigned i = 0; i < COUNTERS_REFUSALS; i++)
         report->refused[i] += counter_read(&counters->refused[i]);
     for (unsigned i = 0; i < COUNTERS_DETECTORS; i++)
@@ -164,6 +166,8 @@ char *stats_render_json(const struct stats_report *report)
     if (root == NULL || json_object_set_new(root, "snapshot", snapshot_json(&report->snapshot)) != 0 ||
         json_object_set_new(root, "allocator", allocator_json(&report->allocator)) != 0 ||
         json_object_set_new(root, "connections_slow", integer(report->connections_slow)) != 0 ||
+        json_object_set_new(root, "connections_evicted", integer(report->connections_evicted)) != 0 ||
+        json_object_set_new(root, "buffer_bytes", integer(report->buffer_bytes)) != 0 ||
         json_object_set_new(root, "connections_refused",
                             by_name(refusal_names, report->refused, COUNTERS_REFUSALS)) != 0 ||
         json_object_set_new(root, "certificate_ends_at",
@@ -225,6 +229,12 @@ static void put_server(FILE *out, const struct stats_report *report)
            report->requests_unavailable);
     single(out, "numberd_connections_slow_total", "counter",
            "Connections closed since their client took longer than its patience.", report->connections_slow);
+    single(out, "numberd_connections_evicted_total", "counter",
+           "Connections closed since all together held more memory than buffer-bytes-max, and they the most.",
+           report->connections_evicted);
+    single(out, "numberd_buffer_bytes", "gauge",
+           "Memory that connections hold for frames and replies that are not complete.",
+           report->buffer_bytes);
     labelled(out, "numberd_connections_refused_total",
              "Connections closed at once: there was no place left, or their address had its share or came "
              "too often.",

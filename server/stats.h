@@ -81,6 +81,8 @@ struct stats_report {
     uint64_t frames_malformed;
     uint64_t requests_unavailable;
     uint64_t connections_slow;
+    uint64_t connections_evicted;
+    uint64_t buffer_bytes;
     uint64_t refused[COUNTERS_REFUSALS];
     bool has_tls;
     int64_t certificate_ends_at; /* Unix time; with has_tls */

@@ -48,9 +48,9 @@ static void converse(const uint8_t *data, size_t size, size_t cut, struct buffer
                               .hooks = &hooks,
                               .scratch = &scratch};
     struct session session = {.greeted = true, .grant = {.roles = ROLES_ALL}};
-    size_t taken = session_consume(&session, &service, data, cut, out);
+    size_t taken = session_consume(&session, &service, data, cut, SESSION_OUTPUT_CAP, out);
     if (!session.closing)
-        session_consume(&session, &service, data + taken, size - taken, out);
+        session_consume(&session, &service, data + taken, size - taken, SESSION_OUTPUT_CAP, out);
     directory_leave(directory, service.reader);
     size_t bytes;
     while (ring_next(ring, &bytes) != NULL)
