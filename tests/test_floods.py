@@ -81,7 +81,7 @@ def test_total_memory():
     with running("--buffer-bytes-max", "16M", "--threads", "1") as server, Client(server.port) as honest, deaf(server, 12):
         for _ in range(40):
             assert honest.ask(LONGEST).count == 65535
-            assert server.stats()["buffer_bytes"] <= 16 * MIB
+            assert server.stats()["buffer_bytes"] <= (16 + 8) * MIB  # and what a turn adds, before someone is closed for it
         # Two or three fit.
         servers.wait_until(lambda: 8 <= server.stats()["connections_evicted"] <= 12, "the others are closed")
         assert f"numberd_connections_evicted_total {server.stats()['connections_evicted']}\n" in server.get("/metrics")
