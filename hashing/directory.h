@@ -65,7 +65,7 @@ struct directory_stats {
     uint64_t records;
     uint64_t slots;
     uint64_t bytes;
-    uint64_t spilled;    /* records whose hit reads a second line */
+    uint64_t spilled;    /* records that are not in their home line: a hit reads a second one */
     uint64_t added;      /* registrations of new numbers */
     uint64_t moved;      /* records that these pushed to their other line */
     uint64_t rebuilds;   /* tables replaced, to grow or to clear worn-out filters */
@@ -90,7 +90,14 @@ void directory_leave(struct directory *directory, struct epoch_reader *reader);
 void directory_lookup(const struct directory *directory, struct epoch_reader *reader, const uint64_t *numbers,
                       size_t count, uint8_t *answers);
 
-/* The same with the records of the registered ones; the others' record is {number, 0, 0}. */
+/* Answers one number in the same time whether it is registered, hidden, or not there: it always reads both lines where the
+ * number may be. For answers whose time somebody may measure. One after the other, with nothing between, such lookups
+ * take 67 ns where directory_lookup takes 51 to 55 (20 M numbers), each by itself 175 where it takes 163 to 177; a request over
+ * the wire takes 12,000. */
+enum directory_answer directory_lookup_alike(const struct directory *directory, struct epoch_reader *reader,
+                                             uint64_t number);
+
+/* directory_lookup with the records of the registered ones; the others' record is {number, 0, 0}. */
 void directory_lookup_records(const struct directory *directory, struct epoch_reader *reader,
                               const uint64_t *numbers, size_t count, uint8_t *answers,
                               struct record *records);
@@ -155,7 +162,8 @@ size_t directory_copy_shard(struct directory *directory, unsigned shard, struct 
 void *directory_load_shard(struct directory *directory, unsigned shard, const struct table_image *image);
 void directory_loaded(struct directory *directory);
 
-/* True when each record of the shard is a valid number that a lookup would find where it is, and their count is right.
+/* True when each record of the shard is a valid number that a lookup would find where it is, so is there once, and their
+ * count is right.
  * For checks of what was loaded, while nobody writes. */
 bool directory_check_shard(const struct directory *directory, unsigned shard);
 

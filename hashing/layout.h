@@ -86,7 +86,7 @@ static inline uint64_t layout_alternate(uint64_t hash, uint64_t home, uint64_t l
     return start + place;
 }
 
-/* The mark in the home line that a number sets when it leaves: bit `layout_mark_bit` of word
+/* The mark in the home line that a number that is not hidden sets when it leaves: bit `layout_mark_bit` of word
  * `layout_mark_word`. */
 static inline unsigned layout_mark_word(uint64_t hash)
 {

@@ -45,11 +45,14 @@ typedef void lookup_function(const struct lookup_view *view, const uint64_t *num
                              uint8_t *answers);
 /* Answers one, with nothing set up for more. */
 typedef uint8_t lookup_one_function(const struct lookup_view *view, uint64_t number);
+/* There are two of these: `one` reads the second line when it has to, `alike` always: its time does not depend on the
+ * answer. */
 
 struct lookup_variant {
     const char *name;
     lookup_function *many;
     lookup_one_function *one;
+    lookup_one_function *alike;
 };
 
 lookup_function lookup_many_scalar;
@@ -60,6 +63,10 @@ lookup_one_function lookup_one_scalar;
 lookup_one_function lookup_one_avx2;
 lookup_one_function lookup_one_avx512;
 lookup_one_function lookup_one_neon;
+lookup_one_function lookup_alike_scalar;
+lookup_one_function lookup_alike_avx2;
+lookup_one_function lookup_alike_avx512;
+lookup_one_function lookup_alike_neon;
 
 /* The variant for this processor. */
 const struct lookup_variant *lookup_choose(void);

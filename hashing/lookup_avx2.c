@@ -6,6 +6,7 @@
 
 #define LOOKUP_MANY lookup_many_avx2
 #define LOOKUP_ONE lookup_one_avx2
+#define LOOKUP_ALIKE lookup_alike_avx2
 
 static inline uint32_t match_half(const void *half, __m256i wanted)
 {

@@ -111,6 +111,10 @@ static inline __mmask8 check_row(const struct constants *constants, __m512i numb
     return _mm512_mask_test_epi64_mask(in_range, word, bit);
 }
 
+/* Without optimisation gcc's gathers are macros that pass a mask of 255 as a char. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+
 /* Step 1 for the row at `index`, but for the prefetches. */
 static inline void place_row(const struct lookup_view *view, const struct constants *constants,
                              const uint64_t *numbers, size_t index, struct window *window)
@@ -143,6 +147,7 @@ static inline __mmask8 marks_of_row(const struct line *const *homes, __m512i has
     __m512i marks = _mm512_i64gather_epi64(addresses, NULL, 1);
     return _mm512_test_epi64_mask(marks, _mm512_sllv_epi64(_mm512_set1_epi64(1), bits));
 }
+#pragma GCC diagnostic pop
 
 /* Which numbers of a row are in their home lines. Between two looks a prefetch for another row is started, so that
  * they come evenly. */
@@ -252,4 +257,9 @@ void lookup_many_avx512(const struct lookup_view *view, const uint64_t *numbers,
 uint8_t lookup_one_avx512(const struct lookup_view *view, uint64_t number)
 {
     return look_up_one(view, number);
+}
+
+uint8_t lookup_alike_avx512(const struct lookup_view *view, uint64_t number)
+{
+    return look_up_alike(view, number);
 }

@@ -1,5 +1,5 @@
 /* The body of the lookup variants that work on a group at a time; see lookup.h. A variant's source defines
- *   LOOKUP_MANY, LOOKUP_ONE     the functions
+ *   LOOKUP_MANY, LOOKUP_ONE, LOOKUP_ALIKE   the functions
  *   match_line      static inline uint32_t (const struct line *, uint64_t number): bit i for slot i that holds the
  *                   number of an account that is not hidden
  * and includes this file once. */
@@ -88,4 +88,9 @@ void LOOKUP_MANY(const struct lookup_view *view, const uint64_t *numbers, size_t
 uint8_t LOOKUP_ONE(const struct lookup_view *view, uint64_t number)
 {
     return look_up_one(view, number);
+}
+
+uint8_t LOOKUP_ALIKE(const struct lookup_view *view, uint64_t number)
+{
+    return look_up_alike(view, number);
 }

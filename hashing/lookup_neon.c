@@ -6,6 +6,7 @@
 
 #define LOOKUP_MANY lookup_many_neon
 #define LOOKUP_ONE lookup_one_neon
+#define LOOKUP_ALIKE lookup_alike_neon
 
 static inline uint32_t match_line(const struct line *line, uint64_t number)
 {

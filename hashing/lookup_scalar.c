@@ -5,6 +5,7 @@
 
 #define LOOKUP_MANY lookup_many_scalar
 #define LOOKUP_ONE lookup_one_scalar
+#define LOOKUP_ALIKE lookup_alike_scalar
 
 static inline uint32_t match_line(const struct line *line, uint64_t number)
 {

@@ -10,6 +10,9 @@
  *           second translation.
  *   spill   a number that sits in its alternate. Its home line keeps a mark: the eight 6-bit marks form a
  *           48-bit filter of the hashes that had to leave. A miss whose filter bit is clear reads one line.
+ *           A hidden account sets no mark when it spills: lookups answer "not registered" without having found it, in
+ *           the time of a number that is not there, and who writes looks into both lines anyway. A mark that it set
+ *           before it was hidden stays, as that of a number that was removed, until the table is rebuilt.
  *
  *             63                    14 13     6 5    0
  *            +------------------------+--------+------+
@@ -122,13 +125,6 @@ static uint64_t search_line(const struct table *table, uint64_t line, uint64_t n
     return layout_number(word) == number ? word : 0;
 }
 
-static bool has_spilled(const struct table *table, uint64_t line, uint64_t hash)
-{
-    uint64_t word =
-        atomic_load_explicit(&table->lines[line].words[layout_mark_word(hash)], memory_order_acquire);
-    return word >> layout_mark_bit(hash) & 1;
-}
-
 /* --- life --- */
 
 static size_t extent_bytes(uint64_t line_count, bool accounts)
@@ -179,6 +175,12 @@ size_t table_image_bytes(const struct table_image *image, bool accounts)
     return extent_bytes(image->line_count, accounts);
 }
 
+bool table_image_is_sound(const struct table_image *image)
+{
+    return image->line_count > 0 && image->line_count <= TABLE_SLOTS_MAX / TABLE_SLOTS_PER_LINE &&
+           image->records <= image->line_count * TABLE_SLOTS_PER_LINE && image->spilled <= image->records;
+}
+
 bool table_image_visit(const struct table_image *image, bool accounts, const void *bytes,
                        bool (*visit)(void *context, const struct record *record), void *context)
 {
@@ -196,11 +198,9 @@ bool table_image_visit(const struct table_image *image, bool accounts, const voi
 
 struct table *table_create_for(const struct table_image *image, const struct table_family *family)
 {
-    uint64_t slots = image->line_count * TABLE_SLOTS_PER_LINE;
-    if (image->line_count == 0 || image->line_count > TABLE_SLOTS_MAX / TABLE_SLOTS_PER_LINE ||
-        image->records > slots || image->spilled > image->records)
+    if (!table_image_is_sound(image))
         return NULL;
-    struct table *table = table_create(slots, family);
+    struct table *table = table_create(image->line_count * TABLE_SLOTS_PER_LINE, family);
     if (table == NULL)
         return NULL;
     table->stats.records = image->records;
@@ -221,12 +221,13 @@ bool table_populate(const struct table *table)
 
 /* --- readers --- */
 
-/* The word of the number or 0, without a check; `*slot` is set on a hit. */
+/* The word of the number or 0, without a check; `*slot` is set on a hit. Looks into both lines whatever the marks say,
+ * since hidden accounts have none; the processor reads the second beside the first. */
 static uint64_t search_both(const struct table *table, uint64_t hash, uint64_t number, uint64_t *slot)
 {
     uint64_t home = home_of(table, hash);
     uint64_t word = search_line(table, home, number, slot);
-    if (word == 0 && has_spilled(table, home, hash))
+    if (word == 0)
         word = search_line(table, alternate_of(table, hash, home), number, slot);
     return word;
 }
@@ -306,21 +307,32 @@ static bool is_spilled(const struct table *table, uint64_t slot, uint64_t hash)
     return slot / TABLE_SLOTS_PER_LINE != home_of(table, hash);
 }
 
+static bool is_hidden(uint8_t flags)
+{
+    return (flags & RECORD_FLAG_HIDDEN) != 0;
+}
+
 static void put(struct table *table, uint64_t slot, uint64_t hash, const struct record *record)
 {
     if (is_spilled(table, slot, hash)) {
-        mark_spill(table, home_of(table, hash), hash);
+        if (!is_hidden(record->flags))
+            mark_spill(table, home_of(table, hash), hash);
         table->stats.spilled++;
     }
     write_account(table, slot, record->account);
     write_word(table, slot, record->number, record->flags);
 }
 
+static uint8_t flags_at(const struct table *table, uint64_t slot)
+{
+    return layout_flags(atomic_load_explicit(word_at(table, slot), memory_order_relaxed));
+}
+
 /* Clears a slot that no longer counts; see "Concurrency" for why the sequence is raised after it. */
 static void clear(struct table *table, uint64_t slot, uint64_t hash)
 {
     if (is_spilled(table, slot, hash)) {
-        table->stale_marks++;
+        table->stale_marks += !is_hidden(flags_at(table, slot));
         table->stats.spilled--;
     }
     write_word(table, slot, 0, 0);
@@ -417,8 +429,20 @@ static uint64_t make_room(struct table *table, uint64_t hash)
     return NO_SLOT;
 }
 
-static void replace_in_place(struct table *table, uint64_t slot, const struct record *record)
+/* What becomes of the mark when a spilled account is hidden or shown. The mark of one that is hidden goes stale as that
+ * of one that is removed does. */
+static void change_mark(struct table *table, uint64_t slot, uint64_t hash, uint8_t flags)
 {
+    bool was_hidden = is_hidden(flags_at(table, slot));
+    if (was_hidden && !is_hidden(flags))
+        mark_spill(table, home_of(table, hash), hash);
+    table->stale_marks += !was_hidden && is_hidden(flags);
+}
+
+static void replace_in_place(struct table *table, uint64_t slot, uint64_t hash, const struct record *record)
+{
+    if (is_spilled(table, slot, hash))
+        change_mark(table, slot, hash, record->flags); /* before lookups may find it */
     if (table->accounts == NULL || read_account(table, slot) == record->account) {
         write_word(table, slot, record->number, record->flags);
         return;
@@ -453,7 +477,7 @@ enum table_insert_result table_insert(struct table *table, uint64_t hash, const 
     if (search_both(table, hash, record->number, &slot) != 0) {
         if (old != NULL)
             *old = read_slot(table, slot);
-        replace_in_place(table, slot, record);
+        replace_in_place(table, slot, hash, record);
         return TABLE_REPLACED;
     }
     if (!add_new(table, hash, record))
@@ -480,6 +504,18 @@ bool table_visit(const struct table *table, bool (*visit)(void *context, const s
     for (uint64_t slot = 0; slot < table_slots(table); slot++) {
         struct record record = read_slot(table, slot);
         if (record.number != 0 && !visit(context, &record))
+            return false;
+    }
+    return true;
+}
+
+bool table_finds_all(const struct table *table)
+{
+    for (uint64_t slot = 0; slot < table_slots(table); slot++) {
+        uint64_t number = read_slot(table, slot).number;
+        uint64_t found;
+        if (number != 0 &&
+            (search_both(table, hash_number(number, table->seed), number, &found) == 0 || found != slot))
             return false;
     }
     return true;

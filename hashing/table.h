@@ -84,6 +84,9 @@ bool table_remove(struct table *table, uint64_t hash, uint64_t number, struct re
 bool table_visit(const struct table *table, bool (*visit)(void *context, const struct record *record),
                  void *context);
 
+/* True when a lookup finds each record where it is: each number is in a line of its own, and there once. */
+bool table_finds_all(const struct table *table);
+
 /* Fills the empty table `to` with all of `from`'s records; both are of one family. False when memory is
  * short or `to` is too small; destroy it then. One walk through both from front to back. */
 bool table_copy(const struct table *from, struct table *to);
@@ -92,7 +95,10 @@ bool table_copy(const struct table *from, struct table *to);
 struct table_image table_image(const struct table *table);
 size_t table_image_bytes(const struct table_image *image, bool accounts);
 
-/* table_visit for an image's bytes. */
+/* Whether it describes a table. Its bytes may still be anything. */
+bool table_image_is_sound(const struct table_image *image);
+
+/* table_visit for a sound image's bytes. */
 bool table_image_visit(const struct table_image *image, bool accounts, const void *bytes,
                        bool (*visit)(void *context, const struct record *record), void *context);
 
@@ -109,7 +115,7 @@ const struct table_stats *table_stats(const struct table *table);
 size_t table_slots(const struct table *table);
 size_t table_bytes(const struct table *table);
 
-/* True when so many spilled numbers were removed that their marks make misses slow: time to rebuild. */
+/* True when so many spilled numbers were removed or hidden that their marks make misses slow: time to rebuild. */
 bool table_is_worn(const struct table *table);
 
 #endif

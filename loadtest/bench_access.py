@@ -6,17 +6,24 @@
 --list names the rows; --only NAME runs one, or all that begin with NAME_; --n N sets how many numbers are registered (5 million);
 --quick ends within half a minute, and its figures mean nothing; --json one object a line. One numberd with one worker is asked for
 128 numbers a request, by 4 connections with 8 requests under way, in rounds by turns: with a token that has no budget, from
-loopback, which nobody counts; and with a token whose budget is too large to end, from another address of this machine if it has
-one, so that a network pays, too. The cost is taken from the worker's processor time, since rates are at the mercy of what else
-runs here; numberload checks every answer. It takes about 2 minutes."""
+loopback, which nobody counts; and with a token whose budget is too large to end, from another address in a network of the
+benchmark's own, if that is allowed (it takes root), so that a network pays, too. The cost is taken from the worker's processor
+time, since rates are at the mercy of what else runs here; numberload checks every answer.
+
+And under TLS in the same rounds, with the token that has no budget: 128 numbers a request, and one; and new connections a
+second, with a handshake each, whole and resumed. It takes about 5 minutes."""
 import contextlib
 import json
 import pathlib
 import re
 import socket
+import struct
 import subprocess
+import time
 
 from bench_base import AT_MOST, Bench, Numberd, Others, check, main
+from certificates import Authority
+from own_network import own_network
 
 # name, unit, kind of bar, bar, about
 ROWS = [
@@ -26,6 +33,13 @@ ROWS = [
     ("free_worker", "ns/number", None, None, "the worker's time without budget"),
     ("charged_worker", "ns/number", None, None, "the worker's time with one"),
     ("cost", "percent", AT_MOST, 2, "by which the worker's time is more with one, median of pairs of rounds"),
+    ("tls_128", "ratio", None, None, "of the lookups under TLS to those without, 128 numbers a request"),
+    ("tls_1", "ratio", None, None, "the same, one number a request, 8 under way on each of 4 connections"),
+    ("tls_worker_128", "ns/number", None, None, "what TLS adds to the worker's time, 128 numbers a request"),
+    ("tls_worker_1", "ns/number", None, None, "the same, one number a request"),
+    ("tls_handshakes", "connections/s", None, None, "connected, greeted and closed one after the other by one client, whole handshakes"),
+    ("tls_resumed", "connections/s", None, None, "the same, resumed sessions"),
+    ("plain_connects", "connections/s", None, None, "the same without TLS"),
     ("others", "percent", None, None, "of the processors' time meanwhile, what no program of this benchmark used"),
 ]
 
@@ -34,15 +48,7 @@ class Access(Bench):
     def __init__(self, options, folder):
         super().__init__(options, ROWS, folder)
         self.n = options.n or (200_000 if options.quick else 5_000_000)
-        self.seconds, self.rounds = (1, 2) if options.quick else (2, 25)
-
-
-def other_address():
-    """An address of this machine beyond loopback; None if there is none. Nothing is sent."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))
-        return probe.getsockname()[0]
-    return None
+        self.seconds, self.rounds = (1, 2) if options.quick else (2, 15)
 
 
 def make_token(bench, tokens, principal, budget):
@@ -58,38 +64,88 @@ def times(server):
             for task in pathlib.Path(f"/proc/{server.process.pid}/task").iterdir()}
 
 
-def measure_round(bench, server, address, token):
+def measure_round(bench, server, address, token, batch=128, flags=()):
     """Lookups in a second, and the worker's ns for each: of all threads it has most to do."""
     before = times(server)
-    report = json.loads(bench.run("numberload", "run", "--server", address, "--token-file", token, "--count", bench.n, "--batch", 128,
-                                  "--connections", 4, "--outstanding", 8, "--seconds", bench.seconds, "--json"))
+    report = json.loads(bench.run("numberload", "run", "--server", address, "--token-file", token, "--count", bench.n, "--batch",
+                                  batch, "--connections", 4, "--outstanding", 8, "--seconds", bench.seconds, "--json", *flags))
     check(report["wrong"] == report["unavailable"] == report["broken"] == report["limited"] == 0 < report["numbers"],
           f"the lookups: {report}")
     after = times(server)
     return report["numbers_per_second"], max(after[name] - before[name] for name in before if name in after) / report["numbers"]
 
 
-def measure(bench):
-    others, tokens = Others(), bench.folder / "tokens"
-    free = make_token(bench, tokens, 1, "none")
-    charged = make_token(bench, tokens, 2, "1000000000000/1000000000")
+def connects_per_second(bench, port, token, context=None, resume=False):
+    """Of one client that says hello and goodbye."""
+    hello = struct.pack("<IBBHII", 28 + len(token), 1, 0, 0, 1, 0) + b"NMBR" + struct.pack("<HHHH", 1, 1, len(token), 0) + token
+    goodbye = struct.pack("<IBBHII", 16, 10, 0, 0, 2, 0)
+    session, count, started = None, 0, time.monotonic()
+    while time.monotonic() - started < bench.seconds / 2:
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with connection if context is None else context.wrap_socket(connection, server_hostname="127.0.0.1", session=session) as client:
+            client.sendall(hello + goodbye)
+            replies = b""
+            while piece := client.recv(4096):
+                replies += piece
+            check(len(replies) == 40 + 24 and replies[5] == replies[45] == 0, f"the greeting: {replies}")
+            if context is not None:
+                check(client.session_reused == (session is not None), "a session was resumed, or was not")
+                session = client.session if resume else None
+        count += 1
+    return count / (time.monotonic() - started)
+
+
+def measure_rounds(bench, server, tokens, addresses, tls):
+    free, charged = tokens
+    plain, other, encrypted = addresses
+    context, token, ports = tls[0], free.read_text().strip().encode(), [int(address.rsplit(":", 1)[1]) for address in addresses]
+    flags = ("--tls-ca", tls[1])
+    for _ in range(bench.rounds):
+        yield {"free": measure_round(bench, server, plain, free), "charged": measure_round(bench, server, other, charged),
+               "tls_128": measure_round(bench, server, encrypted, free, flags=flags),
+               "free_1": measure_round(bench, server, plain, free, batch=1),
+               "tls_1": measure_round(bench, server, encrypted, free, batch=1, flags=flags),
+               "plain_connects": connects_per_second(bench, ports[0], token),
+               "tls_handshakes": connects_per_second(bench, ports[2], token, context),
+               "tls_resumed": connects_per_second(bench, ports[2], token, context, resume=True)}
+
+
+def serve(bench, other):
+    """The rounds' figures. `other`: an address beyond loopback, or None."""
+    tokens, authority = bench.folder / "tokens", Authority(bench.folder)
+    certificate, key = authority.sign("server")
+    made = make_token(bench, tokens, 1, "none"), make_token(bench, tokens, 2, "1000000000000/1000000000")
     with subprocess.Popen([bench.bin / "numberload", "generate", "--count", str(bench.n)], stdout=subprocess.PIPE) as generate:
         bench.run("numberctl", "import", "-", "--data-dir", bench.folder / "data", stdin=generate.stdout)
     # A rate or a budget that was reached would be LIMITED, and end the benchmark.
     with Numberd(bench, bench.folder / "data", "--token-file", tokens, "--threads", "1", "--listen", "0.0.0.0:0", "--insecure", "yes",
                  "--principal-rate", "0", "--network-rate", "0", "--network-budget", "1000000000000/1000000000",
-                 "--detect", "report") as server:
-        port, other = re.search(r":(\d+)$", server.address)[1], other_address()
-        rounds = []
-        for _ in range(bench.rounds):
-            rounds.append((measure_round(bench, server, f"127.0.0.1:{port}", free),
-                           measure_round(bench, server, f"{other or '127.0.0.1'}:{port}", charged)))
+                 "--detect", "report", "--connects-per-second", "0", "--tls-listen", "127.0.0.1:0", "--tls-certificate", certificate,
+                 "--tls-key", key) as server:
+        port, tls_port = (re.search(words + r" \S+:(\d+)", server.read_log())[1] for words in ("lookups on", "under TLS on"))
+        return list(measure_rounds(bench, server, made, (f"127.0.0.1:{port}", f"{other or '127.0.0.1'}:{port}", f"127.0.0.1:{tls_port}"),
+                                   (authority.context(), authority.certificate)))
+
+
+def measure(bench):
+    others = Others()
+    with contextlib.ExitStack() as stack:
+        try:
+            other = stack.enter_context(own_network("198.51.100.1"))
+        except OSError:
+            other = None
+        rounds = serve(bench, other)
     bench.report("accounts", bench.n, [2 if other else 1])
-    bench.report("free", bench.n, [pair[0][0] / 1e6 for pair in rounds])
-    bench.report("charged", bench.n, [pair[1][0] / 1e6 for pair in rounds])
-    bench.report("free_worker", bench.n, [pair[0][1] for pair in rounds])
-    bench.report("charged_worker", bench.n, [pair[1][1] for pair in rounds])
-    bench.report("cost", bench.n, [100 * (pair[1][1] / pair[0][1] - 1) for pair in rounds])
+    for name in ("free", "charged"):
+        bench.report(name, bench.n, [one[name][0] / 1e6 for one in rounds])
+        bench.report(f"{name}_worker", bench.n, [one[name][1] for one in rounds])
+    bench.report("cost", bench.n, [100 * (one["charged"][1] / one["free"][1] - 1) for one in rounds])
+    for batch, plain in ((128, "free"), (1, "free_1")):
+        bench.report(f"tls_{batch}", bench.n, [one[f"tls_{batch}"][0] / one[plain][0] for one in rounds])
+        bench.report(f"tls_worker_{batch}", bench.n, [one[f"tls_{batch}"][1] - one[plain][1] for one in rounds])
+    for name in ("plain_connects", "tls_handshakes", "tls_resumed"):
+        bench.report(name, bench.n, [one[name] for one in rounds])
     bench.report("others", bench.n, [others.percent()])
 
 

@@ -24,6 +24,7 @@ import time
 import urllib.request
 
 from bench_base import AT_MOST, MIB, PATIENCE, Bench, Numberd, Others, check, main
+from certificates import Authority
 
 FLOODS = {  # name: (port, whether a token is shown, arguments of numberflood)
     "slow_send": ("plain", True, ("slow-send", "--from", "127.0.0.2", "--connections", 2000)),
@@ -82,9 +83,8 @@ def make_files(bench):
     for name, principal, roles in (("operator", 1, "operate"), ("client", 2, "lookup"), ("attacker", 3, "lookup")):
         (folder / name).write_text(bench.run("numberctl", "token", "add", folder / "tokens", "--principal", principal, "--roles", roles,
                                              "--budget", "none"))
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                    "-subj", "/CN=benchmark", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key", "-out",
-                    folder / "certificate"], check=True, capture_output=True)
+    bench.authority = Authority(folder)
+    bench.certificate, bench.key = bench.authority.sign("server")
     with subprocess.Popen([bench.bin / "numberload", "generate", "--count", str(N)], stdout=subprocess.PIPE) as generate:
         report = json.loads(bench.run("numberctl", "import", "-", "--data-dir", folder / "data", "--json", stdin=generate.stdout))
     check(report["added"] == N, f"the import: {report}")
@@ -96,7 +96,7 @@ class Server(Numberd):
     def __init__(self, bench, files=None):
         folder = bench.folder
         super().__init__(bench, folder / "data", "--token-file", folder / "tokens", "--tls-listen", "127.0.0.1:0", "--tls-certificate",
-                         folder / "certificate", "--tls-key", folder / "key", "--connections-max", str(CONNECTIONS_MAX),
+                         bench.certificate, "--tls-key", bench.key, "--connections-max", str(CONNECTIONS_MAX),
                          "--operators-from", "127.0.0.1", "--buffer-bytes-max", str(BUFFER_BYTES_MAX), "--patience-seconds", "10")
         self.files = files
         if files:
@@ -142,7 +142,7 @@ class Flood:
     def __init__(self, bench, name, address, seconds):
         door, has_token, arguments = FLOODS[name]
         more = ("--token-file", bench.folder / "attacker") if has_token else ()
-        more += ("--tls-ca", bench.folder / "certificate") if door == "tls" else ()
+        more += ("--tls-ca", bench.authority.certificate) if door == "tls" else ()
         self.command = [bench.bin / "numberflood", *arguments, *more, "--server", address, "--seconds", seconds, "--json"]
 
     def __enter__(self):

@@ -19,12 +19,13 @@ void *huge_allocate(size_t bytes)
     if (start == MAP_FAILED)
         return NULL;
     size_t head = -(uintptr_t)start & (HUGE_PAGE - 1);
+    unsigned char *memory = start + head;
     if (head > 0)
         munmap(start, head);
     if (head < HUGE_PAGE)
-        munmap(start + head + used, HUGE_PAGE - head);
-    (void)madvise(start + head, used, MADV_HUGEPAGE);
-    return start + head;
+        munmap(memory + used, HUGE_PAGE - head);
+    (void)madvise(memory, used, MADV_HUGEPAGE);
+    return memory;
 }
 
 void huge_free(void *memory, size_t bytes)

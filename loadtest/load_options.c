@@ -70,7 +70,7 @@ static void print_help(void)
            "       numberload verify [OPTION]...     looks up every number and every neighbour once\n"
            "       numberload run [OPTION]...        lookups, closed loop or open loop\n"
            "       numberload register [OPTION]...   registrations; takes the options of run\n\n"
-           "  --server ADDRESS     the server (default 127.0.0.1:%u)\n"
+           "  --server ADDRESS     the server (default 127.0.0.1:%d)\n"
            "  --token-file FILE    file whose first word is the token to show\n"
            "  --tls, --tls-ca FILE, --tls-name NAME, --tls-certificate FILE, --tls-key FILE\n"
            "                       speak TLS, as numberctl lookup --help says\n"

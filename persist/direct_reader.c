@@ -33,8 +33,6 @@ bool direct_reader_open(struct direct_reader *reader, const char *path)
     if (reader->fd < 0)
         return false;
     reader->direct_fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
-    if (reader->direct_fd >= 0)
-        reader->buffer = make_buffer();
     return true;
 }
 
@@ -66,8 +64,11 @@ bool direct_reader_is_cached(const struct direct_reader *reader, uint64_t offset
 
 void direct_reader_expect(struct direct_reader *reader, uint64_t offset, size_t length)
 {
-    reader->is_direct = reader->buffer != NULL && length >= DIRECT_FROM_BYTES &&
+    reader->is_direct = reader->direct_fd >= 0 && length >= DIRECT_FROM_BYTES &&
                         !direct_reader_is_cached(reader, offset, length);
+    if (reader->is_direct && reader->buffer == NULL)
+        reader->buffer = make_buffer(); /* not before: who reads a header alone needs none */
+    reader->is_direct = reader->is_direct && reader->buffer != NULL;
     if (!reader->is_direct)
         (void)posix_fadvise(reader->fd, (off_t)offset, (off_t)length, POSIX_FADV_WILLNEED);
 }

@@ -2,7 +2,7 @@
  * the reader is just filling, and getting that memory costs more than reading does. Where the file system does not do it, or
  * the page cache has the file anyway, reads go through the page cache.
  *
- * One thread a reader; a reader holds two descriptors and a buffer of 2 MiB. Offsets and lengths need no
+ * One thread a reader; a reader holds two descriptors and, once it reads past the page cache, a buffer of 2 MiB. Offsets and lengths need no
  * alignment: a read goes into the buffer, in whole blocks of the disk, and what was asked for is copied from there. */
 #ifndef NUMBERD_PERSIST_DIRECT_READER_H
 #define NUMBERD_PERSIST_DIRECT_READER_H
@@ -17,10 +17,11 @@
 #define DIRECT_READER_BLOCK ((size_t)4096)
 
 struct direct_reader {
-    int fd;          /* through the page cache */
-    int direct_fd;   /* past it; -1 where that cannot be done */
-    uint8_t *buffer; /* NULL when there is none: then all goes through the page cache */
-    bool is_direct;  /* how the next reads go */
+    int fd;        /* through the page cache */
+    int direct_fd; /* past it; -1 where that cannot be done */
+    uint8_t
+        *buffer;    /* NULL until it is needed, or when there is none: then all goes through the page cache */
+    bool is_direct; /* how the next reads go */
 };
 
 /* False with errno. */

@@ -11,7 +11,8 @@ struct fault {
     char text[512];
 };
 
-/* Sets both and returns false, so that a failing function can end with `return fault_set(...)`. */
+/* Sets both and returns false, so that a failing function can end with `return fault_set(...)`. Control characters become
+ * question marks: one line is one line. */
 bool fault_set(struct fault *fault, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

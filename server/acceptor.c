@@ -64,8 +64,10 @@ static int open_spare(void)
 static void turn_away(struct acceptor *acceptor, int listener)
 {
     for (int i = 0; i < ACCEPTS_PER_TURN && acceptor->spare_fd >= 0; i++) {
+        struct sockaddr_storage peer;
+        socklen_t length = sizeof peer;
         close(acceptor->spare_fd);
-        int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int client = accept4(listener, (struct sockaddr *)&peer, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (client >= 0)
             close(client);
         acceptor->spare_fd = open_spare();

@@ -314,14 +314,49 @@ static bool set_defaults(struct config *config, struct fault *fault)
 struct file_reader {
     struct config *config;
     const char *path;
-    struct fault *fault;
+    FILE *file;
+    unsigned line;
+    struct fault *fault; /* the first one; status 0: none yet */
 };
+
+static void skip_blanks(FILE *file)
+{
+    int next;
+    while ((next = getc(file)) == ' ' || next == '\t')
+        ;
+    if (next != EOF)
+        (void)ungetc(next, file);
+}
+
+/* Lends inih a line, in place of fgets(3), with which it would take the tail of a line that is too long for it, be it a
+ * comment's, for a setting; and one that is indented for the rest of the value before. */
+static char *lend_line(char *line, int room, void *context)
+{
+    struct file_reader *reader = context;
+    int length = 0;
+    reader->line++;
+    skip_blanks(reader->file);
+    for (int next; reader->fault->status == 0 && (next = getc(reader->file)) != EOF;) {
+        if (next == '\0' || length == room - 1) {
+            fault_set(reader->fault, EX_CONFIG, "%s line %u: %s", reader->path, reader->line,
+                      next == '\0' ? "not a text" : "longer than 198 characters");
+            return NULL;
+        }
+        line[length++] = (char)next;
+        if (next == '\n')
+            break;
+    }
+    line[length] = '\0';
+    return length == 0 || reader->fault->status != 0 ? NULL : line;
+}
 
 static int take_key(void *context, const char *section, const char *name, const char *value)
 {
     struct file_reader *reader = context;
     if (value == NULL)
         value = "";
+    if (reader->fault->status != 0)
+        return 0;
     const struct setting *setting = section[0] == '\0' ? find_setting(name) : NULL;
     if (setting == NULL) {
         fault_set(reader->fault, EX_CONFIG, "%s: unknown key \"%s\"; numberd --help lists the keys",
@@ -337,13 +372,17 @@ static int take_key(void *context, const char *section, const char *name, const 
 
 static bool read_file(struct config *config, const char *path, struct fault *fault)
 {
-    struct file_reader reader = {config, path, fault};
+    struct file_reader reader = {.config = config, .path = path, .file = fopen(path, "re"), .fault = fault};
     fault->status = 0;
-    int result = ini_parse(path, take_key, &reader);
+    if (reader.file == NULL)
+        return fault_set(fault, EX_NOINPUT, "cannot read the configuration %s: %s", path, strerror(errno));
+    int result = ini_parse_stream(lend_line, &reader, take_key, &reader);
+    bool is_broken = ferror(reader.file) != 0;
+    fclose(reader.file);
     if (fault->status != 0)
         return false;
-    if (result < 0)
-        return fault_set(fault, EX_NOINPUT, "cannot read the configuration %s: %s", path, strerror(errno));
+    if (is_broken)
+        return fault_set(fault, EX_IOERR, "cannot read the configuration %s", path);
     if (result > 0)
         return fault_set(fault, EX_CONFIG, "%s line %d: not of the form KEY = VALUE", path, result);
     return true;
@@ -432,5 +471,5 @@ void config_deinit(struct config *config)
 {
     for (size_t i = 0; i < SETTING_COUNT; i++)
         if (settings[i].kind == KIND_TEXT)
-            free(*(char **)((char *)config + settings[i].offset));
+            free(*(char **)(void *)((char *)config + settings[i].offset));
 }

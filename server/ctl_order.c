@@ -39,6 +39,7 @@ json_t *order_describe(const struct order *order)
 bool order_note(struct order *order, const char *event, json_t *more, struct fault *fault)
 {
     char now[DISCLOSURE_TIME_BYTES];
+    // cppcheck-suppress getpwuidCalled ; numberctl has one thread
     const struct passwd *user = getpwuid(getuid());
     json_t *object = json_object();
     disclosure_time(ctl_now_ms(), now);

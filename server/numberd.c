@@ -304,6 +304,7 @@ static bool create_budgets(struct app *app, struct fault *fault)
         .network = config->network_budget,
         .principal_rate = config->principal_rate,
         .network_rate = config->network_rate,
+        .threads = (unsigned)config->threads,
         .accounts = config->budget_accounts,
         .detection = (enum detection)config->detection,
         .miss_percent_max = (unsigned)config->miss_percent_max,

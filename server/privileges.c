@@ -26,6 +26,7 @@ static bool become(const struct passwd *user, const char *data_dir, struct fault
 
 bool privileges_drop(const char *user, const char *data_dir, struct fault *fault)
 {
+    // cppcheck-suppress getpwnamCalled ; there are no other threads yet
     const struct passwd *entry = user == NULL ? NULL : getpwnam(user);
     if (user != NULL && entry == NULL)
         return fault_set(fault, EX_NOUSER, "there is no user %s (--user)", user);

@@ -115,7 +115,8 @@ static struct asker named_asker(const struct session *session, const struct serv
 
 /* A lookup on its way: who pays, and what was said to that. */
 struct payment {
-    struct asker asker;
+    const struct asker *asker;
+    struct asker named; /* where it is not the session's */
     struct budget_verdict verdict;
     uint64_t now_ns;
 };
@@ -126,22 +127,25 @@ static void charge(const struct session *session, const struct service *service,
     payment->verdict = (struct budget_verdict){.served = request->count, .left = BUDGETS_UNLIMITED};
     if (service->budgets == NULL)
         return;
-    bool named = (request->flags & WIRE_FLAG_ORIGIN) != 0;
-    payment->asker = named ? named_asker(session, service, request) : session->asker;
-    if (payment->asker.count == 0)
+    payment->asker = &session->asker;
+    if ((request->flags & WIRE_FLAG_ORIGIN) != 0) {
+        payment->named = named_asker(session, service, request);
+        payment->asker = &payment->named;
+    }
+    if (payment->asker->count == 0)
         return;
     payment->now_ns = monotonic_ns();
-    payment->verdict = budgets_charge(service->budgets, &payment->asker, payment->now_ns, request->count);
+    payment->verdict = budgets_charge(service->budgets, payment->asker, payment->now_ns, request->count);
 }
 
 static void observe(const struct session *session, struct service *service,
                     const struct wire_request *request, const struct payment *payment, uint32_t missed)
 {
     uint32_t served = payment->verdict.served;
-    if (service->budgets == NULL || payment->asker.count == 0 || served == 0)
+    if (service->budgets == NULL || payment->asker->count == 0 || served == 0)
         return;
     unsigned detectors =
-        budgets_observe(service->budgets, &payment->asker, &payment->verdict, payment->now_ns,
+        budgets_observe(service->budgets, payment->asker, &payment->verdict, payment->now_ns,
                         service->scratch->numbers, served, missed, next_random(&service->random));
     if (detectors == 0)
         return;
@@ -174,7 +178,12 @@ static void look_up(struct service *service, const struct wire_request *request,
         for (size_t i = 0; i < count; i++)
             put_record(body + i * WIRE_RECORD_BYTES, scratch->answers[i], &scratch->records[i]);
     } else {
-        directory_lookup(service->directory, service->reader, scratch->numbers, served, scratch->answers);
+        /* Who asks about one number at a time can measure what becomes of it; see SECURITY.md. */
+        if (served == 1)
+            scratch->answers[0] =
+                (uint8_t)directory_lookup_alike(service->directory, service->reader, scratch->numbers[0]);
+        else
+            directory_lookup(service->directory, service->reader, scratch->numbers, served, scratch->answers);
         memcpy(body, scratch->answers, count);
     }
 }

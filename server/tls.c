@@ -191,7 +191,11 @@ static bool want_name(SSL *ssl, const char *name)
     unsigned char ip[16];
     if (inet_pton(AF_INET, name, ip) == 1 || inet_pton(AF_INET6, name, ip) == 1)
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1;
-    return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
+    char copy[TLSEXT_MAXLEN_host_name + 1]; /* since the macro takes the constness away */
+    if (strlen(name) >= sizeof copy)
+        return false;
+    memcpy(copy, name, strlen(name) + 1);
+    return SSL_set1_host(ssl, copy) == 1 && SSL_set_tlsext_host_name(ssl, copy) == 1;
 }
 
 SSL *tls_connect(struct tls_context *context, int fd, const char *name)

@@ -9,9 +9,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "loadtest"))
+from own_network import own_network  # noqa: E402
 
 BIN = pathlib.Path(os.environ["NUMBERD_BIN"])
 # Sanitizer builds are several times slower.
@@ -224,6 +228,17 @@ def temporary_folder():
 
 class Skipped(Exception):
     """Raised by a test that this machine does not allow; the reason is printed."""
+
+
+@contextlib.contextmanager
+def beyond_loopback():
+    """An address of this machine that is not loopback, in a network of the test's own."""
+    with contextlib.ExitStack() as stack:
+        try:
+            address = stack.enter_context(own_network("198.51.100.1"))
+        except OSError as error:
+            raise Skipped(error) from error
+        yield address
 
 
 def run_tests(namespace):

@@ -134,7 +134,7 @@ class Soak:
         return ("--token-file", self.tokens, "--tls-listen", "127.0.0.1:0", "--tls-certificate", self.certificate, "--tls-key",
                 self.key, "--proxy-listen", "127.0.0.1:0", "--proxy-from", "127.0.0.1", "--threads", "2", "--patience-seconds", "4",
                 "--connections-max", "6000", "--connections-per-address", "2048", "--snapshot-minutes", "1", "--journal-bytes", "16M",
-                "--drain-seconds", "20")
+                "--buffer-bytes-max", "32M", "--drain-seconds", "20")
 
     def token(self, name):
         return self.token_files[name].read_text().strip().encode()

@@ -199,16 +199,6 @@ def test_many_reports():
         assert 10 <= server.read_log().count("enumeration is suspected (misses)") <= 20
 
 
-def other_address():
-    """An address of this machine beyond loopback."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError as error:
-            raise servers.Skipped("this machine has no other address") from error
-        return probe.getsockname()[0]
-
-
 def status_of(address, path, token=None):
     request = urllib.request.Request(f"http://{address}{path}", headers={"Authorization": f"Bearer {token.decode()}"} if token else {})
     try:
@@ -220,8 +210,7 @@ def status_of(address, path, token=None):
 
 def test_stats_port():
     """From beyond loopback the stats port wants a token with the role operate, but for the two health checks."""
-    ip = other_address()
-    with servers.temporary_folder() as folder:
+    with servers.beyond_loopback() as ip, servers.temporary_folder() as folder:
         tokens = folder / "tokens"
         operator, other = add(tokens, 1, "operate"), add(tokens, 2, "lookup,register,front")
         port = servers.free_port()
@@ -240,8 +229,7 @@ def test_stats_port():
 
 def test_networks():
     """Who comes from beyond loopback without a token pays as a network."""
-    ip = other_address()
-    with servers.temporary_folder() as folder:
+    with servers.beyond_loopback() as ip, servers.temporary_folder() as folder:
         port = servers.free_port()
         with servers.Numberd(folder / "data", "--insecure", "yes", "--listen", f"0.0.0.0:{port}", "--network-budget", "300/1",
                              wait=False) as server:

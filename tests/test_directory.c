@@ -32,6 +32,7 @@ static enum directory_answer look(struct directory *directory, struct epoch_read
     directory_lookup(directory, reader, &number, 1, &one);
     directory_lookup_records(directory, reader, &number, 1, &both, record);
     assert_int_equal(one, both);
+    assert_int_equal(one, directory_lookup_alike(directory, reader, number));
     return one;
 }
 
@@ -73,6 +74,37 @@ static void test_hidden_is_not_registered(void **state)
     assert_int_equal(look(directory, reader, BASE, &record), DIRECTORY_NOT_REGISTERED);
     assert_int_equal(record.account, 0);
     assert_int_equal(record.flags, 0);
+    directory_leave(directory, reader);
+    directory_destroy(directory);
+}
+
+/* Accounts of a full table, many of them not in their home lines, are hidden and shown again; each time lookups see
+ * it, and writers see them all the time. */
+static void test_hide_and_show(void **state)
+{
+    enum { NUMBERS = 20000 };
+    (void)state;
+    struct directory *directory = new_directory(0);
+    struct epoch_reader *reader = directory_join(directory);
+    struct directory_stats stats;
+    struct record record;
+    for (unsigned i = 0; i < NUMBERS; i++)
+        assert_int_equal(add(directory, BASE + i, i, RECORD_FLAG_HIDDEN), DIRECTORY_ADDED);
+    directory_stats(directory, &stats);
+    assert_true(stats.spilled > NUMBERS / 100);
+    assert_true(directory_check_shard(directory, 0));
+    for (unsigned round = 0; round < 4; round++) {
+        uint8_t flags = round % 2 == 0 ? 0 : RECORD_FLAG_HIDDEN;
+        for (unsigned i = 0; i < NUMBERS; i++) {
+            assert_int_equal(add(directory, BASE + i, i + round % 3, flags), DIRECTORY_REPLACED);
+            assert_int_equal(look(directory, reader, BASE + i, &record),
+                             flags == 0 ? DIRECTORY_REGISTERED : DIRECTORY_NOT_REGISTERED);
+            assert_true(directory_read(directory, BASE + i, &record));
+            assert_int_equal(record.account, i + round % 3);
+        }
+    }
+    for (unsigned i = 0; i < NUMBERS; i++)
+        assert_int_equal(directory_deregister(directory, BASE + i), DIRECTORY_REMOVED);
     directory_leave(directory, reader);
     directory_destroy(directory);
 }
@@ -397,15 +429,11 @@ static void test_readers_beside_writers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_register_and_deregister),
-        cmocka_unit_test(test_hidden_is_not_registered),
-        cmocka_unit_test(test_move),
-        cmocka_unit_test(test_growth_and_batches),
-        cmocka_unit_test(test_validity),
-        cmocka_unit_test(test_register_batch),
-        cmocka_unit_test(test_register_shard),
-        cmocka_unit_test(test_growth_after_churn),
-        cmocka_unit_test(test_readers_beside_writers),
+        cmocka_unit_test(test_register_and_deregister), cmocka_unit_test(test_hidden_is_not_registered),
+        cmocka_unit_test(test_hide_and_show),           cmocka_unit_test(test_move),
+        cmocka_unit_test(test_growth_and_batches),      cmocka_unit_test(test_validity),
+        cmocka_unit_test(test_register_batch),          cmocka_unit_test(test_register_shard),
+        cmocka_unit_test(test_growth_after_churn),      cmocka_unit_test(test_readers_beside_writers),
     };
     return cmocka_run_group_tests_name("directory", tests, NULL, NULL);
 }

@@ -1,6 +1,8 @@
 """The server over its socket: the rules of the protocol, hostile and impatient clients, and the orderly end."""
 import contextlib
 import os
+import pathlib
+import pwd
 import random
 import resource
 import signal
@@ -318,6 +320,7 @@ def test_reserve():
             with Client(server.port, greet=False, source="127.0.0.2") as late:
                 reply = late.ask(hello(other))
                 assert reply.code == UNAVAILABLE and reply.request_id == 1 and late.is_closed()
+            servers.wait_until(lambda: server.stats()["connections_open"] == 16, "the late one has left its place")
             started = time.monotonic()
             with Client(server.port, greet=False, source="127.0.0.2") as silent, \
                     Client(server.port, greet=False, source="127.0.0.2") as second:
@@ -325,6 +328,31 @@ def test_reserve():
                 with Client(server.port, token=operator) as client:
                     assert client.ask(frame(STATS)).code == OK
                 assert silent.receive_all() == b"" and time.monotonic() - started < 6
+
+
+def status_of(process):
+    return dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines() if ":\t" in line)
+
+
+def test_user():
+    """Started by root with --user it is that user for good, with a data directory of theirs, and works; never can it gain more."""
+    if os.geteuid() != 0:
+        raise servers.Skipped("only root can become somebody else")
+    nobody = pwd.getpwnam("nobody")
+    with servers.temporary_folder() as folder:
+        folder.chmod(0o711)
+        with servers.Numberd(folder / "data", "--user", "nobody") as server, Client(server.port) as client:
+            status = status_of(server.process)
+            assert status["Uid"].split() == [str(nobody.pw_uid)] * 4 and status["Gid"].split() == [str(nobody.pw_gid)] * 4
+            assert status["NoNewPrivs"] == "1" and int(status["CapEff"], 16) == 0 and int(status["CapPrm"], 16) == 0
+            assert status["Groups"].split() in ([], [str(nobody.pw_gid)])
+            assert client.register((BASE, 1, 0)) == [ADDED] and client.lookup([BASE]) == [REGISTERED]
+            assert "runs as root" not in server.read_log()
+        assert (folder / "data").stat().st_uid == nobody.pw_uid and (folder / "data").stat().st_mode & 0o777 == 0o700
+        line = servers.numberd_error(folder / "other", "--user", "no-such-user", status=67)
+        assert "there is no user no-such-user" in line and not (folder / "other").exists()
+        with running() as server:
+            assert "runs as root" in server.read_log() and status_of(server.process)["NoNewPrivs"] == "1"
 
 
 def test_two_workers():

@@ -269,6 +269,79 @@ static void test_wrong_name_and_version(void **state)
     free(bytes);
 }
 
+/* Puts the word at the offset, behind which lies the index, and makes the checksums right. */
+static void forge(const char *path, unsigned char *bytes, size_t length, size_t offset, uint64_t word)
+{
+    uint64_t index_offset;
+    memcpy(bytes + offset, &word, sizeof word);
+    memcpy(&index_offset, bytes + 56, sizeof index_offset);
+    uint64_t checksum = XXH3_64bits(bytes + index_offset, length - index_offset);
+    memcpy(bytes + 72, &checksum, sizeof checksum);
+    checksum = XXH3_64bits(bytes, 120);
+    memcpy(bytes + 120, &checksum, sizeof checksum);
+    store_file(path, bytes, length);
+}
+
+/* Numbers that a table cannot have are refused though their checksums are right: line counts whose bytes overflow to the right
+ * sum, and more records than there is room for, by whose number memory would be taken. */
+static void test_impossible_numbers(void **state)
+{
+    (void)state;
+    struct fault fault;
+    struct snapshot_info info;
+    char path[PATH_MAX];
+    unsigned char *bytes;
+    uint64_t index_offset;
+    uint64_t lines;
+    struct directory *directory = filled_directory(50);
+    assert_true(snapshot_write(folder, directory, 1, 2, false, NULL, NULL, &info, &fault));
+    directory_destroy(directory);
+    set_path(path, 1);
+    size_t length = load_file(&bytes, path);
+    memcpy(&index_offset, bytes + 56, sizeof index_offset);
+    memcpy(&lines, bytes + index_offset, sizeof lines);
+    forge(path, bytes, length, index_offset, lines + (UINT64_C(1) << 57)); /* of 128 bytes each */
+    assert_int_equal(assert_refused(), 0);
+    forge(path, bytes, length, index_offset, lines);
+    forge(path, bytes, length, 32, 51); /* one more than in the images */
+    assert_int_equal(assert_refused(), 0);
+    forge(path, bytes, length, 32, UINT64_C(1) << 60);
+    assert_false(snapshot_read_info(folder, 1, &info, &fault));
+    assert_int_equal(fault.status, EX_DATAERR);
+    forge(path, bytes, length, 32, 50);
+    directory = load(1, 1, &fault);
+    assert_non_null(directory);
+    directory_destroy(directory);
+    free(bytes);
+}
+
+/* A number that is twice in an image would be there still after its removal: the check of the shard sees it. */
+static void test_number_twice(void **state)
+{
+    (void)state;
+    struct table_image image;
+    uint64_t words[2 * 64];
+    struct directory *directory = directory_create(&(struct directory_options){.seed = 4, .accounts = true});
+    directory_register(directory, &(struct record){BASE, 7, 0});
+    size_t bytes = directory_copy_shard(directory, 0, &image, words, sizeof words);
+    assert_true(bytes <= sizeof words);
+    size_t slot = 0;
+    while (words[slot] == 0)
+        slot++;
+    size_t twin = slot / 8 * 8 + (slot % 8 == 7 ? 0 : slot % 8 + 1); /* in the same line */
+    for (unsigned copies = 1; copies <= 2; copies++) {
+        image.records = copies;
+        words[twin] = copies == 2 ? words[slot] : 0;
+        words[64 + twin] = copies == 2 ? words[64 + slot] : 0;
+        void *memory = directory_load_shard(directory, 0, &image);
+        assert_non_null(memory);
+        memcpy(memory, words, bytes);
+        directory_loaded(directory);
+        assert_int_equal(directory_check_shard(directory, 0), copies == 1);
+    }
+    directory_destroy(directory);
+}
+
 /* A data directory can be opened by one at a time; another format is refused with what to do. */
 static void test_data_directory(void **state)
 {
@@ -309,6 +382,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_from_the_disk, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_damage_is_seen, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_wrong_name_and_version, make_folder, remove_folder),
+        cmocka_unit_test(test_number_twice),
+        cmocka_unit_test_setup_teardown(test_impossible_numbers, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_data_directory, make_folder, remove_folder),
     };
     return cmocka_run_group_tests_name("registrations", tests, NULL, NULL);

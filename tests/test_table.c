@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hashing/layout.h"
 #include "hashing/phone.h"
 #include "unit.h"
 
@@ -177,6 +178,43 @@ static void test_wear(void **state)
     tear_down(&fixture);
 }
 
+static unsigned count_marks(const struct table *table)
+{
+    const uint64_t *words = table_memory(table);
+    unsigned marks = 0;
+    for (size_t i = 0; i < table_slots(table); i++)
+        marks += (unsigned)__builtin_popcountll(words[i] & LAYOUT_MARK_MASK);
+    return marks;
+}
+
+/* Hidden accounts leave no mark where they spill, be they put there, pushed there or copied: a lookup that does not find
+ * one reads as many lines as for a number that is not there. Shown, they have one. */
+static void test_hidden_leave_no_mark(void **state)
+{
+    enum { SLOTS = 8000, NUMBERS = 7600 };
+    (void)state;
+    struct fixture fixture;
+    struct table *table = set_up(&fixture, SLOTS, false);
+    struct table *copy = table_create(
+        SLOTS, &(struct table_family){.arena = fixture.arena, .moves = &fixture.moves, .seed = SEED});
+    assert_non_null(copy);
+    for (uint64_t number = BASE; number < BASE + NUMBERS; number++) {
+        struct record record = {.number = number, .flags = RECORD_FLAG_HIDDEN};
+        assert_int_equal(table_insert(table, table_hash(number, SEED), &record, NULL), TABLE_ADDED);
+    }
+    assert_true(table_copy(table, copy));
+    assert_true(table_stats(table)->moved > 0);
+    assert_true(table_stats(copy)->spilled > NUMBERS / 10);
+    assert_int_equal(count_marks(table) + count_marks(copy), 0);
+    for (uint64_t number = BASE; number < BASE + NUMBERS; number++) {
+        struct record record = {.number = number};
+        assert_int_equal(table_insert(table, table_hash(number, SEED), &record, NULL), TABLE_REPLACED);
+    }
+    assert_true(count_marks(table) > NUMBERS / 20); /* some share one */
+    table_destroy(copy);
+    tear_down(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +222,7 @@ int main(void)
         cmocka_unit_test(test_fill_of_patterns),
         cmocka_unit_test(test_visit),
         cmocka_unit_test(test_wear),
+        cmocka_unit_test(test_hidden_leave_no_mark),
     };
     return cmocka_run_group_tests_name("table", tests, NULL, NULL);
 }

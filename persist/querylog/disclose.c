@@ -226,13 +226,20 @@ bool disclose_segments(const char *folder, const struct disclose_query *query,
 
 /* --- Redis --- */
 
+/* An entry's id. */
+struct frame_id {
+    uint64_t sequence;
+    uint64_t index;
+};
+
 struct redis_walk {
     struct walk walk;
     redisContext *link;
     struct redis_target where;
     struct fault *fault;
     struct frame *aligned; /* a copy of the value at hand: replies are not aligned */
-    bool stopped;          /* the target wants no more */
+    bool stopped;          /* the target wants no more, or it cannot be gone on */
+    struct frame_id last;  /* of the stream at hand */
     uint64_t hours_done;
     uint64_t hours;
 };
@@ -254,23 +261,31 @@ static void pass_value(struct redis_walk *walk, const redisReply *value, const s
     walk->stopped = !pass_frame(&walk->walk, walk->aligned, place);
 }
 
+static bool is_behind(const struct frame_id *id, const struct frame_id *last)
+{
+    return id->sequence > last->sequence || (id->sequence == last->sequence && id->index > last->index);
+}
+
 /* One entry: its id and a field-value pair. */
 static void pass_entry(struct redis_walk *walk, const redisReply *entry, uint64_t server_id, char next[64])
 {
-    struct frame_place place = {.server_id = server_id};
-    uint64_t index;
-    /* First of all the walk goes on behind it, whatever it is. */
+    struct frame_id id;
+    /* First of all the walk goes on behind it, whatever it is; so it ends, whatever Redis answers. */
     bool has_id = entry->type == REDIS_REPLY_ARRAY && entry->elements == 2 &&
                   entry->element[0]->type == REDIS_REPLY_STRING &&
-                  sscanf(entry->element[0]->str, "%" SCNu64 "-%" SCNu64, &place.sequence, &index) == 2;
+                  sscanf(entry->element[0]->str, "%" SCNu64 "-%" SCNu64, &id.sequence, &id.index) == 2 &&
+                  is_behind(&id, &walk->last);
     walk->stopped = !has_id;
-    if (has_id)
+    if (has_id) {
+        walk->last = id;
         snprintf(next, 64, "(%s", entry->element[0]->str);
+    }
     if (!has_id || entry->element[1]->type != REDIS_REPLY_ARRAY || entry->element[1]->elements != 2) {
         warn(&walk->walk, "an entry in Redis has an unknown form");
         return;
     }
-    pass_value(walk, entry->element[1]->element[1], &place, index);
+    const struct frame_place place = {.server_id = server_id, .sequence = id.sequence};
+    pass_value(walk, entry->element[1]->element[1], &place, id.index);
 }
 
 static bool walk_stream(struct redis_walk *walk, uint64_t server_id, uint64_t hour_ms, uint32_t bucket)
@@ -279,6 +294,7 @@ static bool walk_stream(struct redis_walk *walk, uint64_t server_id, uint64_t ho
     char next[64] = "-";
     size_t entries = 1;
     redis_sink_key(server_id, hour_ms, bucket, key);
+    walk->last = (struct frame_id){0};
     while (entries > 0 && !walk->stopped) {
         redisReply *reply = redis_link_command(
             walk->link, &walk->where, 6,
@@ -321,8 +337,13 @@ static bool walk_servers(struct redis_walk *walk)
     walk->hours = servers->elements *
                   ((walk->walk.query.until_ms - frame_hour_of(walk->walk.query.from_ms) + FRAME_HOUR_MS - 1) /
                    FRAME_HOUR_MS);
-    for (size_t i = 0; good && !walk->stopped && i < servers->elements; i++)
-        good = walk_server(walk, strtoull(servers->element[i]->str, NULL, 16));
+    for (size_t i = 0; good && !walk->stopped && i < servers->elements; i++) {
+        const char *name = redis_link_text(servers->element[i]);
+        if (name == NULL)
+            warn(&walk->walk, "a server in Redis has no name");
+        else
+            good = walk_server(walk, strtoull(name, NULL, 16));
+    }
     freeReplyObject(servers);
     return good;
 }

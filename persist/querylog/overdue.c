@@ -111,7 +111,12 @@ bool overdue_in_redis(const char *url, uint64_t now_ms, FILE *out, uint64_t *fou
         link, &target, 4, (const char *[]){"ZRANGE", REDIS_SINK_SERVERS_KEY, "0", "-1"}, fault);
     bool good = servers != NULL;
     for (size_t i = 0; good && i < servers->elements; i++) {
-        uint64_t server_id = strtoull(servers->element[i]->str, NULL, 16);
+        const char *name = redis_link_text(servers->element[i]);
+        if (name == NULL) {
+            good = fault_set(fault, EX_UNAVAILABLE, "Redis gave an unexpected answer: a server without name");
+            break;
+        }
+        uint64_t server_id = strtoull(name, NULL, 16);
         for (uint64_t hour = frame_hour_of(now_ms - 2 * RETENTION_MAX_MS); good && hour <= now_ms;
              hour += FRAME_HOUR_MS)
             good = check_hour(link, server_id, hour, now_ms, out, found, fault);

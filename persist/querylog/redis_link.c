@@ -109,6 +109,11 @@ redisReply *redis_link_command(redisContext *link, const struct redis_target *ta
     return reply;
 }
 
+const char *redis_link_text(const redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_STRING ? reply->str : NULL;
+}
+
 static bool run(redisContext *link, const struct redis_target *target, int argc, const char **argv,
                 struct fault *fault)
 {

@@ -32,4 +32,7 @@ redisContext *redis_link_connect(const struct redis_target *target, struct fault
 redisReply *redis_link_command(redisContext *link, const struct redis_target *target, int argc,
                                const char **argv, struct fault *fault);
 
+/* The text of a string; NULL of any other reply, which has none. */
+const char *redis_link_text(const redisReply *reply);
+
 #endif

@@ -78,25 +78,24 @@ static void append(redisContext *link, int argc, const char **argv, const size_t
     (void)redisAppendCommandArgv(link, argc, argv, lengths);
 }
 
-static void make_names(const struct redis_sink *sink, const struct frame *frame,
+static void make_names(const struct redis_shipment *shipment, const struct frame *frame,
                        char key[static REDIS_SINK_KEY_BYTES], char id[static 48])
 {
-    redis_sink_key(sink->options.server_id, frame->hour_ms, frame->bucket, key);
-    snprintf(id, 48, "%" PRIu64 "-%" PRIu64, sink->segment.sequence, frame->index);
+    redis_sink_key(shipment->server_id, frame->hour_ms, frame->bucket, key);
+    snprintf(id, 48, "%" PRIu64 "-%" PRIu64, shipment->sequence, frame->index);
 }
 
-static void append_frame(struct redis_sink *sink, const struct frame *frame)
+static void append_frame(const struct redis_shipment *shipment, const struct frame *frame)
 {
     char key[REDIS_SINK_KEY_BYTES];
     char id[48];
     char expiry[24];
-    make_names(sink, frame, key, id);
-    snprintf(expiry, sizeof expiry, "%" PRIu64,
-             frame_hour_over_at(frame->hour_ms, sink->options.retention_ms));
+    make_names(shipment, frame, key, id);
+    snprintf(expiry, sizeof expiry, "%" PRIu64, frame_hour_over_at(frame->hour_ms, shipment->retention_ms));
     size_t frame_bytes = sizeof *frame + frame->payload_bytes;
-    append(sink->link, 5, (const char *[]){"XADD", key, id, "f", (const char *)frame},
+    append(shipment->link, 5, (const char *[]){"XADD", key, id, "f", (const char *)frame},
            (const size_t[]){4, strlen(key), strlen(id), 1, frame_bytes});
-    append(sink->link, 3, (const char *[]){"PEXPIREAT", key, expiry}, NULL);
+    append(shipment->link, 3, (const char *[]){"PEXPIREAT", key, expiry}, NULL);
 }
 
 /* XADD refuses an id that is not above the stream's last: mostly since the frame is there already. */
@@ -120,14 +119,14 @@ static void note_refusal(const redisReply *reply, struct fault *fault)
 }
 
 /* The next reply, or NULL and the fault when the connection is lost. */
-static redisReply *next_reply(struct redis_sink *sink, struct fault *fault)
+static redisReply *next_reply(redisContext *link, struct fault *fault)
 {
     void *reply;
-    if (redisGetReply(sink->link, &reply) == REDIS_OK) {
+    if (redisGetReply(link, &reply) == REDIS_OK) {
         note_refusal(reply, fault);
         return reply;
     }
-    fault_set(fault, EX_UNAVAILABLE, "Redis is away (%s)", sink->link->errstr);
+    fault_set(fault, EX_UNAVAILABLE, "Redis is away (%s)", link->errstr);
     return NULL;
 }
 
@@ -138,19 +137,22 @@ static bool are_stored(const redisReply *exec, unsigned frames, struct fault *fa
         return fault_set(fault, EX_UNAVAILABLE, "Redis gave an unexpected answer");
     for (unsigned i = 0; i < frames; i++) {
         const redisReply *added = exec->element[(size_t)i * COMMANDS_PER_FRAME];
-        if (is_stored(added, exec->element[(size_t)i * COMMANDS_PER_FRAME + 1]))
+        const redisReply *expiry_set = exec->element[(size_t)i * COMMANDS_PER_FRAME + 1];
+        if (is_stored(added, expiry_set))
             continue;
         note_refusal(added, fault);
-        return false;
+        note_refusal(expiry_set, fault);
+        return fault->status != 0 ? false
+                                  : fault_set(fault, EX_UNAVAILABLE, "Redis gave an unexpected answer");
     }
     return true;
 }
 
 /* Reads `replies` replies and forgets them; false when the connection is lost. */
-static bool skip_replies(struct redis_sink *sink, unsigned replies, struct fault *fault)
+static bool skip_replies(redisContext *link, unsigned replies, struct fault *fault)
 {
     for (unsigned i = 0; i < replies; i++) {
-        redisReply *reply = next_reply(sink, fault);
+        redisReply *reply = next_reply(link, fault);
         if (reply == NULL)
             return false;
         freeReplyObject(reply);
@@ -160,28 +162,95 @@ static bool skip_replies(struct redis_sink *sink, unsigned replies, struct fault
 
 /* Lists this server among those who have query logs, so that a reader needs no scan. The list's expiry only
  * ever moves on with the newest hour; it holds no record. */
-static bool announce(struct redis_sink *sink, uint64_t hour_ms, struct fault *fault)
+static bool announce(const struct redis_shipment *shipment, struct fault *fault)
 {
     char server[20];
     char hour[24];
     char expiry[24];
     char oldest[24];
-    snprintf(server, sizeof server, "%016" PRIx64, sink->options.server_id);
+    uint64_t hour_ms = shipment->announce_hour_ms;
+    redisContext *link = shipment->link;
+    snprintf(server, sizeof server, "%016" PRIx64, shipment->server_id);
     snprintf(hour, sizeof hour, "%" PRIu64, hour_ms);
-    snprintf(expiry, sizeof expiry, "%" PRIu64, frame_hour_over_at(hour_ms, sink->options.retention_ms));
-    snprintf(oldest, sizeof oldest, "(%" PRIu64, hour_ms - sink->options.retention_ms);
-    append(sink->link, 1, (const char *[]){"MULTI"}, NULL);
-    append(sink->link, 5, (const char *[]){"ZADD", REDIS_SINK_SERVERS_KEY, "GT", hour, server}, NULL);
-    append(sink->link, 4, (const char *[]){"PEXPIREAT", REDIS_SINK_SERVERS_KEY, expiry, "NX"}, NULL);
-    append(sink->link, 4, (const char *[]){"PEXPIREAT", REDIS_SINK_SERVERS_KEY, expiry, "GT"}, NULL);
-    append(sink->link, 4, (const char *[]){"ZREMRANGEBYSCORE", REDIS_SINK_SERVERS_KEY, "-inf", oldest}, NULL);
-    append(sink->link, 1, (const char *[]){"EXEC"}, NULL);
-    if (!skip_replies(sink, 6, fault))
-        return false;
-    sink->announced_hour = hour_ms;
-    sink->announced_ms = monotonic_ms();
-    return fault->status == 0;
+    snprintf(expiry, sizeof expiry, "%" PRIu64, frame_hour_over_at(hour_ms, shipment->retention_ms));
+    snprintf(oldest, sizeof oldest, "(%" PRIu64, hour_ms - shipment->retention_ms);
+    append(link, 1, (const char *[]){"MULTI"}, NULL);
+    append(link, 5, (const char *[]){"ZADD", REDIS_SINK_SERVERS_KEY, "GT", hour, server}, NULL);
+    append(link, 4, (const char *[]){"PEXPIREAT", REDIS_SINK_SERVERS_KEY, expiry, "NX"}, NULL);
+    append(link, 4, (const char *[]){"PEXPIREAT", REDIS_SINK_SERVERS_KEY, expiry, "GT"}, NULL);
+    append(link, 4, (const char *[]){"ZREMRANGEBYSCORE", REDIS_SINK_SERVERS_KEY, "-inf", oldest}, NULL);
+    append(link, 1, (const char *[]){"EXEC"}, NULL);
+    return skip_replies(link, 6, fault) && fault->status == 0;
 }
+
+/* Asks whether the refused frame is really there. If not, somebody else writes under this server's id (a
+ * copied data directory) or its clock and sequence went back: the frame cannot be added, and its events count
+ * as lost. False: Redis is away, or does not say. */
+static bool verify_refused(const struct redis_shipment *shipment, const struct frame *frame, uint64_t *lost,
+                           struct fault *fault)
+{
+    char key[REDIS_SINK_KEY_BYTES];
+    char id[48];
+    make_names(shipment, frame, key, id);
+    append(shipment->link, 4, (const char *[]){"XRANGE", key, id, id}, NULL);
+    redisReply *found = next_reply(shipment->link, fault);
+    if (found == NULL)
+        return false;
+    bool is_answer = found->type == REDIS_REPLY_ARRAY ||
+                     fault_set(fault, EX_UNAVAILABLE, "Redis does not say whether it has a frame: %s",
+                               found->type == REDIS_REPLY_ERROR ? found->str : "no array");
+    if (is_answer && found->elements == 0) {
+        *lost += frame->events;
+        shipment->notice(
+            "Redis has later query events under this server's id than this server wrote: is a copy of "
+            "its data directory in use elsewhere? events are lost");
+    }
+    freeReplyObject(found);
+    return is_answer;
+}
+
+/* Walks the answer beside the frames and verifies those that were refused. */
+static bool verify_frames(const struct redis_shipment *shipment, const redisReply *exec, unsigned frames,
+                          uint64_t *lost, struct fault *fault)
+{
+    size_t at = 0;
+    for (unsigned i = 0; i < frames; i++) {
+        const struct frame *frame = (const void *)((const char *)shipment->frames + at);
+        if (at >= shipment->confirmed_bytes && is_refused_id(exec->element[(size_t)i * COMMANDS_PER_FRAME]) &&
+            !verify_refused(shipment, frame, lost, fault))
+            return false;
+        at += sizeof *frame + frame->payload_bytes;
+    }
+    return true;
+}
+
+bool redis_sink_ship(const struct redis_shipment *shipment, uint64_t *events, uint64_t *lost,
+                     struct fault *fault)
+{
+    unsigned frames = 0;
+    *fault = (struct fault){0};
+    *events = *lost = 0;
+    if (shipment->announce_hour_ms != 0 && !announce(shipment, fault))
+        return false;
+    append(shipment->link, 1, (const char *[]){"MULTI"}, NULL);
+    for (size_t at = 0; at < shipment->bytes; frames++) {
+        const struct frame *frame = (const void *)((const char *)shipment->frames + at);
+        append_frame(shipment, frame);
+        *events += at >= shipment->confirmed_bytes ? frame->events : 0;
+        at += sizeof *frame + frame->payload_bytes;
+    }
+    append(shipment->link, 1, (const char *[]){"EXEC"}, NULL);
+    if (!skip_replies(shipment->link, 1 + frames * COMMANDS_PER_FRAME, fault))
+        return false;
+    redisReply *exec = next_reply(shipment->link, fault);
+    bool stored = exec != NULL && fault->status == 0 && are_stored(exec, frames, fault) &&
+                  verify_frames(shipment, exec, frames, lost, fault);
+    freeReplyObject(exec);
+    *events -= *lost;
+    return stored;
+}
+
+/* --- the walk over the segments --- */
 
 /* For a new hour, on a new connection, and once a minute, since somebody may have emptied Redis. */
 static bool is_announcement_due(const struct redis_sink *sink)
@@ -201,89 +270,14 @@ static bool give_up(const struct redis_sink *sink, uint64_t hour_ms, uint64_t ev
     return events == 0 || sink->options.lost(sink->options.context, &gap);
 }
 
-/* Asks whether the refused frame is really there. If not, somebody else writes under this server's id (a
- * copied data directory) or its clock and sequence went back: the frame cannot be added, and its events count
- * as lost. False: Redis is away. */
-static bool verify_refused(struct redis_sink *sink, const struct frame *frame, uint64_t *lost,
-                           struct fault *fault)
-{
-    char key[REDIS_SINK_KEY_BYTES];
-    char id[48];
-    make_names(sink, frame, key, id);
-    append(sink->link, 4, (const char *[]){"XRANGE", key, id, id}, NULL);
-    redisReply *found = next_reply(sink, fault);
-    if (found == NULL)
-        return false;
-    if (found->type == REDIS_REPLY_ARRAY && found->elements == 0) {
-        *lost += frame->events;
-        sink->options.notice(
-            "Redis has later query events under this server's id than this server wrote: is a copy of "
-            "its data directory in use elsewhere? events are lost");
-    }
-    freeReplyObject(found);
-    return true;
-}
-
-/* True when the frame at this place of the chunk was not confirmed before; those that were are sent again uncounted. */
-static bool is_new(const struct redis_sink *sink, size_t at)
-{
-    return sink->offset + at >= sink->segment.confirmed_to;
-}
-
 /* Remembers the chunk's last frame, which Redis has confirmed with all before it. */
-static void note_confirmed(struct redis_sink *sink, size_t bytes)
+static void note_confirmed(struct redis_sink *sink, const struct redis_shipment *shipment)
 {
-    const struct frame *last = sink->chunk;
-    for (size_t at = 0; at < bytes; at += sizeof *last + last->payload_bytes)
-        last = (const void *)((const char *)sink->chunk + at);
-    make_names(sink, last, sink->last_key, sink->last_id);
+    const struct frame *last = shipment->frames;
+    for (size_t at = 0; at < shipment->bytes; at += sizeof *last + last->payload_bytes)
+        last = (const void *)((const char *)shipment->frames + at);
+    make_names(shipment, last, sink->last_key, sink->last_id);
 }
-
-/* Walks the answer beside the frames and verifies those that were refused. */
-static bool verify_frames(struct redis_sink *sink, const redisReply *exec, unsigned frames, uint64_t *lost,
-                          struct fault *fault)
-{
-    size_t at = 0;
-    for (unsigned i = 0; i < frames; i++) {
-        const struct frame *frame = (const void *)((const char *)sink->chunk + at);
-        if (is_new(sink, at) && is_refused_id(exec->element[(size_t)i * COMMANDS_PER_FRAME]) &&
-            !verify_refused(sink, frame, lost, fault))
-            return false;
-        at += sizeof *frame + frame->payload_bytes;
-    }
-    return true;
-}
-
-/* Sends `bytes` bytes of whole frames as one transaction and waits for its answer; `*events` is what was
- * confirmed, `*lost` what never can be. All or none: were a later frame stored without an earlier one, the
- * earlier one's smaller id could never be added. */
-static bool ship_frames(struct redis_sink *sink, size_t bytes, uint64_t *events, uint64_t *lost,
-                        struct fault *fault)
-{
-    unsigned frames = 0;
-    *fault = (struct fault){0};
-    *events = *lost = 0;
-    if (is_announcement_due(sink) && !announce(sink, sink->segment.hour_ms, fault))
-        return false;
-    append(sink->link, 1, (const char *[]){"MULTI"}, NULL);
-    for (size_t at = 0; at < bytes; frames++) {
-        const struct frame *frame = (const void *)((const char *)sink->chunk + at);
-        append_frame(sink, frame);
-        *events += is_new(sink, at) ? frame->events : 0;
-        at += sizeof *frame + frame->payload_bytes;
-    }
-    append(sink->link, 1, (const char *[]){"EXEC"}, NULL);
-    if (!skip_replies(sink, 1 + frames * COMMANDS_PER_FRAME, fault))
-        return false;
-    redisReply *exec = next_reply(sink, fault);
-    bool stored = exec != NULL && fault->status == 0 && are_stored(exec, frames, fault) &&
-                  verify_frames(sink, exec, frames, lost, fault);
-    freeReplyObject(exec);
-    *events -= *lost;
-    return stored;
-}
-
-/* --- the walk over the segments --- */
 
 static void close_segment(struct redis_sink *sink)
 {
@@ -328,6 +322,22 @@ static bool open_segment(struct redis_sink *sink, const struct segment *segment,
     return sink->fd >= 0;
 }
 
+/* The `bytes` of whole frames that were read into the chunk. */
+static struct redis_shipment make_shipment(const struct redis_sink *sink, size_t bytes)
+{
+    const struct segment *segment = &sink->segment;
+    return (struct redis_shipment){
+        .link = sink->link,
+        .server_id = sink->options.server_id,
+        .retention_ms = sink->options.retention_ms,
+        .sequence = segment->sequence,
+        .frames = sink->chunk,
+        .bytes = bytes,
+        .confirmed_bytes = segment->confirmed_to > sink->offset ? segment->confirmed_to - sink->offset : 0,
+        .announce_hour_ms = is_announcement_due(sink) ? segment->hour_ms : 0,
+        .notice = sink->options.notice};
+}
+
 static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
 {
     /* The state is taken before the read, so that "closed" means that the read saw all there will ever be. */
@@ -351,9 +361,14 @@ static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
     if (bytes == 0) {
         return open || !finish_segment(sink) ? SHIP_IDLE : SHIP_MORE;
     }
-    if (!ship_frames(sink, bytes, &events, &lost, fault) || !give_up(sink, sink->segment.hour_ms, lost))
+    const struct redis_shipment shipment = make_shipment(sink, bytes);
+    if (!redis_sink_ship(&shipment, &events, &lost, fault) || !give_up(sink, sink->segment.hour_ms, lost))
         return SHIP_FAILED;
-    note_confirmed(sink, bytes);
+    if (shipment.announce_hour_ms != 0) {
+        sink->announced_hour = shipment.announce_hour_ms;
+        sink->announced_ms = monotonic_ms();
+    }
+    note_confirmed(sink, &shipment);
     sink->offset = offset;
     spool_confirm(sink->options.spool, sink->segment.sequence, events + lost, offset);
     tally_stored(sink->options.tally, events);

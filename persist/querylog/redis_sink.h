@@ -53,6 +53,25 @@ struct redis_sink_figures redis_sink_stop(struct redis_sink *sink, unsigned pati
 
 struct redis_sink_figures redis_sink_figures(const struct redis_sink *sink);
 
+/* Whole frames of one segment, to be sent as one transaction. */
+struct redis_shipment {
+    redisContext *link;
+    uint64_t server_id;
+    uint64_t retention_ms;
+    uint64_t sequence;         /* the segment's */
+    const void *frames;        /* one behind the other, 8-byte aligned */
+    size_t bytes;              /* of them */
+    uint64_t confirmed_bytes;  /* the first so many were confirmed before, and are sent again uncounted */
+    uint64_t announce_hour_ms; /* list the server for this hour before; 0: it is listed */
+    void (*notice)(const char *line);
+};
+
+/* One turn of the thread's, without its state: sends the frames and waits for the answers. `*events` is what was confirmed,
+ * `*lost` what never can be. All or none: were a later frame stored without an earlier one, the earlier one's smaller id could
+ * never be added. False and the fault: nothing is known to be stored, and the connection is good for being closed only. */
+bool redis_sink_ship(const struct redis_shipment *shipment, uint64_t *events, uint64_t *lost,
+                     struct fault *fault);
+
 /* The key of a stream: "querylog:{SERVER}:YYYYMMDDHH:BUCKET". */
 void redis_sink_key(uint64_t server_id, uint64_t hour_ms, uint32_t bucket,
                     char key[static REDIS_SINK_KEY_BYTES]);

@@ -163,7 +163,9 @@ void tally_save(struct tally *tally)
 static void *map(int fd, int flags)
 {
     void *memory = mmap(NULL, sizeof(struct counters), PROT_READ | PROT_WRITE, flags, fd, 0);
-    return memory == MAP_FAILED ? NULL : memory;
+    if (memory == MAP_FAILED)
+        return NULL;
+    return memory;
 }
 
 /* NULL when there is no shared memory to be had. */

@@ -58,20 +58,24 @@ bool journal_list(const char *folder, struct journal_segment **segments, size_t 
     if (*count == 0)
         return true;
     struct journal_segment *list = calloc(*count, sizeof *list);
-    bool good = list != NULL || fault_set(fault, EX_OSERR, "out of memory for the list of journal segments");
+    if (list == NULL) {
+        free(positions);
+        *count = 0;
+        return fault_set(fault, EX_OSERR, "out of memory for the list of journal segments");
+    }
+    bool good = true;
     for (size_t i = 0; good && i < *count; i++) {
-        // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): fault_set is always false
         list[i].first_position = positions[i];
         good = look_at(folder, &list[i], fault);
     }
-    *segments = list;
     free(positions);
     if (!good) {
-        free(*segments);
-        *segments = NULL;
+        free(list);
         *count = 0;
+        return false;
     }
-    return good;
+    *segments = list;
+    return true;
 }
 
 /* --- writing --- */

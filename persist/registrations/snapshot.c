@@ -304,6 +304,20 @@ static bool read_at(struct reader *reader, void *bytes, size_t length, uint64_t 
     return (size_t)got == length || damaged(reader, "it is cut short", fault);
 }
 
+/* Whether the file has the length that its header says; and room for its records, by whose number memory is taken. */
+static bool check_length(const struct reader *reader, struct fault *fault)
+{
+    const struct header *header = &reader->header;
+    struct stat status;
+    if (fstat(reader->file.fd, &status) != 0)
+        return fault_set(fault, EX_IOERR, "cannot look at %s: %s", reader->path, strerror(errno));
+    uint64_t size = (uint64_t)status.st_size;
+    return (header->index_offset <= size && header->index_bytes == size - header->index_offset &&
+            header->index_bytes >= reader->shards * sizeof(struct shard_entry) &&
+            header->records <= header->index_offset / sizeof(uint64_t)) ||
+           damaged(reader, "its length", fault);
+}
+
 static bool read_header(struct reader *reader, uint64_t position, struct fault *fault)
 {
     struct header *header = &reader->header;
@@ -324,7 +338,7 @@ static bool read_header(struct reader *reader, uint64_t position, struct fault *
     if (header->shard_bits > DIRECTORY_SHARD_BITS_MAX || header->accounts > 1)
         return damaged(reader, "header", fault);
     reader->shards = 1u << header->shard_bits;
-    return true;
+    return check_length(reader, fault);
 }
 
 static struct table_image image_of(const struct reader *reader, unsigned shard)
@@ -347,16 +361,22 @@ static void locate(const struct reader *reader, unsigned shard, uint64_t *offset
     }
 }
 
+/* Whether each image describes a table, so that no sum of their sizes overflows, and all records are in one. */
+static bool check_images(const struct reader *reader)
+{
+    uint64_t records = 0;
+    for (unsigned shard = 0; shard < reader->shards; shard++) {
+        struct table_image image = image_of(reader, shard);
+        if (!table_image_is_sound(&image))
+            return false;
+        records += image.records;
+    }
+    return records == reader->header.records;
+}
+
 static bool read_index(struct reader *reader, struct fault *fault)
 {
     const struct header *header = &reader->header;
-    struct stat status;
-    if (fstat(reader->file.fd, &status) != 0)
-        return fault_set(fault, EX_IOERR, "cannot look at %s: %s", reader->path, strerror(errno));
-    uint64_t size = (uint64_t)status.st_size;
-    if (header->index_offset > size || header->index_bytes != size - header->index_offset ||
-        header->index_bytes < reader->shards * sizeof(struct shard_entry))
-        return damaged(reader, "its length", fault);
     reader->index = malloc(header->index_bytes);
     if (reader->index == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for reading the snapshot");
@@ -370,6 +390,8 @@ static bool read_index(struct reader *reader, struct fault *fault)
         return damaged(reader, "index checksum", fault);
     uint64_t end;
     size_t checksums_end;
+    if (!check_images(reader))
+        return damaged(reader, "index", fault);
     locate(reader, reader->shards, &end, &checksums_end);
     return (end == header->index_offset && checksums_end == header->index_bytes) ||
            damaged(reader, "index", fault);

@@ -81,9 +81,23 @@ static struct directory *make_empty(uint64_t expected, bool accounts, struct fau
     return directory != NULL ? directory : out_of_memory(fault, expected);
 }
 
+struct conversion {
+    struct directory *directory;
+    const char *folder;
+    struct fault *fault;
+};
+
 static bool copy_record(void *context, const struct record *record)
 {
-    return directory_register(context, record) == DIRECTORY_ADDED;
+    const struct conversion *conversion = context;
+    enum directory_result result = directory_register(conversion->directory, record);
+    if (result == DIRECTORY_ADDED)
+        return true;
+    if (result == DIRECTORY_NO_MEMORY)
+        return fault_set(conversion->fault, EX_OSERR, "out of memory for the registrations in %s",
+                         conversion->folder);
+    return fault_set(conversion->fault, EX_DATAERR, "a snapshot in %s has a number that is none, or twice",
+                     conversion->folder);
 }
 
 /* One by one, into another shape: with account ids where there were none, or the other way round. */
@@ -93,11 +107,11 @@ static struct directory *convert(const char *folder, const struct snapshot_info 
     struct directory *directory = make_empty(info->records, accounts, fault);
     if (directory == NULL)
         return NULL;
-    fault->status = EX_OK;
-    if (snapshot_visit(folder, info->position, copy_record, directory, fault))
+    struct conversion conversion = {directory, folder, fault};
+    if (snapshot_visit(folder, info->position, copy_record, &conversion, fault))
         return directory;
     directory_destroy(directory);
-    return fault->status != EX_OK ? NULL : out_of_memory(fault, info->records);
+    return NULL;
 }
 
 struct directory *store_load_snapshot(const char *folder, uint64_t position, bool accounts, unsigned threads,

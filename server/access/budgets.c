@@ -61,6 +61,7 @@ struct budgets {
     struct budget_costs network;
     uint64_t principal_rate;
     enum detection detection;
+    bool is_shared; /* several threads charge */
     unsigned miss_percent_max;
     int principal_bits_max; /* of PRINCIPAL_BITS; so many are suspicious */
     uint64_t salt;          /* of what detectors hash */
@@ -144,6 +145,7 @@ struct budgets *budgets_create(const struct budget_options *options)
                                 .network = costs_from(&options->network, options->network_rate),
                                 .principal_rate = options->principal_rate,
                                 .detection = options->detection,
+                                .is_shared = options->threads != 1,
                                 .miss_percent_max = options->miss_percent_max,
                                 .principal_bits_max = bits_of(options->network_principals_max),
                                 .set_mask = sets - 1};
@@ -246,7 +248,7 @@ static uint64_t even_at(const struct budgets *budgets, const struct account *acc
 
 /* Accounts of the same request, which must not push each other out. */
 struct spared {
-    struct account *accounts[ASKER_ACCOUNTS_MAX];
+    struct account *const *accounts;
     unsigned count;
 };
 
@@ -370,10 +372,14 @@ static uint32_t wait_for(const struct bucket *buckets, unsigned count, uint32_t 
     return wait_ms < UINT32_MAX ? (uint32_t)wait_ms : UINT32_MAX;
 }
 
-static void move_on(_Atomic uint64_t *tat, uint64_t now_ns, uint64_t cost_ns)
+static void move_on(const struct budgets *budgets, _Atomic uint64_t *tat, uint64_t now_ns, uint64_t cost_ns)
 {
     uint64_t before = load(tat);
     uint64_t after;
+    if (!budgets->is_shared) {
+        store(tat, (before > now_ns ? before : now_ns) + cost_ns);
+        return;
+    }
     do {
         after = (before > now_ns ? before : now_ns) + cost_ns;
     } while (!atomic_compare_exchange_weak_explicit(tat, &before, after, memory_order_relaxed,
@@ -397,7 +403,8 @@ static const struct budget_costs *costs_of(const struct budgets *budgets, const 
 struct budget_verdict budgets_charge(struct budgets *budgets, const struct asker *asker, uint64_t now_ns,
                                      uint32_t count)
 {
-    struct spared found = {0};
+    struct budget_verdict verdict = {.left = BUDGETS_UNLIMITED};
+    struct spared found = {.accounts = verdict.accounts};
     uint64_t strict[ASKER_ACCOUNTS_MAX];
     struct bucket buckets[2 * ASKER_ACCOUNTS_MAX];
     unsigned bucket_count = 0;
@@ -405,15 +412,13 @@ struct budget_verdict budgets_charge(struct budgets *budgets, const struct asker
         __builtin_prefetch(&budgets->sets[asker->accounts[i].key & budgets->set_mask]);
     for (unsigned i = 0; i < asker->count; i++) {
         struct account *account = account_of(budgets, asker->accounts[i].key, &found);
-        found.accounts[found.count++] = account;
+        verdict.accounts[found.count++] = account;
         strict[i] = strictness(budgets, account, now_ns);
         bucket_count +=
             buckets_of(account, costs_of(budgets, asker, i), strict[i], now_ns, buckets + bucket_count);
     }
     uint64_t room = room_in(buckets, bucket_count);
-    struct budget_verdict verdict = {.served = room < count ? (uint32_t)room : count,
-                                     .left = BUDGETS_UNLIMITED};
-    memcpy(verdict.accounts, found.accounts, sizeof found.accounts);
+    verdict.served = room < count ? (uint32_t)room : count;
     if (bucket_count > 0)
         verdict.left = room - verdict.served < BUDGETS_UNLIMITED ? (uint32_t)(room - verdict.served)
                                                                  : BUDGETS_UNLIMITED - 1;
@@ -422,9 +427,10 @@ struct budget_verdict budgets_charge(struct budgets *budgets, const struct asker
     for (unsigned i = 0; i < asker->count && verdict.served > 0; i++) {
         const struct budget_costs *costs = costs_of(budgets, asker, i);
         if (costs->budget_ns > 0)
-            move_on(&found.accounts[i]->budget_tat, now_ns, verdict.served * costs->budget_ns * strict[i]);
+            move_on(budgets, &verdict.accounts[i]->budget_tat, now_ns,
+                    verdict.served * costs->budget_ns * strict[i]);
         if (costs->rate_ns > 0)
-            move_on(&found.accounts[i]->rate_tat, now_ns, verdict.served * costs->rate_ns);
+            move_on(budgets, &verdict.accounts[i]->rate_tat, now_ns, verdict.served * costs->rate_ns);
     }
     return verdict;
 }
@@ -451,13 +457,15 @@ static uint64_t register_of(uint64_t seen, unsigned i)
     return seen >> i * REGISTER_BITS & ((1u << REGISTER_BITS) - 1);
 }
 
-/* A value with one of these bits set in its hash changes no register: none is so low. */
+/* A value with one of these bits set in its hash changes no register: none is so low. All registers at once: whether the least of
+ * them has reached 4, 2 or 1. */
 static uint64_t useless_bits(uint64_t seen)
 {
-    uint64_t least = register_of(seen, 0);
-    for (unsigned i = 1; i < REGISTERS; i++)
-        least = register_of(seen, i) < least ? register_of(seen, i) : least;
-    return (UINT64_C(1) << least) - 1;
+    const uint64_t lowest = UINT64_C(0x84210842108421); /* bit of each register */
+    uint64_t reach_4 = (seen >> 2 | seen >> 3 | seen >> 4) & lowest;
+    uint64_t reach_2 = reach_4 | (seen >> 1 & lowest);
+    uint64_t reach_1 = reach_2 | (seen & lowest);
+    return reach_4 == lowest ? 15 : reach_2 == lowest ? 3 : reach_1 == lowest;
 }
 
 /* Adds a hashed value; true when a register has changed. */

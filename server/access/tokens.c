@@ -325,7 +325,7 @@ static bool read_lines(FILE *file, const char *path, struct tokens *tokens, char
         bool is_whole = strchr(line, '\n') != NULL || feof(file);
         if (is_whole && (line[blank] == '\0' || line[blank] == '#'))
             continue;
-        const char *wrong = is_whole ? parse_line(line, &token) : "the line is too long";
+        const char *wrong = is_whole ? parse_line(line, &token) : "the line is too long, or has a zero byte";
         enum tokens_addition insertion = wrong != NULL ? TOKENS_ADDED : insert(tokens, &token);
         if (insertion == TOKENS_REPEATED)
             wrong = "the id is there already";
@@ -339,28 +339,50 @@ static bool read_lines(FILE *file, const char *path, struct tokens *tokens, char
     return !ferror(file) || fail_to_read(error, error_bytes, path);
 }
 
-struct tokens *tokens_load(const char *path, char *error, size_t error_bytes)
+/* The tokens in the file; NULL and the error. */
+static struct tokens *read_tokens(FILE *file, const char *path, char *error, size_t error_bytes)
 {
-    struct stat status;
-    FILE *file = fopen(path, "re");
-    if (file == NULL || fstat(fileno(file), &status) != 0) {
-        fail_to_read(error, error_bytes, path);
-        if (file != NULL)
-            fclose(file);
-        return NULL;
-    }
     struct tokens *tokens = tokens_create();
-    bool good = tokens != NULL && (status.st_mode & 077) == 0;
     if (tokens == NULL)
         snprintf(error, error_bytes, "out of memory for the tokens");
-    else if (!good)
-        snprintf(error, error_bytes, "the token file %s is open to others: chmod 600 it", path);
-    good = good && read_lines(file, path, tokens, error, error_bytes);
-    fclose(file);
-    if (good)
+    else if (read_lines(file, path, tokens, error, error_bytes))
         return tokens;
     tokens_release(tokens);
     return NULL;
+}
+
+struct tokens *tokens_load(const char *path, char *error, size_t error_bytes)
+{
+    struct stat status;
+    struct tokens *tokens = NULL;
+    FILE *file = fopen(path, "re");
+    if (file == NULL || fstat(fileno(file), &status) != 0)
+        fail_to_read(error, error_bytes, path);
+    else if ((status.st_mode & 077) != 0)
+        snprintf(error, error_bytes, "the token file %s is open to others: chmod 600 it", path);
+    else
+        tokens = read_tokens(file, path, error, error_bytes);
+    if (file != NULL)
+        fclose(file);
+    return tokens;
+}
+
+struct tokens *tokens_parse(const char *text, size_t length, const char *name, char *error,
+                            size_t error_bytes)
+{
+    struct tokens *tokens = NULL;
+    char *copy = malloc(length + 1); /* fmemopen(3) wants one that may be written to */
+    if (copy != NULL)
+        memcpy(copy, text, length);
+    FILE *file = copy == NULL ? NULL : fmemopen(copy, length, "r");
+    if (file == NULL)
+        fail_to_read(error, error_bytes, name);
+    else
+        tokens = read_tokens(file, name, error, error_bytes);
+    if (file != NULL)
+        fclose(file);
+    free(copy);
+    return tokens;
 }
 
 static void print_entry(FILE *file, const struct token *token)

@@ -59,6 +59,10 @@ struct tokens *tokens_create(void);
 /* NULL and one line of error (with the line's number, never a part of the line) on failure. One reference, the caller's. */
 struct tokens *tokens_load(const char *path, char *error, size_t error_bytes);
 
+/* The same for the text of such a file, which the error calls by `name`. */
+struct tokens *tokens_parse(const char *text, size_t length, const char *name, char *error,
+                            size_t error_bytes);
+
 struct tokens *tokens_acquire(struct tokens *tokens);
 void tokens_release(struct tokens *tokens); /* NULL is fine */
 

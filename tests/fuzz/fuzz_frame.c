@@ -1,11 +1,14 @@
 /* Fuzz target: any bytes as a frame of the query log, which never opens; and as the blocks of a frame that was sealed, so
  * that what lies behind the cipher is reached too: the blocks of a frame that opens must be walkable. */
+#include <sanitizer/asan_interface.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "persist/querylog/frame.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define POISONED_BYTES 256u
 
 static const uint8_t secret[FRAME_KEY_BYTES];
 static const struct frame_place place = {1, 2};
@@ -39,7 +42,8 @@ static bool examine(const void *memory, size_t size, struct frame_batch *batch)
 /* The bytes as the blocks of a frame that was sealed. */
 static void examine_sealed(const uint8_t *data, size_t size, struct frame_batch *batch)
 {
-    struct frame *frame = malloc(FRAME_BYTES_MAX);
+    static _Alignas(8) uint8_t memory[FRAME_BYTES_MAX];
+    struct frame *frame = (void *)memory;
     memset(frame, 0, sizeof *frame);
     batch->events = size > 8 ? data[8] : 0;
     batch->bucket = 3;
@@ -47,19 +51,22 @@ static void examine_sealed(const uint8_t *data, size_t size, struct frame_batch 
     batch->bytes = size / 8 * 8;
     memcpy(batch->blocks, data, batch->bytes);
     (void)examine(frame, frame_seal(frame, batch, &place, secret), batch);
-    free(frame);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    void *memory = aligned_alloc(8, (size + 7) / 8 * 8 + 8);
-    struct frame_batch *batch = malloc(sizeof *batch);
+    /* Made once; what lies behind the input is poisoned instead. */
+    static _Alignas(8) uint8_t memory[FRAME_BATCH_MAX + POISONED_BYTES];
+    static struct frame_batch batch;
+    if (size > FRAME_BATCH_MAX)
+        return -1;
     memcpy(memory, data, size);
-    if (examine(memory, size, batch))
+    ASAN_POISON_MEMORY_REGION(memory + size, POISONED_BYTES);
+    bool opened = examine(memory, size, &batch);
+    ASAN_UNPOISON_MEMORY_REGION(memory + size, POISONED_BYTES);
+    if (opened)
         abort(); /* nobody has sealed it */
-    if (size > 0 && size <= FRAME_BATCH_MAX)
-        examine_sealed(data, size, batch);
-    free(batch);
-    free(memory);
+    if (size > 0)
+        examine_sealed(data, size, &batch);
     return 0;
 }

@@ -1,4 +1,4 @@
-"""Certificates for the tests, made with the openssl program: an authority, and what it signs."""
+"""Certificates for tests and benchmarks, made with the openssl program: an authority, and what it signs."""
 import base64
 import hashlib
 import ssl
