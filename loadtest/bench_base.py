@@ -95,7 +95,8 @@ def wait_until(condition, process, what):
 
 
 class Numberd:
-    """A server from its start to its orderly end."""
+    """A server from its start to its orderly end; `wrapper`: a command before it."""
+    wrapper = ()
 
     def __init__(self, bench, data_dir, *flags):
         self.bench, self.data_dir, self.flags = bench, data_dir, flags
@@ -104,7 +105,7 @@ class Numberd:
         self.log = tempfile.NamedTemporaryFile(mode="a", prefix="log-", dir=self.bench.folder)
         started = time.monotonic()
         self.process = subprocess.Popen(
-            [self.bench.bin / "numberd", "--data-dir", self.data_dir, "--listen", "127.0.0.1:0",
+            [*self.wrapper, self.bench.bin / "numberd", "--data-dir", self.data_dir, "--listen", "127.0.0.1:0",
              "--stats-listen", "127.0.0.1:0", *self.flags], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         try:
             # The line is written when the workers answer.

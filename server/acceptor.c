@@ -89,10 +89,10 @@ static void say_unavailable(int client)
     (void)!send(client, frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static bool is_proxy(const struct acceptor *acceptor, const uint8_t ip[static 16])
+static bool is_among(const struct address_network *networks, size_t count, const uint8_t ip[static 16])
 {
-    for (size_t i = 0; i < acceptor->options.proxy_count; i++)
-        if (address_network_has(&acceptor->options.proxies[i], ip))
+    for (size_t i = 0; i < count; i++)
+        if (address_network_has(&networks[i], ip))
             return true;
     return false;
 }
@@ -101,12 +101,17 @@ static bool is_proxy(const struct acceptor *acceptor, const uint8_t ip[static 16
 static bool seat(const struct port *port, struct arrival *arrival)
 {
     const struct acceptor_options *options = &port->acceptor->options;
-    if (arrival->is_proxied && !is_proxy(port->acceptor, arrival->ip)) {
+    if (arrival->is_proxied && !is_among(options->proxies, options->proxy_count, arrival->ip)) {
         counter_add(&options->counters->frames_malformed, 1);
         return false;
     }
     enum seats_verdict verdict =
         seats_take(options->seats, arrival->is_proxied ? NULL : arrival->ip, now_ns(), &arrival->seat);
+    if (verdict == SEATS_RESERVED && options->operator_count > 0 &&
+        !is_among(options->operators, options->operator_count, arrival->ip)) {
+        seats_leave(options->seats, &arrival->seat);
+        verdict = SEATS_FULL;
+    }
     if (verdict <= SEATS_RESERVED)
         return true;
     counter_add(&options->counters->refused[verdict - SEATS_FULL], 1);

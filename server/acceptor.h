@@ -29,6 +29,8 @@ struct acceptor_options {
     struct counters *counters;             /* for those that are refused; nobody else writes to them */
     const struct address_network *proxies; /* who may connect to the proxies' port */
     size_t proxy_count;
+    const struct address_network *operators; /* whom the reserve of the seats is for */
+    size_t operator_count;                   /* 0: for all */
 };
 
 /* What is special about a port. */

@@ -84,6 +84,10 @@ static const struct setting settings[] = {
     INTEGER("connections-max", connections_max, 1, 1000000, "connections at once (default 16384)"),
     INTEGER("connections-reserve", connections_reserve, 0, 1000,
             "the last of them, kept for tokens with the role operate; with --token-file (default 16)"),
+    TEXT("operators-from", operators_from, "NETWORKS",
+         "whom that reserve is for, through a proxy the proxy: IP or IP/BITS, joined by commas (default: "
+         "all, so that who\n"
+         "        floods from many addresses competes for it)"),
     INTEGER("connections-per-address", connections_per_address, 1, 1000000,
             "connections at once from one address: IPv4 /32, IPv6 /64 (default 4096)"),
     INTEGER("connects-per-second", connects_per_second, 0, 1000000,
@@ -150,6 +154,16 @@ static const struct setting settings[] = {
             "more principals from one network in an hour are suspicious; 0: never (default 100)"),
     INTEGER("patience-seconds", patience_seconds, 1, 3600,
             "a client may take so long for its hello, for one frame, or for reading replies (default 20)"),
+    {"buffer-bytes-max",
+     "SIZE",
+     "memory for frames and replies that are not complete, in all; above it a connection that holds the most "
+     "is "
+     "closed;\n        at least 16M a thread, K M G T allowed (default 1G)",
+     KIND_BYTES,
+     offsetof(struct config, buffer_bytes_max),
+     UINT64_C(1) << 20,
+     UINT64_C(1) << 50,
+     {0}},
     CHOICE("accounts", accounts, "no", "yes", "keep account ids, 8 bytes a number (default yes)"),
     {"durability",
      "always|interval|off",
@@ -288,6 +302,7 @@ static bool set_defaults(struct config *config, struct fault *fault)
                               .miss_percent_max = MISS_PERCENT_MAX_DEFAULT,
                               .network_principals_max = NETWORK_PRINCIPALS_MAX_DEFAULT,
                               .patience_seconds = 20,
+                              .buffer_bytes_max = UINT64_C(1) << 30,
                               .accounts = true};
     if (config->data_dir == NULL || config->listen == NULL || config->stats_listen == NULL)
         return fault_set(fault, EX_OSERR, "out of memory");

@@ -19,11 +19,12 @@ struct config {
     char *token_file;  /* NULL: no client needs a token */
     char *tls_listen;  /* NULL: no such port */
     char *tls_certificate;
-    char *tls_key;       /* NULL: it is in the certificate's file */
-    char *tls_client_ca; /* NULL: clients are asked for no certificate */
-    char *proxy_listen;  /* NULL: no such port */
-    char *proxy_from;    /* with proxy_listen: networks, joined by commas */
-    char *user;          /* NULL: the one who starts it */
+    char *tls_key;        /* NULL: it is in the certificate's file */
+    char *tls_client_ca;  /* NULL: clients are asked for no certificate */
+    char *proxy_listen;   /* NULL: no such port */
+    char *proxy_from;     /* with proxy_listen: networks, joined by commas */
+    char *operators_from; /* NULL: they may come from anywhere */
+    char *user;           /* NULL: the one who starts it */
     uint64_t threads;
     uint64_t connections_max;
     uint64_t connections_reserve;
@@ -47,6 +48,7 @@ struct config {
     uint64_t miss_percent_max;
     uint64_t network_principals_max;
     uint64_t patience_seconds;
+    uint64_t buffer_bytes_max;
     bool insecure;
     bool proxy_tls;
     bool stats_tls;

@@ -21,7 +21,7 @@
 #define RESUME_BYTES (SESSION_OUTPUT_CAP / 2)
 /* How long a connection that is done waits for the client to read and close. Closing a socket with unread input
  * resets it, and the reset may overtake the last replies. */
-#define LINGER_SECONDS 2
+#define LINGER_MS 2000
 /* A client that waits to read gets its patience anew with so much that it took. */
 #define PROGRESS_BYTES (64u << 10)
 /* How often the impatient are looked for. */
@@ -54,6 +54,9 @@ struct connection {
     size_t read_bytes; /* what it has read since then */
     bool has_given;    /* a request was taken from it in this turn */
     TAILQ_ENTRY(connection) owing_link;
+    uint64_t held_bytes; /* memory of `in` and `out`, as of the last weighing */
+    TAILQ_ENTRY(connection) heavy_link;
+    uint64_t lingering_since_ms;
     struct session session;
     struct buffer
         in; /* the beginning of a frame whose rest has not come, or what the output cap holds back */
@@ -69,6 +72,31 @@ void arrival_dismiss(const struct arrival *arrival, struct seats *seats)
     seats_leave(seats, &arrival->seat);
 }
 
+/* The list of those that hold about as much. */
+static struct connection_queue *heavy_queue(struct connections *connections, uint64_t bytes)
+{
+    return &connections->heavy[63 - __builtin_clzll(bytes)];
+}
+
+/* Notes that the connection holds so much memory now. */
+static void note_held(struct connection *connection, uint64_t bytes)
+{
+    struct connections *connections = connection->connections;
+    uint64_t before = connection->held_bytes;
+    if (bytes == before)
+        return;
+    struct connection_queue *from = before == 0 ? NULL : heavy_queue(connections, before);
+    struct connection_queue *to = bytes == 0 ? NULL : heavy_queue(connections, bytes);
+    if (from != to && from != NULL)
+        TAILQ_REMOVE(from, connection, heavy_link);
+    if (from != to && to != NULL)
+        TAILQ_INSERT_TAIL(to, connection, heavy_link);
+    connection->held_bytes = bytes;
+    connections->buffer_bytes = connections->buffer_bytes - before + bytes;
+    atomic_store_explicit(&connections->counters->buffer_bytes, connections->buffer_bytes,
+                          memory_order_relaxed);
+}
+
 static void close_connection(struct connection *connection)
 {
     struct connections *connections = connection->connections;
@@ -81,6 +109,7 @@ static void close_connection(struct connection *connection)
     event_del(&connection->writable);
     stream_close(&connection->stream);
     seats_leave(connections->seats, &connection->seat);
+    note_held(connection, 0);
     buffer_deinit(&connection->in);
     buffer_deinit(&connection->out);
     LIST_REMOVE(connection, link);
@@ -213,6 +242,23 @@ static void on_impatience(evutil_socket_t fd, short events, void *context)
         event_add(connections->impatience, &(struct timeval){.tv_usec = IMPATIENCE_US});
 }
 
+/* --- memory --- */
+
+/* After each turn of a connection that is still open. It may be closed here, too. */
+static void weigh(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    note_held(connection, connection->in.capacity + connection->out.capacity);
+    while (connections->buffer_bytes > connections->buffer_bytes_max) {
+        unsigned weight = CONNECTIONS_WEIGHTS - 1;
+        while (TAILQ_EMPTY(&connections->heavy[weight]))
+            weight--;
+        counter_add(&connections->counters->connections_evicted, 1);
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked from the list before it is freed
+        close_connection(TAILQ_FIRST(&connections->heavy[weight]));
+    }
+}
+
 /* --- the end of a conversation --- */
 
 /* All is said. False: close now; else the connection lingers until the client closes or its time is over. */
@@ -223,7 +269,8 @@ static bool linger(struct connection *connection)
     connection->is_lingering = true;
     forgive(connection);
     event_del(&connection->writable);
-    event_add(&connection->readable, &(struct timeval){.tv_sec = LINGER_SECONDS});
+    connection->lingering_since_ms = now_ms();
+    event_add(&connection->readable, &(struct timeval){.tv_sec = LINGER_MS / 1000});
     return true;
 }
 
@@ -291,7 +338,9 @@ bool connections_release(struct connections *connections)
     while ((connection = TAILQ_FIRST(&connections->held_queue)) != NULL &&
            // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): release has unlinked what is freed
            is_decided(connections, connection->hold_position, &failed))
-        if (!release(connection, failed))
+        if (release(connection, failed))
+            weigh(connection);
+        else
             close_connection(connection);
     return connection != NULL;
 }
@@ -337,7 +386,8 @@ static bool serve(struct connection *connection, const uint8_t *bytes, size_t le
     size_t taken = 0;
     /* The cap is on what waits already plus what this turn adds. */
     if (connection->out.length < SESSION_OUTPUT_CAP)
-        taken = session_consume(&connection->session, service, bytes, length, &connections->out);
+        taken = session_consume(&connection->session, service, bytes, length,
+                                SESSION_OUTPUT_CAP - connection->out.length, &connections->out);
     connection->has_given = taken > 0;
     connection->hold_position = service->hold_position;
     service->hold_position = 0;
@@ -346,9 +396,10 @@ static bool serve(struct connection *connection, const uint8_t *bytes, size_t le
     if (bytes == connection->in.bytes) {
         buffer_consume(&connection->in, taken);
     } else if (taken < length) {
-        /* Room for the whole frame at once, so that a long one is not copied again and again. */
+        /* Room for the whole frame at once, so that a long one is not copied again and again; but not for the asking, by a header
+         * alone. */
         size_t frame_bytes = session_frame_bytes(bytes + taken, length - taken);
-        if (frame_bytes > length - taken && frame_bytes <= WIRE_REQUEST_BYTES_MAX)
+        if (frame_bytes > length - taken && frame_bytes / 4 <= length - taken)
             (void)buffer_reserve(&connection->in, frame_bytes);
         if (!buffer_append(&connection->in, bytes + taken, length - taken))
             return false;
@@ -444,10 +495,13 @@ static bool read_and_serve(struct connection *connection)
            serve(connection, connection->in.bytes, connection->in.length);
 }
 
-/* Reads away what a lingering client sends. False: it has closed, or broke. */
+/* Reads away what a lingering client sends. False: it has closed, or broke, or its time is over. */
 static bool discard(struct connection *connection)
 {
     ssize_t got = recv(connection->stream.fd, connection->connections->read_buffer, READ_BYTES, 0);
+    /* The event's own time begins anew with whatever comes. */
+    if (now_ms() - connection->lingering_since_ms >= LINGER_MS)
+        return false;
     return got > 0 || (got < 0 && is_nothing_yet(errno));
 }
 
@@ -462,7 +516,9 @@ static void on_readable(evutil_socket_t fd, short events, void *context)
     }
     bool good =
         connection->is_lingering ? !(events & EV_TIMEOUT) && discard(connection) : read_and_serve(connection);
-    if (!good)
+    if (good)
+        weigh(connection);
+    else
         close_connection(connection);
 }
 
@@ -478,7 +534,9 @@ static void on_writable(evutil_socket_t fd, short events, void *context)
                     : send_some(connection, &connection->out) && flush(connection);
     if (good && !connection->is_lingering && connection->out.length < RESUME_BYTES && has_work(connection))
         good = serve(connection, connection->in.bytes, connection->in.length);
-    if (!good)
+    if (good)
+        weigh(connection);
+    else
         close_connection(connection);
 }
 
@@ -487,6 +545,8 @@ static void on_writable(evutil_socket_t fd, short events, void *context)
 bool connections_init(struct connections *connections)
 {
     LIST_INIT(&connections->all);
+    for (unsigned i = 0; i < CONNECTIONS_WEIGHTS; i++)
+        TAILQ_INIT(&connections->heavy[i]);
     TAILQ_INIT(&connections->held_queue);
     connections->owing[0].patience_ms = connections->patience_ms;
     connections->owing[1].patience_ms =

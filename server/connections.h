@@ -12,6 +12,21 @@
  * wait (64 KiB of them) is closed; who sits on a place of the operators' reserve has two seconds for the hello. One that owes
  * nothing may be idle for ever.
  *
+ * Memory. A connection holds what has come of a frame, up to WIRE_REQUEST_BYTES_MAX and what was read with it, and the replies
+ * that it does not read: no request is taken on above SESSION_OUTPUT_CAP, and the last reply may go 1 MiB beyond. That is 8 MiB at
+ * most, and 128 GiB with the 16,384 connections of the default: too much to be allowed to all, and far more than is of use, since
+ * who reads holds nothing. So each worker has a share of buffer-bytes-max, and when its connections hold more, it closes one of
+ * those that hold the most, until they do not. By "the most" a power of two is meant, so that one is found at once however many
+ * there are, and among them the one that has held so much for longest. Why that is sound:
+ * - the bound holds after each turn, whatever the clients do, and a turn adds one connection's 8 MiB at most;
+ * - who is closed holds at least half of what anyone does. With n connections that hold something that is more than a share's
+ *   2n-th part; a client that reads its replies and sends its frames without a pause holds that only if the share is spread over so
+ *   many that the other bounds (connections-max, connections-per-address) have been exhausted, too;
+ * - memory is counted as it was taken from the allocator, and taken only for what has come: a frame's header alone takes nothing;
+ * - workers share nothing, so no lock is needed, and an attacker who holds one worker's share leaves the others theirs.
+ * An idle connection has some 700 bytes, under TLS with OpenSSL's 25 KiB, which connections-max bounds; the kernel's socket buffers
+ * are not the process's memory, and are bounded by net.ipv4.tcp_mem.
+ *
  * All of it is for the worker's thread. */
 #ifndef NUMBERD_SERVER_CONNECTIONS_H
 #define NUMBERD_SERVER_CONNECTIONS_H
@@ -49,6 +64,11 @@ struct connections_owing {
     unsigned patience_ms;
 };
 
+/* By the power of two of the bytes held. */
+#define CONNECTIONS_WEIGHTS 64
+/* The least that makes sense as a worker's share. */
+#define CONNECTIONS_BUFFER_BYTES_MIN (UINT64_C(16) << 20)
+
 /* All but the lists and buffers is set by the caller before connections_init. */
 struct connections {
     struct event_base *base;
@@ -56,14 +76,17 @@ struct connections {
     struct counters *counters;
     struct seats *seats;
     unsigned patience_ms;
+    uint64_t buffer_bytes_max; /* CONNECTIONS_BUFFER_BYTES_MIN at least */
     void (*held)(
         void *context); /* replies begin to wait for the journal: connections_release when it has moved */
     void *context;
 
     LIST_HEAD(, connection) all;
-    struct connection_queue held_queue; /* by their positions, since these only grow */
-    struct connections_owing owing[2];  /* all others, and those in a hurry */
-    struct event *impatience;           /* added while somebody owes */
+    struct connection_queue held_queue;                 /* by their positions, since these only grow */
+    struct connections_owing owing[2];                  /* all others, and those in a hurry */
+    struct connection_queue heavy[CONNECTIONS_WEIGHTS]; /* those who hold memory, by how much */
+    uint64_t buffer_bytes;                              /* of all of them */
+    struct event *impatience;                           /* added while somebody owes */
     uint8_t *read_buffer;
     struct buffer out; /* replies of the connection at hand */
     bool is_ending;    /* the loop ends with the last connection */

@@ -20,6 +20,8 @@ struct counters {
     _Atomic uint64_t frames_malformed;
     _Atomic uint64_t requests_unavailable; /* answered UNAVAILABLE */
     _Atomic uint64_t connections_slow;     /* closed since the client took too long (connections.h) */
+    _Atomic uint64_t connections_evicted;  /* closed to bound the memory of all (connections.h) */
+    _Atomic uint64_t buffer_bytes;         /* held for connections now */
     _Atomic uint64_t refused[COUNTERS_REFUSALS];
     _Atomic uint64_t suspicions[COUNTERS_DETECTORS];
     _Atomic uint64_t requests[COUNTERS_REQUEST_TYPES];

@@ -20,6 +20,7 @@
 #include "server/access/budgets.h"
 #include "server/access/seats.h"
 #include "server/access/tokens.h"
+#include "server/allocator.h"
 #include "server/config.h"
 #include "server/durability.h"
 #include "server/http.h"
@@ -166,6 +167,7 @@ static void collect_for_http(void *context, struct stats_report *report)
         atomic_store(&app->huge_page_bytes, arena_huge_bytes());
     }
     collect(context, report);
+    allocator_read(&report->allocator);
     if (report->loading) {
         report->loading_percent = loader_progress(app->loader);
         return;
@@ -420,6 +422,9 @@ static bool start_query_log(struct app *app, struct fault *fault)
 static bool create_workers(struct app *app, struct fault *fault)
 {
     char error[256];
+    uint64_t buffer_bytes_max = app->config.buffer_bytes_max / app->config.threads;
+    if (buffer_bytes_max < CONNECTIONS_BUFFER_BYTES_MIN)
+        buffer_bytes_max = CONNECTIONS_BUFFER_BYTES_MIN;
     app->hooks = (struct service_hooks){stats_json, request_snapshot, request_replacement, suspect, app};
     for (unsigned i = 0; i < app->config.threads; i++) {
         struct worker_options options = {.registrations = &app->registrations,
@@ -427,6 +432,7 @@ static bool create_workers(struct app *app, struct fault *fault)
                                          .budgets = app->budgets,
                                          .seats = app->seats,
                                          .patience_ms = (unsigned)app->config.patience_seconds * 1000,
+                                         .buffer_bytes_max = buffer_bytes_max,
                                          .hooks = &app->hooks,
                                          .cache_seconds = (uint32_t)app->config.cache_seconds,
                                          .recorder = {.ring = app->rings[i],
@@ -502,6 +508,8 @@ static bool start_serving(struct app *app, struct fault *fault)
                                                                .seats = app->seats,
                                                                .counters = &app->refusals,
                                                                .proxies = app->ports.proxies,
+                                                               .operators = app->ports.operators,
+                                                               .operator_count = app->ports.operator_count,
                                                                .proxy_count = app->ports.proxy_count});
     if (app->http == NULL || app->acceptor == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for the ports");

@@ -56,19 +56,20 @@ static bool may_listen(const struct config *config, const struct wish *wish, con
         config->token_file == NULL ? " and --token-file" : "");
 }
 
-static bool parse_proxies(struct ports *ports, const char *text, struct fault *fault)
+static bool parse_networks(const char *flag, const char *text, struct address_network *networks,
+                           size_t *count, struct fault *fault)
 {
-    for (ports->proxy_count = 0; ports->proxy_count < PORTS_PROXIES_MAX;) {
-        if (!address_network_parse(text, &ports->proxies[ports->proxy_count], &text))
+    for (*count = 0; *count < PORTS_NETWORKS_MAX;) {
+        if (!address_network_parse(text, &networks[*count], &text))
             break;
-        ports->proxy_count++;
+        (*count)++;
         if (*text == '\0')
             return true;
         text++;
     }
     return fault_set(fault, EX_CONFIG,
-                     "--proxy-from: network %zu is none: write up to %d of IP or IP/BITS, joined by commas",
-                     ports->proxy_count + 1, PORTS_PROXIES_MAX);
+                     "%s: network %zu is none: write up to %d of IP or IP/BITS, joined by commas", flag,
+                     *count + 1, PORTS_NETWORKS_MAX);
 }
 
 static bool check(struct ports *ports, const struct config *config, struct fault *fault)
@@ -88,7 +89,11 @@ static bool check(struct ports *ports, const struct config *config, struct fault
                          "--proxy-listen wants --proxy-from, the proxies that are believed");
     if (config->proxy_listen == NULL && (config->proxy_from != NULL || config->proxy_tls))
         return fault_set(fault, EX_CONFIG, "--proxy-from and --proxy-tls want a --proxy-listen");
-    return config->proxy_from == NULL || parse_proxies(ports, config->proxy_from, fault);
+    if (config->proxy_from != NULL &&
+        !parse_networks("--proxy-from", config->proxy_from, ports->proxies, &ports->proxy_count, fault))
+        return false;
+    return config->operators_from == NULL || parse_networks("--operators-from", config->operators_from,
+                                                            ports->operators, &ports->operator_count, fault);
 }
 
 /* --- opening --- */

@@ -14,15 +14,17 @@
 
 enum port { PORT_LOOKUP, PORT_LOOKUP_TLS, PORT_PROXY, PORT_STATS, PORTS };
 
-#define PORTS_PROXIES_MAX 64
+#define PORTS_NETWORKS_MAX 64
 
 struct ports {
     int listeners[PORTS];                      /* -1: closed, or given away */
     char addresses[PORTS][ADDRESS_TEXT_BYTES]; /* as the system gave them; "": there is no such port */
     uint64_t connections_max;                  /* as configured, or fewer if descriptors are */
     struct tls_context *tls;                   /* NULL: none is configured */
-    struct address_network proxies[PORTS_PROXIES_MAX];
+    struct address_network proxies[PORTS_NETWORKS_MAX];
     size_t proxy_count;
+    struct address_network operators[PORTS_NETWORKS_MAX]; /* whom the reserve of connections is for */
+    size_t operator_count;                                /* 0: for all */
 };
 
 /* Before all else: what ports_close may be called with. */

@@ -145,11 +145,11 @@ static bool handle(struct session *session, struct service *service, const struc
 }
 
 size_t session_consume(struct session *session, struct service *service, const uint8_t *bytes, size_t length,
-                       struct buffer *out)
+                       size_t output_max, struct buffer *out)
 {
     size_t taken = 0;
     struct wire_request request;
-    while (!session->closing && out->length < SESSION_OUTPUT_CAP) {
+    while (!session->closing && out->length < output_max) {
         enum wire_state state = wire_decode_request(bytes + taken, length - taken, &request);
         if (state == WIRE_INCOMPLETE) {
             /* Nothing but a hello is worth waiting for before the hello. */

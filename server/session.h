@@ -79,9 +79,9 @@ struct session {
 void session_init(struct session *session, const uint8_t ip[static 16], const uint8_t *via);
 
 /* Takes whole frames from the input and appends their replies to `out`, until the input has no whole frame
- * more, the session is closing, or `out` is above SESSION_OUTPUT_CAP. Returns the bytes taken. */
+ * more, the session is closing, or `out` has `output_max` bytes; the last reply may go beyond. Returns the bytes taken. */
 size_t session_consume(struct session *session, struct service *service, const uint8_t *bytes, size_t length,
-                       struct buffer *out);
+                       size_t output_max, struct buffer *out);
 
 /* The size of the frame that the input begins with, as far as its header is there; else 0. For buffers. */
 size_t session_frame_bytes(const uint8_t *bytes, size_t length);

@@ -33,6 +33,8 @@ void stats_add_worker(struct stats_report *report, const struct counters *counte
     report->frames_malformed += counter_read(&counters->frames_malformed);
     report->requests_unavailable += counter_read(&counters->requests_unavailable);
     report->connections_slow += counter_read(&counters->connections_slow);
+    report->connections_evicted += counter_read(&counters->connections_evicted);
+    report->buffer_bytes += counter_read(&counters->buffer_bytes);
     for (unsigned i = 0; i < COUNTERS_REFUSALS; i++)
         report->refused[i] += counter_read(&counters->refused[i]);
     for (unsigned i = 0; i < COUNTERS_DETECTORS; i++)
@@ -135,6 +137,16 @@ static json_t *journal_json(const struct stats_journal *journal)
                      (double)journal->commit_ns_max / 1e9, "failures", integer(journal->failures));
 }
 
+static json_t *allocator_json(const struct stats_allocator *allocator)
+{
+    if (!allocator->is_known)
+        return json_null();
+    return json_pack("{s:o, s:o, s:o, s:o}", "allocated_bytes", integer(allocator->allocated_bytes),
+                     "active_bytes", integer(allocator->active_bytes), "resident_bytes",
+                     integer(allocator->resident_bytes), "retained_bytes",
+                     integer(allocator->retained_bytes));
+}
+
 char *stats_render_json(const struct stats_report *report)
 {
     char server[20];
@@ -152,7 +164,10 @@ char *stats_render_json(const struct stats_report *report)
         by_name(update_names, report->updates, COUNTERS_UPDATES), "directory", directory_json(report),
         "query_log", query_log_json(&report->query_log));
     if (root == NULL || json_object_set_new(root, "snapshot", snapshot_json(&report->snapshot)) != 0 ||
+        json_object_set_new(root, "allocator", allocator_json(&report->allocator)) != 0 ||
         json_object_set_new(root, "connections_slow", integer(report->connections_slow)) != 0 ||
+        json_object_set_new(root, "connections_evicted", integer(report->connections_evicted)) != 0 ||
+        json_object_set_new(root, "buffer_bytes", integer(report->buffer_bytes)) != 0 ||
         json_object_set_new(root, "connections_refused",
                             by_name(refusal_names, report->refused, COUNTERS_REFUSALS)) != 0 ||
         json_object_set_new(root, "certificate_ends_at",
@@ -214,6 +229,12 @@ static void put_server(FILE *out, const struct stats_report *report)
            report->requests_unavailable);
     single(out, "numberd_connections_slow_total", "counter",
            "Connections closed since their client took longer than its patience.", report->connections_slow);
+    single(out, "numberd_connections_evicted_total", "counter",
+           "Connections closed since all together held more memory than buffer-bytes-max, and they the most.",
+           report->connections_evicted);
+    single(out, "numberd_buffer_bytes", "gauge",
+           "Memory that connections hold for frames and replies that are not complete.",
+           report->buffer_bytes);
     labelled(out, "numberd_connections_refused_total",
              "Connections closed at once: there was no place left, or their address had its share or came "
              "too often.",
@@ -334,9 +355,24 @@ static void put_query_log(FILE *out, const struct stats_query_log *log)
            log->redis_persists_nothing);
 }
 
+static void put_allocator(FILE *out, const struct stats_allocator *allocator)
+{
+    if (!allocator->is_known)
+        return;
+    single(out, "numberd_allocator_allocated_bytes", "gauge", "Memory that the program has from jemalloc.",
+           allocator->allocated_bytes);
+    single(out, "numberd_allocator_active_bytes", "gauge", "The pages that it lies on.",
+           allocator->active_bytes);
+    single(out, "numberd_allocator_resident_bytes", "gauge",
+           "With jemalloc's own books, and what it has not given back yet.", allocator->resident_bytes);
+    single(out, "numberd_allocator_retained_bytes", "gauge",
+           "Address space that jemalloc keeps without memory behind it.", allocator->retained_bytes);
+}
+
 static void put_metrics(FILE *out, const struct stats_report *report)
 {
     put_server(out, report);
+    put_allocator(out, &report->allocator);
     put_directory(out, report);
     put_journal(out, &report->journal);
     put_query_log(out, &report->query_log);

@@ -56,6 +56,15 @@ struct stats_journal {
     bool read_only; /* it has failed: no registrations are taken */
 };
 
+/* The allocator's; the tables of registered numbers and the query log's rings are not among it (hashing/arena.h, ring/ring.h). */
+struct stats_allocator {
+    bool is_known;
+    uint64_t allocated_bytes; /* by the program */
+    uint64_t active_bytes;    /* of the pages these lie on */
+    uint64_t resident_bytes;  /* with its own books, and what it has not given back yet */
+    uint64_t retained_bytes;  /* address space without memory behind it */
+};
+
 struct stats_report {
     uint64_t uptime_seconds;
     uint64_t resident_bytes;
@@ -72,6 +81,8 @@ struct stats_report {
     uint64_t frames_malformed;
     uint64_t requests_unavailable;
     uint64_t connections_slow;
+    uint64_t connections_evicted;
+    uint64_t buffer_bytes;
     uint64_t refused[COUNTERS_REFUSALS];
     bool has_tls;
     int64_t certificate_ends_at; /* Unix time; with has_tls */
@@ -84,7 +95,8 @@ struct stats_report {
     const struct directory_stats
         *shards; /* directory.shards of them, for stats_render_shards; NULL: none yet */
     const char *lookup_variant;
-    uint64_t huge_page_bytes; /* of resident_bytes, as of the last ten seconds or so */
+    uint64_t huge_page_bytes;         /* of resident_bytes, as of the last ten seconds or so */
+    struct stats_allocator allocator; /* not known to those who ask over the wire */
     struct stats_query_log query_log;
     struct stats_snapshot snapshot;
     struct stats_journal journal;

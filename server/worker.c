@@ -254,6 +254,7 @@ struct worker *worker_create(const struct worker_options *options, char *error, 
                                                    .counters = &worker->counters,
                                                    .seats = options->seats,
                                                    .patience_ms = options->patience_ms,
+                                                   .buffer_bytes_max = options->buffer_bytes_max,
                                                    .held = on_held,
                                                    .context = worker};
         if (options->tokens != NULL)

@@ -18,6 +18,7 @@ struct worker_options {
     struct budgets *budgets; /* NULL: nobody is limited; must live as long as the worker */
     struct seats *seats;  /* what connections leave when they are closed; must live as long as the worker */
     unsigned patience_ms; /* above 0 */
+    uint64_t buffer_bytes_max; /* of this worker's connections; CONNECTIONS_BUFFER_BYTES_MIN at least */
     const struct service_hooks *hooks;
     uint32_t cache_seconds;
     /* The query log's end of this worker; the ring is the caller's. */

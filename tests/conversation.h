@@ -141,8 +141,8 @@ static inline void conversation_hold(struct conversation_world *world, const str
     for (size_t i = 0; i <= cut_count && !session.closing; i++) {
         size_t fed = i < cut_count ? cuts[i] : talk->length;
         ASAN_POISON_MEMORY_REGION(talk->bytes + fed, talk->length - fed);
-        taken +=
-            session_consume(&session, &world->service, talk->bytes + taken, fed - taken, &outcome->replies);
+        taken += session_consume(&session, &world->service, talk->bytes + taken, fed - taken,
+                                 SESSION_OUTPUT_CAP, &outcome->replies);
         ASAN_UNPOISON_MEMORY_REGION(talk->bytes + fed, talk->length - fed);
     }
     outcome->changes = world->journal.journal.position;

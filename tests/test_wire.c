@@ -207,7 +207,7 @@ static void converse(const uint8_t *bytes, size_t length, size_t piece_max, uint
         fed = fed < length ? fed : length;
         uint8_t *exact = malloc(fed - taken);
         memcpy(exact, bytes + taken, fed - taken);
-        taken += session_consume(&session, &world.service, exact, fed - taken, out);
+        taken += session_consume(&session, &world.service, exact, fed - taken, SESSION_OUTPUT_CAP, out);
         free(exact);
     }
     world_deinit(&world);
@@ -246,7 +246,8 @@ static void test_query_events(void **state)
     for (uint16_t i = 0; i < count; i++)
         numbers[i] = UINT64_C(491510000000) + i;
     uint32_t length = wire_encode_numbers(frame, WIRE_LOOKUP, 1, NULL, numbers, count);
-    assert_int_equal(session_consume(&session, &world.service, frame, length, &out), length);
+    assert_int_equal(session_consume(&session, &world.service, frame, length, SESSION_OUTPUT_CAP, &out),
+                     length);
     size_t bytes;
     uint32_t events = 0;
     for (const struct query_block *block; (block = ring_next(world.ring, &bytes)) != NULL;) {
@@ -259,12 +260,12 @@ static void test_query_events(void **state)
 
     atomic_store(&world.gate, true);
     out.length = 0;
-    session_consume(&session, &world.service, frame, length, &out);
+    session_consume(&session, &world.service, frame, length, SESSION_OUTPUT_CAP, &out);
     assert_int_equal(world.counts.dropped, count);
     assert_int_equal(out.bytes[5], WIRE_OK);
     world.recorder.refuse_when_full = true;
     out.length = 0;
-    session_consume(&session, &world.service, frame, length, &out);
+    session_consume(&session, &world.service, frame, length, SESSION_OUTPUT_CAP, &out);
     assert_int_equal(world.counts.dropped, count);
     assert_int_equal(out.bytes[5], WIRE_UNAVAILABLE);
     assert_true(wire_get_u32(out.bytes + 16) > 0);
@@ -305,7 +306,8 @@ static void test_held_replies(void **state)
     length += wire_encode_plain(bytes + length, WIRE_PING, 2);
     length += put_register(bytes + length, 3, UINT64_C(491510000002));
     world_init(&world);
-    assert_int_equal(session_consume(&session, &world.service, bytes, length, &out), length);
+    assert_int_equal(session_consume(&session, &world.service, bytes, length, SESSION_OUTPUT_CAP, &out),
+                     length);
     assert_int_equal(world.service.hold_position, 2);
     assert_int_equal(world.journal.last.record.number, 491510000002);
     size_t at = check_reply(&out, 0, WIRE_REGISTER, WIRE_OK, 1);
@@ -332,13 +334,13 @@ static void test_no_journal(void **state)
     struct record record;
     world_init(&world);
     world.journal.failed = true;
-    session_consume(&session, &world.service, bytes, length, &out);
+    session_consume(&session, &world.service, bytes, length, SESSION_OUTPUT_CAP, &out);
     assert_int_equal(check_reply(&out, 0, WIRE_REGISTER, WIRE_READ_ONLY, 0), out.length);
     assert_false(directory_read(world.directory, UINT64_C(491510000001), &record));
     world.journal.failed = false;
     world.journal.short_of_memory = true;
     out.length = 0;
-    session_consume(&session, &world.service, bytes, length, &out);
+    session_consume(&session, &world.service, bytes, length, SESSION_OUTPUT_CAP, &out);
     check_reply(&out, 0, WIRE_REGISTER, WIRE_OK, 1);
     assert_int_equal(out.bytes[WIRE_REPLY_HEADER_BYTES], WIRE_REFUSED);
     assert_true(wire_get_u32(out.bytes + 16) > 0);
