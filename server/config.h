@@ -57,9 +57,10 @@ struct config {
     bool accounts;
 };
 
-enum config_result { CONFIG_RUN, CONFIG_EXIT, CONFIG_FAULT };
+enum config_result { CONFIG_RUN, CONFIG_EXIT, CONFIG_CHECK, CONFIG_FAULT };
 
-/* Reads the command line. CONFIG_EXIT: --help or --version was asked for and printed. CONFIG_FAULT: one line in
+/* Reads the command line. CONFIG_EXIT: something was asked for and printed, and that is all. CONFIG_CHECK: what the settings name
+ * is to be looked at, and nothing else to be done. CONFIG_FAULT: one line in
  * `fault`. config_deinit in every case. */
 enum config_result config_read(struct config *config, int argc, char **argv, struct fault *fault);
 void config_deinit(struct config *config);

@@ -631,18 +631,38 @@ static void announce(const struct app *app)
     notice(line);
 }
 
+/* --check-config: all that a start would read, and nothing that it would do. */
+static bool check_config(struct app *app, struct fault *fault)
+{
+    uint8_t officer[OFFICER_KEY_BYTES];
+    return load_tokens(app, fault) && ports_check(&app->ports, &app->config, fault) &&
+           (app->config.officer_key == NULL || officer_read_public(app->config.officer_key, officer, fault));
+}
+
+static int report_check(struct app *app)
+{
+    struct fault fault;
+    int status = check_config(app, &fault) ? EX_OK : fail(&fault);
+    if (status == EX_OK)
+        puts("numberd: the configuration is good");
+    ports_close(&app->ports);
+    tokens_release(app->tokens);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     static struct app app = {.datadir = {.lock_fd = -1}};
     struct fault fault = {0};
     int status = EX_OK;
     enum config_result result = config_read(&app.config, argc, argv, &fault);
+    ports_init(&app.ports);
     if (result != CONFIG_RUN) {
+        status = result == CONFIG_EXIT ? EX_OK : result == CONFIG_CHECK ? report_check(&app) : fail(&fault);
         config_deinit(&app.config);
-        return result == CONFIG_EXIT ? EX_OK : fail(&fault);
+        return status;
     }
     app.started = time(NULL);
-    ports_init(&app.ports);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write, not an end */
     if (start(&app, &fault)) {

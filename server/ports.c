@@ -112,6 +112,15 @@ bool ports_reload_tls(struct ports *ports, const struct config *config, struct f
     return true;
 }
 
+static bool find_address(const struct config *config, const struct wish *wish, struct address *address,
+                         struct fault *fault)
+{
+    char error[256];
+    if (!address_parse(wish->text, 0, address, error, sizeof error))
+        return fault_set(fault, EX_UNAVAILABLE, "%s: %s", wish->flag, error);
+    return may_listen(config, wish, address, fault);
+}
+
 static bool listen_on(struct ports *ports, const struct config *config, enum port port,
                       const struct wish *wish, struct fault *fault)
 {
@@ -119,14 +128,25 @@ static bool listen_on(struct ports *ports, const struct config *config, enum por
     char error[256];
     if (wish->text == NULL)
         return true;
-    if (!address_parse(wish->text, 0, &address, error, sizeof error))
-        return fault_set(fault, EX_UNAVAILABLE, "%s: %s", wish->flag, error);
-    if (!may_listen(config, wish, &address, fault))
+    if (!find_address(config, wish, &address, fault))
         return false;
     ports->listeners[port] = address_listen(&address, error, sizeof error);
     if (ports->listeners[port] < 0)
         return fault_set(fault, EX_UNAVAILABLE, "%s", error);
     address_format(&address, ports->addresses[port]);
+    return true;
+}
+
+bool ports_check(struct ports *ports, const struct config *config, struct fault *fault)
+{
+    struct wish wishes[PORTS];
+    struct address address;
+    list_wishes(config, wishes);
+    if (!check(ports, config, fault) || !ports_reload_tls(ports, config, fault))
+        return false;
+    for (enum port port = 0; port < PORTS; port++)
+        if (wishes[port].text != NULL && !find_address(config, &wishes[port], &address, fault))
+            return false;
     return true;
 }
 
@@ -149,7 +169,7 @@ bool ports_open(struct ports *ports, const struct config *config, struct fault *
 {
     struct wish wishes[PORTS];
     list_wishes(config, wishes);
-    if (!check(ports, config, fault) || !ports_reload_tls(ports, config, fault))
+    if (!ports_check(ports, config, fault))
         return false;
     limit_connections(ports, config);
     for (enum port port = 0; port < PORTS; port++)

@@ -30,7 +30,10 @@ struct ports {
 /* Before all else: what ports_close may be called with. */
 void ports_init(struct ports *ports);
 
-/* Reads certificate and keys, sees whether all fits together, and listens. ports_close in every case. */
+/* Sees whether all fits together, the certificate and the keys too, without listening. ports_close in every case. */
+bool ports_check(struct ports *ports, const struct config *config, struct fault *fault);
+
+/* The same, and listens. */
 bool ports_open(struct ports *ports, const struct config *config, struct fault *fault);
 
 /* Reads certificate and keys again; on failure those that were read before stay. */

@@ -1,6 +1,7 @@
 """Bad input: each mistake gets one clear line with the cause and the remedy, a sysexits status, and nothing is lost."""
 import ctypes
 import os
+import re
 import signal
 import socket
 import struct
@@ -149,6 +150,45 @@ def test_token_file():
         fails("numberctl", NOINPUT, ("folder",), "token", "add", folder / "missing" / "tokens", "--principal", 1, "--roles", "lookup")
         fails("numberctl", DATAERR, ("line 2",), "token", "add", tokens, "--principal", 1, "--roles", "lookup")
         fails("numberctl", DATAERR, ("no token 0123456789ab",), "token", "revoke", folder / "good", "0123456789ab")
+
+
+def test_print_and_check_config():
+    """What is printed is what is read again, each setting with its flag; a check reads all that is named, and does nothing."""
+    with servers.temporary_folder() as folder:
+        tokens, officer, config = folder / "tokens", folder / "officer", folder / "config"
+        servers.ctl("token", "add", tokens, "--principal", 1, "--roles", "lookup")
+        servers.ctl("officer-key", officer)
+
+        def numberd(*flags):
+            return subprocess.run([servers.BIN / "numberd", *map(str, flags)], capture_output=True, text=True, timeout=60)
+        flags = ("--data-dir", folder / "data", "--threads", 3, "--journal-bytes", "1536M", "--query-log-bytes", 3 << 20,
+                 "--token-file", tokens, "--officer-key", f"{officer}.public", "--detect", "report", "--log-misses", "no",
+                 "--principal-budget", "7/5", "--network-budget", "none", "--listen", "[::1]:0")
+        printed = numberd(*flags, "--print-config")
+        assert printed.returncode == 0 and not printed.stderr
+        for line in (f"data-dir = {folder}/data", "threads = 3", "journal-bytes = 1536M", "query-log-bytes = 3M", "detect = report",
+                     "log-misses = no", "principal-budget = 7/5", "network-budget = none", "listen = [::1]:0", "# redis ="):
+            assert line in printed.stdout.splitlines(), line
+        named = {line.strip().split()[0].lstrip("-") for line in numberd("--help").stdout.splitlines() if line.startswith("  --")}
+        shown = {found[1] for found in re.finditer(r"^(?:# )?([a-z-]+) =", printed.stdout, re.MULTILINE)}
+        assert named - {"config", "check-config", "print-config", "help,"} == shown, named ^ shown
+        config.write_text(printed.stdout)
+        assert numberd("--config", config, "--print-config").stdout == printed.stdout
+        assert "threads = 5" in numberd("--config", config, "--threads", "5", "--print-config").stdout
+        checked = numberd("--config", config, "--check-config")
+        assert checked.returncode == 0 and checked.stdout == "numberd: the configuration is good\n" and not checked.stderr
+        assert not (folder / "data").exists()
+        tokens.write_text("nonsense\n")
+        fails("numberd", CONFIG, ["line 1"], "--config", config, "--check-config")
+        fails("numberd", CONFIG, ["did you mean connections-max?"], "--check-config", "--listen", "0.0.0.0:0", "--config",
+              write(folder / "other", "conections-maks = 3\n"))
+        fails("numberd", USAGE, ["did you mean stats-listen?"], "--stat-listen", "x")
+        fails("numberd", CONFIG, ["--listen is beyond loopback"], "--check-config", "--listen", "0.0.0.0:0")
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
 
 
 def test_beyond_loopback():
