@@ -112,13 +112,13 @@ static void close_connection(struct connection *connection)
         TAILQ_REMOVE(&connections->held_queue, connection, held_link);
     if (connection->owing != NULL)
         TAILQ_REMOVE(&connection->owing->queue, connection, owing_link);
+    if (connection->is_put_off)
+        TAILQ_REMOVE(&connections->put_off, connection, put_off_link);
+    note_held(connection, 0);
     event_del(&connection->readable);
     event_del(&connection->writable);
     stream_close(&connection->stream);
     seats_leave(connections->seats, &connection->seat);
-    note_held(connection, 0);
-    if (connection->is_put_off)
-        TAILQ_REMOVE(&connections->put_off, connection, put_off_link);
     buffer_deinit(&connection->in);
     buffer_deinit(&connection->out);
     LIST_REMOVE(connection, link);
