@@ -450,37 +450,51 @@ static void run(struct flood *flood)
     }
 }
 
+/* --- the dummy --- */
+
+static void accept_all(struct flood *flood, int listener, uint64_t *open)
+{
+    int fd;
+    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+        flood->connects++;
+        if (*open >= flood->options.connections) {
+            close(fd);
+            continue;
+        }
+        epoll_ctl(flood->epoll, EPOLL_CTL_ADD, fd, &event);
+        (*open)++;
+    }
+}
+
 /* Accepts, reads, and says nothing: what the attacker's own work costs the machine, without a server's. */
 static int run_sink(struct flood *flood)
 {
-    char error[256];
+    char text[256];
     struct epoll_event events[EVENTS];
-    int listener = address_listen(&flood->options.server, error, sizeof error);
+    uint64_t open = 0;
+    int listener = address_listen(&flood->options.server, text, sizeof text);
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listener};
     if (listener < 0 || epoll_ctl(flood->epoll, EPOLL_CTL_ADD, listener, &event) != 0) {
-        fprintf(stderr, "numberflood: %s\n", listener < 0 ? error : "cannot wait for connections");
+        fprintf(stderr, "numberflood: %s\n", listener < 0 ? text : "cannot wait for connections");
         return EX_UNAVAILABLE;
     }
-    address_format(&flood->options.server, error);
-    printf("%s\n", error);
+    address_format(&flood->options.server, text);
+    printf("%s\n", text);
     fflush(stdout);
     for (uint64_t end_ns = now_ns() + flood->options.seconds * SECOND_NS; now_ns() < end_ns;) {
         int ready = epoll_wait(flood->epoll, events, EVENTS, 100);
         for (int i = 0; i < ready; i++) {
             int fd = events[i].data.fd;
+            ssize_t got = fd == listener ? -1 : recv(fd, flood->room, 1u << 20, 0);
             if (fd == listener) {
-                while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-                    event = (struct epoll_event){.events = EPOLLIN, .data.fd = fd};
-                    epoll_ctl(flood->epoll, EPOLL_CTL_ADD, fd, &event);
-                    flood->connects++;
-                }
-                continue;
-            }
-            ssize_t got = recv(fd, flood->room, 1u << 20, 0);
-            if (got > 0)
+                accept_all(flood, listener, &open);
+            } else if (got > 0) {
                 flood->bytes_received += (uint64_t)got;
-            else if (got == 0 || (errno != EAGAIN && errno != EINTR))
+            } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
                 close(fd);
+                open--;
+            }
         }
     }
     close(listener);

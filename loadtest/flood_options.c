@@ -27,7 +27,8 @@ static const struct {
     [FLOOD_GARBAGE] = {"garbage", "sends random bytes until it is closed"},
     [FLOOD_HELLOS] = {"hellos", "sends a TLS client hello, takes the first bytes of the answer, and closes"},
     [FLOOD_HANDSHAKES] = {"handshakes", "shakes hands under TLS, and closes"},
-    [FLOOD_SINK] = {"sink", "no flood: listens at --server, accepts all, reads what comes and says nothing"},
+    [FLOOD_SINK] = {"sink", "no flood: listens at --server, reads what comes and says nothing; beyond "
+                            "--connections it closes at once"},
 };
 
 struct number_option {

@@ -24,6 +24,10 @@
 #define LINGER_MS 2000
 /* A client that waits to read gets its patience anew with so much that it took. */
 #define PROGRESS_BYTES (64u << 10)
+/* A turn that takes longer makes the next one wait. Some 1,500 numbers; the putting off itself takes 2 us. */
+#define LONG_TURN_NS 50000
+/* For those that were put off, before the others are looked at again; what goes beyond is the last turn. */
+#define LATE_NS 200000
 /* How often the impatient are looked for. */
 #define IMPATIENCE_US 250000
 /* For the hello of who sits on a place of the reserve. */
@@ -57,6 +61,9 @@ struct connection {
     uint64_t held_bytes; /* memory of `in` and `out`, as of the last weighing */
     TAILQ_ENTRY(connection) heavy_link;
     uint64_t lingering_since_ms;
+    bool was_long; /* its last turn */
+    bool is_put_off;
+    TAILQ_ENTRY(connection) put_off_link;
     struct session session;
     struct buffer
         in; /* the beginning of a frame whose rest has not come, or what the output cap holds back */
@@ -105,11 +112,13 @@ static void close_connection(struct connection *connection)
         TAILQ_REMOVE(&connections->held_queue, connection, held_link);
     if (connection->owing != NULL)
         TAILQ_REMOVE(&connection->owing->queue, connection, owing_link);
+    if (connection->is_put_off)
+        TAILQ_REMOVE(&connections->put_off, connection, put_off_link);
+    note_held(connection, 0);
     event_del(&connection->readable);
     event_del(&connection->writable);
     stream_close(&connection->stream);
     seats_leave(connections->seats, &connection->seat);
-    note_held(connection, 0);
     buffer_deinit(&connection->in);
     buffer_deinit(&connection->out);
     LIST_REMOVE(connection, link);
@@ -181,6 +190,13 @@ static uint64_t now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t precise_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
@@ -473,8 +489,10 @@ static bool read_and_serve(struct connection *connection)
     struct connections *connections = connection->connections;
     if (connection->awaits_proxy && !read_proxy_header(connection))
         return false;
-    if (connection->awaits_proxy)
+    if (connection->awaits_proxy) {
+        set_interest(connection);
         return true;
+    }
     ssize_t got = stream_receive(&connection->stream, connections->read_buffer, READ_BYTES);
     if (got < 0 && !is_nothing_yet(errno))
         return false;
@@ -498,11 +516,72 @@ static bool read_and_serve(struct connection *connection)
 /* Reads away what a lingering client sends. False: it has closed, or broke, or its time is over. */
 static bool discard(struct connection *connection)
 {
-    ssize_t got = recv(connection->stream.fd, connection->connections->read_buffer, READ_BYTES, 0);
+    /* The kernel throws it away without a copy (tcp(7)). */
+    ssize_t got = recv(connection->stream.fd, NULL, READ_BYTES, MSG_TRUNC);
     /* The event's own time begins anew with whatever comes. */
     if (now_ms() - connection->lingering_since_ms >= LINGER_MS)
         return false;
     return got > 0 || (got < 0 && is_nothing_yet(errno));
+}
+
+/* True when what it has sent already is to be served before more is read. */
+static bool may_resume(const struct connection *connection)
+{
+    return !connection->is_lingering && !connection->is_held && connection->out.length < RESUME_BYTES &&
+           has_work(connection);
+}
+
+static void take_turn(struct connection *connection)
+{
+    uint64_t begun_ns = precise_ns();
+    bool good = connection->is_lingering ? discard(connection)
+                : may_resume(connection) ? serve(connection, connection->in.bytes, connection->in.length)
+                                         : read_and_serve(connection);
+    if (good) {
+        connection->was_long = precise_ns() - begun_ns > LONG_TURN_NS;
+        weigh(connection);
+    } else {
+        close_connection(connection);
+    }
+}
+
+/* True when its turn may be long, or it has no claim yet to be served before others. */
+static bool can_wait(const struct connection *connection)
+{
+    return (connection->was_long || !connection->session.greeted) && !connection->is_lingering;
+}
+
+static void put_off(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    if (connection->is_reading)
+        event_del(&connection->readable); /* else it would be put off anew in each round */
+    connection->is_reading = false;
+    if (connection->is_put_off)
+        return;
+    connection->is_put_off = true;
+    TAILQ_INSERT_TAIL(&connections->put_off, connection, put_off_link);
+    if (!event_pending(connections->late, EV_TIMEOUT, NULL))
+        event_add(connections->late, &(struct timeval){0});
+}
+
+static void on_late(evutil_socket_t fd, short events, void *context)
+{
+    (void)fd;
+    (void)events;
+    struct connections *connections = context;
+    struct connection *connection;
+    uint64_t begun_ns = precise_ns();
+    while ((connection = TAILQ_FIRST(&connections->put_off)) != NULL && precise_ns() - begun_ns < LATE_NS) {
+        TAILQ_REMOVE(&connections->put_off, connection, put_off_link);
+        connection->is_put_off = false;
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked from the lists before it is freed
+        if (!connection->is_held)
+            take_turn(connection);
+    }
+    /* As a timer it comes behind what the sockets have by then. */
+    if (connection != NULL)
+        event_add(connections->late, &(struct timeval){0});
 }
 
 static void on_readable(evutil_socket_t fd, short events, void *context)
@@ -514,12 +593,12 @@ static void on_readable(evutil_socket_t fd, short events, void *context)
         connection->is_reading = false;
         return;
     }
-    bool good =
-        connection->is_lingering ? !(events & EV_TIMEOUT) && discard(connection) : read_and_serve(connection);
-    if (good)
-        weigh(connection);
-    else
+    if ((events & EV_TIMEOUT) != 0) /* it has lingered for long enough */
         close_connection(connection);
+    else if (can_wait(connection))
+        put_off(connection);
+    else
+        take_turn(connection);
 }
 
 static void on_writable(evutil_socket_t fd, short events, void *context)
@@ -532,12 +611,14 @@ static void on_writable(evutil_socket_t fd, short events, void *context)
     bool good = connection->stream.receive_wants_room
                     ? read_and_serve(connection)
                     : send_some(connection, &connection->out) && flush(connection);
-    if (good && !connection->is_lingering && connection->out.length < RESUME_BYTES && has_work(connection))
-        good = serve(connection, connection->in.bytes, connection->in.length);
-    if (good)
-        weigh(connection);
-    else
+    if (!good)
         close_connection(connection);
+    else if (!may_resume(connection))
+        weigh(connection);
+    else if (can_wait(connection))
+        put_off(connection);
+    else
+        take_turn(connection);
 }
 
 /* --- all of them --- */
@@ -548,6 +629,7 @@ bool connections_init(struct connections *connections)
     for (unsigned i = 0; i < CONNECTIONS_WEIGHTS; i++)
         TAILQ_INIT(&connections->heavy[i]);
     TAILQ_INIT(&connections->held_queue);
+    TAILQ_INIT(&connections->put_off);
     connections->owing[0].patience_ms = connections->patience_ms;
     connections->owing[1].patience_ms =
         connections->patience_ms < HURRY_MS ? connections->patience_ms : HURRY_MS;
@@ -555,7 +637,8 @@ bool connections_init(struct connections *connections)
     TAILQ_INIT(&connections->owing[1].queue);
     connections->read_buffer = malloc(READ_BYTES);
     connections->impatience = event_new(connections->base, -1, 0, on_impatience, connections);
-    return connections->read_buffer != NULL && connections->impatience != NULL;
+    connections->late = event_new(connections->base, -1, 0, on_late, connections);
+    return connections->read_buffer != NULL && connections->impatience != NULL && connections->late != NULL;
 }
 
 void connections_close(struct connections *connections)
@@ -569,6 +652,8 @@ void connections_deinit(struct connections *connections)
 {
     if (connections->impatience != NULL)
         event_free(connections->impatience);
+    if (connections->late != NULL)
+        event_free(connections->late);
     buffer_deinit(&connections->out);
     free(connections->read_buffer);
 }

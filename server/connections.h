@@ -4,6 +4,12 @@
  * A turn reads into a buffer that all share, lets the session answer, and writes at once; only what does not go out or is not yet
  * a whole frame is kept with the connection, so an idle connection holds no buffer.
  *
+ * Turns. The worker has one thread, and a turn may be long: a request for 65,535 numbers takes milliseconds, a handshake of TLS half of
+ * one. Who has not said hello yet, who lingers, and whose last turn was long, is therefore put off: such turns are taken one after
+ * the other, and between any two of them (or some short ones) the sockets are looked at and all others have theirs. A client with
+ * short requests so waits for one long turn at most, however many others want one; and those others get on in any case, since each
+ * round has some time for them.
+ *
  * Replies to changes wait until the journal has them (registrations.h), and with them all of that connection: it is not read
  * meanwhile, so what a client sends behind a change waits in the kernel. Other connections go on.
  *
@@ -86,6 +92,8 @@ struct connections {
     struct connections_owing owing[2];                  /* all others, and those in a hurry */
     struct connection_queue heavy[CONNECTIONS_WEIGHTS]; /* those who hold memory, by how much */
     uint64_t buffer_bytes;                              /* of all of them */
+    struct connection_queue put_off;                    /* whose turn comes when the others had theirs */
+    struct event *late;                                 /* added while there are such */
     struct event *impatience;                           /* added while somebody owes */
     uint8_t *read_buffer;
     struct buffer out; /* replies of the connection at hand */
