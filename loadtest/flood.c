@@ -455,7 +455,9 @@ static void run(struct flood *flood)
 static void accept_all(struct flood *flood, int listener, uint64_t *open)
 {
     int fd;
-    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    while ((fd = accept4(listener, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
         flood->connects++;
         if (*open >= flood->options.connections) {

@@ -79,7 +79,7 @@ static void print_help(void)
     for (size_t i = 0; i < FLOOD_MODES; i++)
         printf("  %-20s %s\n", modes[i].name, modes[i].help);
     printf("\n"
-           "  --server ADDRESS     the server, in 127.0.0.0/8 (default 127.0.0.1:%u)\n"
+           "  --server ADDRESS     the server, in 127.0.0.0/8 (default 127.0.0.1:%d)\n"
            "  --from IP            come from there, in 127.0.0.0/8; with --addresses from the ones behind "
            "it, too\n"
            "  --token-file FILE    slow-send, slow-read: file whose first word is the token to show\n"

@@ -516,8 +516,8 @@ static bool read_and_serve(struct connection *connection)
 /* Reads away what a lingering client sends. False: it has closed, or broke, or its time is over. */
 static bool discard(struct connection *connection)
 {
-    /* The kernel throws it away without a copy (tcp(7)). */
-    ssize_t got = recv(connection->stream.fd, NULL, READ_BYTES, MSG_TRUNC);
+    /* The kernel throws it away, without a copy into the buffer (tcp(7)). */
+    ssize_t got = recv(connection->stream.fd, connection->connections->read_buffer, READ_BYTES, MSG_TRUNC);
     /* The event's own time begins anew with whatever comes. */
     if (now_ms() - connection->lingering_since_ms >= LINGER_MS)
         return false;

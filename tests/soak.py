@@ -238,7 +238,8 @@ class Soak:
                     time.sleep(source.uniform(0, 2))
                     if not self.redis.start():
                         self.fault("redis", "redis-server does not start again")
-                    servers.wait_until(self.redis.is_loaded, "Redis has read its file")
+                    # Gigabytes, beside all else that runs.
+                    servers.wait_until(self.redis.is_loaded, "Redis has read its file", seconds=600)
                 self.done["redis"] += 1
 
     def reloads(self):

@@ -200,6 +200,36 @@ static void test_holes(void **state)
     close(fd);
 }
 
+/* Of an hour that began after the keys were read nothing was asked; of one before, that a key is missing is said. */
+static void test_next_hour(void **state)
+{
+    (void)state;
+    struct fault fault;
+    uint64_t first_ms = frame_hour_of(now_ms()) + 1000;
+    struct spool *spool = open_spool(1 << 30, false);
+    assert_true(append(spool, first_ms, 1, 10, &fault));
+    struct disclose_query query = {.by = DISCLOSE_REQUESTER,
+                                   .requester = 1,
+                                   .until_ms = UINT64_MAX,
+                                   .now_ms = first_ms + 1,
+                                   .retention_ms = RETENTION_MS,
+                                   .keys = key_ring_open(folder, &officer, 0, UINT64_MAX, &fault)};
+    assert_non_null(query.keys);
+    assert_true(append(spool, first_ms + HOUR_MS, 1, 10, &fault));
+    spool_close(spool);
+    for (uint64_t expected = 0; expected < 2; expected++) {
+        struct found found = {0};
+        assert_true(disclose_segments(
+            folder, &query,
+            &(struct disclose_target){take_record, take_gap, take_warning, ignore_progress, &found}, &fault));
+        /* The second time there is also one for the first frame, which the ring has seen already. */
+        assert_int_equal(found.warnings, 2 * expected);
+        assert_int_equal(found.records, expected == 0 ? 10 : 0);
+        query.now_ms += HOUR_MS;
+    }
+    key_ring_close(query.keys);
+}
+
 /* A pair is made once, is read back, and is never overwritten; what is none is refused. */
 static void test_officer(void **state)
 {
@@ -246,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_frame_is_bound),
         cmocka_unit_test_setup_teardown(test_wrapped_key, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_holes, make_log, remove_folder),
+        cmocka_unit_test_setup_teardown(test_next_hour, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_officer, make_log, remove_folder),
     };
     return cmocka_run_group_tests_name("sealing", tests, NULL, NULL);
