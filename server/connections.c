@@ -690,7 +690,7 @@ void connections_end(struct connections *connections)
         next = LIST_NEXT(connection, link);
         bool good = connection->is_held || read_and_serve(connection);
         /* Whose handshake is under way could not read a goodbye. */
-        good = good && (connection->is_known || connection->stream.ssl == NULL);
+        good = good && stream_is_open(&connection->stream);
         if (good && !connection->session.closing) {
             session_say_goodbye(&connection->session, &connections->out);
             good = flush(connection);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -71,9 +72,17 @@ static int save_file(const struct token_file *file)
         free(text);
         return ctl_fail(EX_OSERR, "out of memory");
     }
+    struct stat before;
+    bool was_there = stat(file->path, &before) == 0;
     bool good = durable_write(file->folder, file->name, text, length, &fault);
     free(text);
-    return good ? EX_OK : ctl_fail(fault.status, "%s", fault.text);
+    if (!good)
+        return ctl_fail(fault.status, "%s", fault.text);
+    /* Root changes the file of a server that runs as somebody else, who could not read it again. */
+    if (was_there && before.st_uid != geteuid() && chown(file->path, before.st_uid, before.st_gid) != 0)
+        return ctl_fail(EX_NOPERM, "%s is written, but is yours now: cannot give it back to its owner: %s",
+                        file->path, strerror(errno));
+    return EX_OK;
 }
 
 static bool parse_id(const char *text, uint64_t *id)

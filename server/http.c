@@ -22,8 +22,6 @@
 
 struct http {
     struct evhttp *server;
-    struct evconnlistener *listener; /* the server's */
-    struct event *resume;
     struct tokens *tokens;   /* a reference; NULL: there are none */
     struct tls_context *tls; /* the same; NULL: plain */
     void (*collect)(void *context, struct stats_report *report);
@@ -141,34 +139,35 @@ static void get_readiness(struct evhttp_request *request, void *context)
     evhttp_send_reply(request, report.ready ? HTTP_OK : HTTP_SERVUNAVAIL, NULL, NULL);
 }
 
-static void on_accept_error(struct evconnlistener *listener, void *context)
-{
-    /* Mostly out of descriptors: without a pause the loop would spin on the same connection. */
-    evconnlistener_disable(listener);
-    event_add(((struct http *)context)->resume, &(struct timeval){.tv_usec = ACCEPT_PAUSE_US});
-}
-
 static void on_resume(evutil_socket_t fd, short events, void *context)
 {
     (void)fd;
     (void)events;
-    evconnlistener_enable(((struct http *)context)->listener);
+    evconnlistener_enable(context);
+}
+
+/* The context is evhttp's own, so all that is needed is taken from the listener. */
+static void on_accept_error(struct evconnlistener *listener, void *context)
+{
+    (void)context;
+    /* Mostly out of descriptors: without a pause the loop would spin on the same connection. */
+    const struct timeval pause = {.tv_usec = ACCEPT_PAUSE_US};
+    if (event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, on_resume, listener, &pause) == 0)
+        evconnlistener_disable(listener);
 }
 
 /* Takes the socket over, also on failure. */
-static bool start_accepting(struct http *http, struct event_base *base, int fd)
+static bool start_accepting(const struct http *http, struct event_base *base, int fd)
 {
     struct evconnlistener *listener =
         evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
-    http->resume = event_new(base, -1, 0, on_resume, http);
     if (listener == NULL)
         close(fd);
-    if (listener == NULL || http->resume == NULL || evhttp_bind_listener(http->server, listener) == NULL) {
+    if (listener == NULL || evhttp_bind_listener(http->server, listener) == NULL) {
         if (listener != NULL)
             evconnlistener_free(listener);
         return false;
     }
-    http->listener = listener;
     /* After the binding, which sets callbacks and context of its own. */
     evconnlistener_set_error_cb(listener, on_accept_error);
     return true;
@@ -236,8 +235,6 @@ void http_destroy(struct http *http)
     if (http == NULL)
         return;
     evhttp_free(http->server);
-    if (http->resume != NULL)
-        event_free(http->resume);
     tokens_release(http->tokens);
     tls_context_release(http->tls);
     free(http);

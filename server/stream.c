@@ -43,8 +43,11 @@ ssize_t stream_receive(struct stream *stream, void *bytes, size_t length)
         int result = SSL_read_ex(stream->ssl, (uint8_t *)bytes + done, length - done, &got);
         if (result != 1) {
             stream->receive_wants_room = SSL_want_write(stream->ssl);
-            /* An end or a failure behind these bytes is told again by the next call. */
+            /* An end or a failure behind these bytes is told again by the next call, for which the socket has nothing to wake
+             * anybody with. */
             if (done > 0) {
+                int error = SSL_get_error(stream->ssl, result);
+                stream->has_input = error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE;
                 ERR_clear_error();
                 return (ssize_t)done;
             }
@@ -71,6 +74,11 @@ ssize_t stream_send(struct stream *stream, const void *bytes, size_t length)
         outcome = -1;
     }
     return outcome;
+}
+
+bool stream_is_open(const struct stream *stream)
+{
+    return stream->ssl == NULL || SSL_is_init_finished(stream->ssl);
 }
 
 bool stream_shut(struct stream *stream)

@@ -29,6 +29,9 @@ ssize_t stream_receive(struct stream *stream, void *bytes, size_t length);
 /* As many bytes as went out; -1 with errno as above. What EAGAIN has refused must begin the next send. */
 ssize_t stream_send(struct stream *stream, const void *bytes, size_t length);
 
+/* The handshake, if there is one, is over: what is sent can be read. */
+bool stream_is_open(const struct stream *stream);
+
 /* Tells the peer that nothing more will be sent. False: it is gone. */
 bool stream_shut(struct stream *stream);
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include <openssl/err.h>
@@ -60,11 +61,40 @@ static struct tls_context *create(const SSL_METHOD *method, char *error, size_t 
     return context;
 }
 
+/* Who asks for a password would keep the server waiting; and there is nobody to answer. */
+static int refuse_password(char *password, int size, int for_writing, void *context)
+{
+    (void)password;
+    (void)size;
+    (void)for_writing;
+    (void)context;
+    return -1;
+}
+
+/* A pipe or a device could keep the server waiting for ever. NULL is fine: it is not used. */
+static bool is_file(const char *path, char *error, size_t error_bytes)
+{
+    struct stat status;
+    if (path == NULL || (stat(path, &status) == 0 && S_ISREG(status.st_mode)))
+        return true;
+    snprintf(error, error_bytes, "cannot read %s: %s", path,
+             errno != 0 ? strerror(errno) : "it is no regular file");
+    return false;
+}
+
+static bool are_files(const struct tls_files *files, char *error, size_t error_bytes)
+{
+    errno = 0;
+    return is_file(files->certificate, error, error_bytes) && is_file(files->key, error, error_bytes) &&
+           is_file(files->authority, error, error_bytes);
+}
+
 static bool load_own(SSL_CTX *ssl, const struct tls_files *files, char *error, size_t error_bytes)
 {
     if (files->certificate == NULL)
         return true;
     const char *key = files->key == NULL ? files->certificate : files->key;
+    SSL_CTX_set_default_passwd_cb(ssl, refuse_password);
     ERR_clear_error();
     if (SSL_CTX_use_certificate_chain_file(ssl, files->certificate) != 1)
         return fail(error, error_bytes, "certificate", files->certificate);
@@ -107,7 +137,9 @@ struct tls_context *tls_context_server(const struct tls_files *files, char *erro
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF); /* tickets hold all there is */
     SSL_CTX_set_timeout(ssl, TICKET_SECONDS);
     SSL_CTX_set_num_tickets(ssl, 1);
-    (void)finish(&context, load_own(ssl, files, error, error_bytes) &&
+    /* Frames say how long they are: a client that ends its side without a word cuts nothing off unseen, and is owed its replies. */
+    SSL_CTX_set_options(ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    (void)finish(&context, are_files(files, error, error_bytes) && load_own(ssl, files, error, error_bytes) &&
                                trust_clients(ssl, files->authority, error, error_bytes));
     return context;
 }

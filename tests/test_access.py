@@ -109,6 +109,20 @@ def test_reload():
             assert one.ask(frame(STATS)).code == OK
 
 
+def test_owner_of_the_file():
+    """Root changes a server's token file, and it stays the server's."""
+    if os.geteuid() != 0:
+        raise servers.Skipped("only root can change what is another's")
+    with servers.temporary_folder() as folder:
+        tokens = folder / "tokens"
+        token = add(tokens, 1, "lookup")
+        os.chown(tokens, 65534, 65534)
+        add(tokens, 2, "lookup")
+        servers.ctl("token", "revoke", tokens, token[4:16].decode())
+        status = tokens.stat()
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (65534, 65534, 0o600)
+
+
 def test_concurrent_adds():
     """Tokens that are made at the same time are all there."""
     with servers.temporary_folder() as folder:

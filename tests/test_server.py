@@ -139,7 +139,8 @@ def test_no_waiting_before_the_hello():
 
 
 def test_out_of_descriptors():
-    """With few descriptors: the limit is cut, the stats port does not spin, and the lookups go on."""
+    """With few descriptors: the limit is cut, the stats port does not spin, and the lookups go on; with more, so does the stats
+    port."""
     wrapper = ["bash", "-c", "ulimit -n 140; exec \"$@\"", "wrapper"]
     with servers.temporary_folder() as folder, servers.Numberd(folder / "data", wrapper=wrapper) as server, \
             contextlib.ExitStack() as stack:
@@ -152,6 +153,9 @@ def test_out_of_descriptors():
         time.sleep(1)
         assert cpu_seconds(server.process.pid) - before < 0.5, "the server spins"
         assert client.lookup([BASE]) == [0]
+        stack.close()
+        assert server.get("/healthz") == "ok\n"
+        assert "[warn]" not in server.read_log()
 
 
 def cpu_seconds(pid):

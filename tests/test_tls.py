@@ -8,7 +8,7 @@ import subprocess
 import urllib.request
 
 import servers
-from certificates import Authority, fingerprint_text
+from certificates import Authority, fingerprint_text, run
 from client import *  # noqa: F403 -- the protocol's names
 
 BASE = 4915112000000
@@ -204,6 +204,71 @@ def test_stats_port():
             with socket.create_connection(("127.0.0.1", server.stats_port), 10) as plain:
                 plain.sendall(b"GET /stats.json HTTP/1.0\r\n\r\n")
                 assert b"200" not in plain.recv(1000)
+
+
+def test_ends():
+    """However a client ends its side, with or without TLS's own word, in whatever packets, it gets all replies and the close."""
+    with servers.temporary_folder() as folder:
+        authority = Authority(folder)
+        with Tls(folder, authority) as server:
+            for notify in (True, False):
+                for count in (1, 3000):
+                    with socket.create_connection(("127.0.0.1", server.tls_port), 30) as connection:
+                        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+                        tls = authority.context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+
+                        def until(action):
+                            while True:
+                                try:
+                                    return action()
+                                except ssl.SSLWantReadError:
+                                    connection.sendall(outgoing.read())
+                                    incoming.write(connection.recv(65536))
+                        until(tls.do_handshake)
+                        tls.write(hello() + numbers(LOOKUP, [BASE]) * count)
+                        if notify:
+                            try:
+                                tls.unwrap()
+                            except ssl.SSLWantReadError:
+                                pass
+                        connection.sendall(outgoing.read())  # all in one piece
+                        if not notify:
+                            connection.shutdown(socket.SHUT_WR)
+                        received = b""
+                        while piece := connection.recv(65536):
+                            incoming.write(piece)
+                            received += piece
+                        replies = b""
+                        try:
+                            while piece := tls.read(65536):
+                                replies += piece
+                        except ssl.SSLError:
+                            pass  # Python does not read behind its own last word
+                        # Statuses of one number, and the hello's reply; under TLS somewhat more.
+                        assert len(received) > 25 * count + 40 and (notify or len(replies) == 25 * count + 40), (notify, count)
+            servers.wait_until(lambda: server.stats()["connections_open"] == 0, "all are closed", seconds=10)
+
+
+def test_no_waiting_for_files():
+    """A key under a password, or a pipe in place of a file, is refused at once, at the start and at SIGHUP."""
+    with servers.temporary_folder() as folder:
+        authority = Authority(folder)
+        certificate, key = authority.sign("server")
+        locked, pipe = folder / "locked.key", folder / "pipe"
+        run("pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", locked)
+        os.mkfifo(pipe)
+        flags = ("--tls-listen", "127.0.0.1:0", "--tls-certificate")
+        assert "cannot use the private key" in servers.numberd_error(folder / "data", *flags, certificate, "--tls-key", locked, status=78)
+        for files in ((pipe, "--tls-key", key), (certificate, "--tls-key", pipe), (certificate, "--tls-key", key, "--tls-client-ca", pipe)):
+            assert "no regular file" in servers.numberd_error(folder / "data", *flags, *files, status=78)
+        with Tls(folder, authority) as server:
+            server.key.write_bytes(locked.read_bytes())
+            reload(server, "the certificate stays as it was: cannot use the private key")
+            server.key.unlink()
+            os.mkfifo(server.key)
+            reload(server, "no regular file")
+            with Client(server.tls_port, tls=authority.context()) as client:
+                client.lookup([BASE])
 
 
 def test_patience():
