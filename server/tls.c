@@ -62,6 +62,7 @@ static struct tls_context *create(const SSL_METHOD *method, char *error, size_t 
 }
 
 /* Who asks for a password would keep the server waiting; and there is nobody to answer. */
+// NOLINTNEXTLINE(readability-non-const-parameter): the signature is OpenSSL's
 static int refuse_password(char *password, int size, int for_writing, void *context)
 {
     (void)password;
