@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 presets=("$@")
 [ $# -gt 0 ] || presets=(release asan tsan fuzz)
 export CTEST_OUTPUT_ON_FAILURE=1
+export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp"
 step() { printf '== %s: %s\n' "$(date +%H:%M:%S)" "$*"; }
 
 step "packages"
