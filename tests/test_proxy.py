@@ -54,6 +54,11 @@ def test_addresses():
         assert sorted(found) == sorted([("198.51.100.7", "127.0.0.1")] * 2 + [("2001:db8::7", "127.0.0.1")] * 2 +
                                        [("198.51.100.8", "127.0.0.1")] + [("127.0.0.1", "")] * 3), found
         assert len(rows(server, "--ip", "198.51.100.7")) == 5001
+        order = (*servers.ORDER, "--from", "2026-01-01", "--until", "2037-01-01", "--ip", "198.51.100.8", "--key",
+                 server.data_dir / "officer.private", "--data-dir", server.data_dir)
+        made = json.loads(servers.ctl("hold", *order, "--json"))
+        held = rows(server, "--ip", "198.51.100.8", "--hold", server.data_dir / "querylog" / made["hold"])
+        assert [row[4:6] for row in held] == [["198.51.100.8", "127.0.0.1"]], held
 
 
 def test_any_split():

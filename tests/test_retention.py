@@ -146,6 +146,8 @@ def test_hold():
             held(folder, data, late, made["hold"], status=77 if 64 <= at < 96 else 65)
         path.write_bytes(whole[:-1])
         assert "cut short" in held(folder, data, late, made["hold"], status=65)
+        path.write_bytes(whole[:8] + b"\1" + whole[9:])
+        assert "version 1, and this numberctl reads version 2: use the numberctl" in held(folder, data, late, made["hold"], status=65)
         path.write_bytes(whole)
 
         again = hold(folder, data, late, "--renew", "--hold", path)

@@ -191,11 +191,17 @@ static unsigned char *read_all(const char *path, size_t *bytes, struct fault *fa
 static bool check_head(const char *path, const struct head *head, size_t bytes,
                        const struct officer_pair *officer, uint64_t now_ms, struct fault *fault)
 {
+    if (bytes >= sizeof *head && memcmp(head->magic, MAGIC, sizeof head->magic) == 0 &&
+        head->version != VERSION)
+        return fault_set(
+            fault, EX_DATAERR,
+            "%s is a hold of version %u, and this numberctl reads version %u: use the numberctl that made it",
+            path, head->version, VERSION);
     /* Counts that make no file of this size are none: no product of theirs overflows then. */
     if (bytes < sizeof *head || memcmp(head->magic, MAGIC, sizeof head->magic) != 0 ||
-        head->version != VERSION || head->byte_order != BYTE_ORDER_MARK || head->records > bytes ||
-        head->gaps > bytes || bytes != sizeof *head + content_bytes(head->records, head->gaps) + TAG_BYTES)
-        return fault_set(fault, EX_DATAERR, "%s is no hold of version %u, or is cut short", path, VERSION);
+        head->byte_order != BYTE_ORDER_MARK || head->records > bytes || head->gaps > bytes ||
+        bytes != sizeof *head + content_bytes(head->records, head->gaps) + TAG_BYTES)
+        return fault_set(fault, EX_DATAERR, "%s is no hold, or is cut short", path);
     if (sodium_memcmp(head->officer, officer->public_key, sizeof head->officer) != 0)
         return fault_set(fault, EX_NOPERM,
                          "%s is sealed to another officer's key than the one given with --key", path);

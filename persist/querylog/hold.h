@@ -3,13 +3,15 @@
  * What is held is the copy; the log itself is extended by nothing. A hold ends HOLD_DAYS_MAX days after it was made at the latest,
  * and can be renewed once, for as long again from then.
  *   DIR/querylog/NUMBER-END.hold   (16 hex digits; the end as Unix time in seconds), little-endian:
- *     0  8  magic "NBRDHOLD"     8  4  version (1)    12  4  byte order mark 0x01020304
+ *     0  8  magic "NBRDHOLD"     8  4  version (2)    12  4  byte order mark 0x01020304
  *    16  8  number, random      24  8  made, ms       32  8  end, ms        40  8  times renewed, 0 or 1
  *    48  8  records             56  8  gaps           64 32  the officer's public key
  *    96 80  libsodium's sealed box of a key of 32 bytes
  *   176 24  nonce
- *   200     the records (56 bytes each), then the gaps (server id, 8 bytes; struct query_gap, 32), sealed with
+ *   200     the records (72 bytes each), then the gaps (server id, 8 bytes; struct query_gap, 32), sealed with
  *           XChaCha20-Poly1305 under that key; authenticated with them: bytes 0..199
+ * A record: server id, time in ms, requester, number, 8 bytes each; IP, and the proxy's IP, 16 each; answer, how much of the IP is
+ * kept, whether there was a proxy, 1 each; 5 zeros. (Those of version 1 have no proxy; the numberctl that made them reads them.)
  * So neither the end nor a record can be changed by who has no private key. From its end on it is not read, and the server whose
  * data directory it lies in destroys it within seconds, as it does the hours' keys.
  *
