@@ -23,7 +23,7 @@ import threading
 import time
 import urllib.request
 
-from bench_base import AT_MOST, MIB, PATIENCE, Bench, Numberd, Others, check, main
+from bench_base import AT_MOST, MIB, PATIENCE, Bench, Numberd, Others, check, main, wait_until
 from certificates import Authority
 
 FLOODS = {  # name: (port, whether a token is shown, arguments of numberflood)
@@ -60,6 +60,7 @@ ROWS = [
     ("others", "percent", None, None, "of the processors' time meanwhile, what no program of this benchmark used"),
 ]
 N = 100_000
+CLIENT_CONNECTIONS = 4
 BUFFER_BYTES_MAX = 128 * MIB
 TURN_BYTES = 16 * MIB  # a thread
 CONNECTIONS_MAX = 4000
@@ -85,7 +86,7 @@ def make_files(bench):
     folder = bench.folder
     for name, principal, roles in (("operator", 1, "operate"), ("client", 2, "lookup"), ("attacker", 3, "lookup")):
         (folder / name).write_text(bench.run("numberctl", "token", "add", folder / "tokens", "--principal", principal, "--roles", roles,
-                                             "--budget", "none"))
+                                             *(() if name == "attacker" else ("--budget", "none"))))
     bench.authority = Authority(folder)
     bench.certificate, bench.key = bench.authority.sign("server")
     with subprocess.Popen([bench.bin / "numberload", "generate", "--count", str(N)], stdout=subprocess.PIPE) as generate:
@@ -143,7 +144,8 @@ class Dummy:
 class Flood:
     """From the beginning to the end of the block, where its report is."""
 
-    def __init__(self, bench, name, address, seconds):
+    def __init__(self, bench, name, address, seconds, watcher=None):
+        self.watcher = watcher
         door, has_token, arguments = FLOODS[name]
         more = ("--token-file", bench.folder / "attacker") if has_token else ()
         more += ("--tls-ca", bench.authority.certificate) if door == "tls" else ()
@@ -151,6 +153,8 @@ class Flood:
 
     def __enter__(self):
         self.process = subprocess.Popen(list(map(str, self.command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        if self.watcher:
+            self.watcher.start()
         return self
 
     def __exit__(self, *trace):
@@ -181,17 +185,19 @@ class Watcher(threading.Thread):
 
     def stop(self):
         self.ended.set()
-        self.join()
+        if self.is_alive():
+            self.join()
 
 
 def lookups(bench, server, meanwhile=None):
     """The 99th percentile in ms; numberload checks the answers. It connects before the flood begins: whom a full server has no
     place for has no percentile."""
-    command = ["numberload", "run", "--server", server.address, "--count", N, "--batch", 16, "--connections", 4, "--rate", bench.rate,
+    command = ["numberload", "run", "--server", server.address, "--count", N, "--batch", 16, "--connections",
+               CLIENT_CONNECTIONS, "--rate", bench.rate,
                "--warmup", bench.warmup, "--seconds", bench.seconds, "--token-file", bench.folder / "client", "--json"]
     with subprocess.Popen([bench.bin / command[0], *map(str, command[1:])], stdin=subprocess.DEVNULL, text=True,
                           stdout=subprocess.PIPE) as process:
-        time.sleep(bench.warmup / 3)  # it draws its numbers, and connects
+        wait_until(lambda: server.stats()["connections_open"] >= CLIENT_CONNECTIONS, process, "numberload's connections")
         with meanwhile or contextlib.nullcontext():
             output = process.communicate(timeout=PATIENCE)[0]
     check(process.returncode == 0, f"numberload ended with {process.returncode}")
@@ -230,8 +236,7 @@ def flood_numberd(bench, name, server):
     """The 99th percentile in ms."""
     before = server.stats()
     watcher = Watcher(bench, server)
-    watcher.start()
-    flood = Flood(bench, name, server.addresses[FLOODS[name][0]], bench.warmup + bench.seconds)
+    flood = Flood(bench, name, server.addresses[FLOODS[name][0]], bench.warmup + bench.seconds, watcher)
     try:
         p99 = lookups(bench, server, flood)
     finally:
