@@ -22,6 +22,9 @@
 /* How long a connection that is done waits for the client to read and close. Closing a socket with unread input
  * resets it, and the reset may overtake the last replies. */
 #define LINGER_MS 2000
+/* So much of what it sends meanwhile is read away, for who must be rid of it before it reads our reply: more than the longest frames
+ * that may be under way. What comes beyond stays with the kernels. */
+#define LINGER_BYTES (4u << 20)
 /* A client that waits to read gets its patience anew with so much that it took. */
 #define PROGRESS_BYTES (64u << 10)
 /* A turn that takes longer makes the next one wait. Some 1,500 numbers; the putting off itself takes 2 us. */
@@ -61,7 +64,8 @@ struct connection {
     uint64_t held_bytes; /* memory of `in` and `out`, as of the last weighing */
     TAILQ_ENTRY(connection) heavy_link;
     uint64_t lingering_since_ms;
-    bool was_long; /* its last turn */
+    size_t discarded_bytes; /* since then */
+    bool was_long;          /* its last turn */
     bool is_put_off;
     TAILQ_ENTRY(connection) put_off_link;
     struct session session;
@@ -513,15 +517,26 @@ static bool read_and_serve(struct connection *connection)
            serve(connection, connection->in.bytes, connection->in.length);
 }
 
+static void on_readable(evutil_socket_t fd, short events, void *context);
+
 /* Reads away what a lingering client sends. False: it has closed, or broke, or its time is over. */
 static bool discard(struct connection *connection)
 {
     /* The kernel throws it away, without a copy into the buffer (tcp(7)). */
     ssize_t got = recv(connection->stream.fd, connection->connections->read_buffer, READ_BYTES, MSG_TRUNC);
     /* The event's own time begins anew with whatever comes. */
-    if (now_ms() - connection->lingering_since_ms >= LINGER_MS)
+    uint64_t lingered_ms = now_ms() - connection->lingering_since_ms;
+    if (lingered_ms >= LINGER_MS || got == 0 || (got < 0 && !is_nothing_yet(errno)))
         return false;
-    return got > 0 || (got < 0 && is_nothing_yet(errno));
+    connection->discarded_bytes += got > 0 ? (size_t)got : 0;
+    if (connection->discarded_bytes < LINGER_BYTES)
+        return true;
+    unsigned left_ms = (unsigned)(LINGER_MS - lingered_ms);
+    event_del(&connection->readable);
+    event_assign(&connection->readable, connection->connections->base, -1, 0, on_readable, connection);
+    event_add(&connection->readable,
+              &(struct timeval){.tv_sec = left_ms / 1000, .tv_usec = (suseconds_t)(left_ms % 1000) * 1000});
+    return true;
 }
 
 /* True when what it has sent already is to be served before more is read. */

@@ -110,6 +110,18 @@ def test_no_lingering():
         assert server.stats()["connections_open"] == 0
 
 
+def test_no_reading_away():
+    """Of what it sends meanwhile some MiB are read away, and no more."""
+    with running() as server, Client(server.port) as client:
+        assert client.ask(b"\xff" * 16).code == BAD_FRAME
+        client.socket.settimeout(0.2)
+        sent, started = 0, time.monotonic()
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while time.monotonic() - started < 1.5:
+                sent += client.socket.send(bytes(MIB))
+        assert 4 * MIB <= sent < 64 * MIB, sent  # what is beyond lies in the kernel's buffers
+
+
 def test_connects():
     """Thousands that come and go by the second, from one address or many: the others are served, and nothing is left of them."""
     for arguments in (("--from", "127.0.0.2"), ("--from", "127.1.0.1", "--addresses", 500)):
