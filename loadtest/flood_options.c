@@ -2,15 +2,14 @@
 #include "flood_options.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
+#include "number_option.h"
 #include "server/client.h"
 
 static const struct {
@@ -29,14 +28,6 @@ static const struct {
     [FLOOD_HANDSHAKES] = {"handshakes", "shakes hands under TLS, and closes"},
     [FLOOD_SINK] = {"sink", "no flood: listens at --server, reads what comes and says nothing; beyond "
                             "--connections it closes at once"},
-};
-
-struct number_option {
-    const char *name;
-    const char *help;
-    size_t offset;
-    uint64_t min;
-    uint64_t max;
 };
 
 static const struct number_option number_options[] = {
@@ -86,24 +77,8 @@ static void print_help(void)
            "  --tls-ca FILE        hellos, handshakes: who has signed the server's certificate\n"
            "  --json               the report as one JSON object\n",
            WIRE_PORT_DEFAULT);
-    for (size_t i = 0; i < NUMBER_OPTION_COUNT; i++)
-        printf("  --%-18s %s\n", number_options[i].name, number_options[i].help);
+    number_option_print(number_options, NUMBER_OPTION_COUNT);
     printf("\nIt connects to loopback addresses only, and ends after --seconds.\n");
-}
-
-static bool parse_number(const struct number_option *option, const char *text, struct flood_options *options)
-{
-    char *end;
-    errno = 0;
-    uint64_t value = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < option->min ||
-        value > option->max) {
-        fprintf(stderr, "numberflood: --%s must be an integer from %" PRIu64 " to %" PRIu64 "\n",
-                option->name, option->min, option->max);
-        return false;
-    }
-    memcpy((char *)options + option->offset, &value, sizeof value);
-    return true;
 }
 
 static bool is_loopback(uint32_t ip)
@@ -154,7 +129,7 @@ static int take(struct flood_options *options, int option, const char *value)
         options->tls_files.authority = value;
         return -1;
     default:
-        return parse_number(&number_options[option], value, options) ? -1 : EX_USAGE;
+        return number_option_take(&number_options[option], "numberflood", value, options) ? -1 : EX_USAGE;
     }
 }
 

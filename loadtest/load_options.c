@@ -1,26 +1,17 @@
 /* numberload's command line; see load_options.h. */
 #include "load_options.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
+#include "number_option.h"
 #include "population.h"
 #include "server/client.h"
 #include "server/wire.h"
-
-struct number_option {
-    const char *name;
-    const char *help;
-    size_t offset;
-    uint64_t min;
-    uint64_t max;
-};
 
 static const struct number_option number_options[] = {
     {"count", "registered numbers of the population (default 100000)", offsetof(struct load_options, count),
@@ -77,29 +68,13 @@ static void print_help(void)
            "  --hit-ratio R        run: share of registered numbers, 0 to 1 (default 0.5)\n"
            "  --json               the report as one JSON object\n",
            WIRE_PORT_DEFAULT);
-    for (size_t i = 0; i < NUMBER_OPTION_COUNT; i++)
-        printf("  --%-18s %s\n", number_options[i].name, number_options[i].help);
+    number_option_print(number_options, NUMBER_OPTION_COUNT);
     printf(
         "\nThe population is --count numbers over real numbering plans, the same for the same seed; each has "
         "an\n"
         "unregistered neighbour. Every answer is checked; the status is 65 when one was wrong, 69 when the\n"
         "server was lost or did not take a registration. In the open loop a latency counts from when the "
         "request should have been sent.\n");
-}
-
-static bool parse_number(const struct number_option *option, const char *text, struct load_options *options)
-{
-    char *end;
-    errno = 0;
-    uint64_t value = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < option->min ||
-        value > option->max) {
-        fprintf(stderr, "numberload: --%s must be an integer from %" PRIu64 " to %" PRIu64 "\n", option->name,
-                option->min, option->max);
-        return false;
-    }
-    memcpy((char *)options + option->offset, &value, sizeof value);
-    return true;
 }
 
 static char *read_token(const char *path)
@@ -149,7 +124,7 @@ static int take(struct load_options *options, int option, const char *value)
                    ? mistake("--hit-ratio must be from 0 to 1", "")
                    : -1;
     default:
-        return parse_number(&number_options[option], value, options) ? -1 : EX_USAGE;
+        return number_option_take(&number_options[option], "numberload", value, options) ? -1 : EX_USAGE;
     }
 }
 

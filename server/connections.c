@@ -429,7 +429,7 @@ static bool serve(struct connection *connection, const uint8_t *bytes, size_t le
     return flush(connection);
 }
 
-/* Nothing came for now: the socket, or TLS, has none. */
+/* It is no failure: the socket, or TLS, has nothing yet. */
 static bool is_nothing_yet(int error)
 {
     return error == EAGAIN || error == EINTR;
