@@ -108,6 +108,18 @@ static bool write_lookup(struct flood *flood, uint8_t type)
     return true;
 }
 
+/* Linux shows numberd a connection when something has come. */
+static bool write_first_bytes(struct flood *flood)
+{
+    uint8_t hello[WIRE_REQUEST_HEADER_BYTES + WIRE_TOKEN_BYTES_MAX + 16];
+    (void)wire_encode_hello(hello, 1, NULL, 0);
+    if (!script_alloc(&flood->script, WIRE_REQUEST_HEADER_BYTES))
+        return false;
+    memcpy(flood->script.bytes, hello, WIRE_REQUEST_HEADER_BYTES);
+    flood->script.length = flood->script.again_from = flood->options.first_bytes;
+    return true;
+}
+
 static bool write_garbage(struct script *script)
 {
     if (!script_alloc(script, GARBAGE_BYTES))
@@ -155,6 +167,7 @@ static bool write_script(struct flood *flood)
         return write_client_hello(flood);
     case FLOOD_CONNECTS:
     case FLOOD_HALF:
+        return write_first_bytes(flood);
     case FLOOD_HANDSHAKES:
     case FLOOD_SINK:
     case FLOOD_MODES:
@@ -381,6 +394,11 @@ static bool connect_and_close(struct flood *flood)
     flood->failed += !good;
     if (!good)
         flood->last_error = errno;
+    if (good && flood->script.length > 0)
+        flood->bytes_sent +=
+            send(fd, flood->script.bytes, flood->script.length, MSG_NOSIGNAL | MSG_DONTWAIT) > 0
+                ? flood->script.length
+                : 0;
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     close(fd);
     return good;

@@ -17,7 +17,7 @@ static const struct {
     const char *help;
 } modes[FLOOD_MODES] = {
     [FLOOD_CONNECTS] = {"connects", "connects and closes at once"},
-    [FLOOD_HALF] = {"half", "connects and says nothing"},
+    [FLOOD_HALF] = {"half", "connects and says nothing more"},
     [FLOOD_SLOW_SEND] = {"slow-send",
                          "says hello, then drips a frame of 65,535 numbers, 64 bytes each tenth of a second"},
     [FLOOD_SLOW_READ] =
@@ -38,6 +38,8 @@ static const struct number_option number_options[] = {
      0, 1000000},
     {"addresses", "come from so many addresses in turn (default 1)",
      offsetof(struct flood_options, addresses), 1, 1000000},
+    {"first-bytes", "connects, half: send so many bytes of a hello first (default 0)",
+     offsetof(struct flood_options, first_bytes), 0, WIRE_REQUEST_HEADER_BYTES - 1},
     {"read-bytes", "slow-read: read so many each tenth of a second (default 0)",
      offsetof(struct flood_options, read_bytes), 0, 1 << 20},
 };

@@ -29,6 +29,7 @@ struct flood_options {
     uint64_t seconds;
     uint64_t connections; /* at once */
     uint64_t rate;        /* new ones a second; 0: as fast as it can */
+    uint64_t first_bytes; /* connects, half: of a hello, sent at once */
     uint64_t read_bytes;  /* slow-read: so many each tenth of a second */
     char token[WIRE_TOKEN_BYTES_MAX + 1];
     struct tls_files tls_files;

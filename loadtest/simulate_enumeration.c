@@ -121,6 +121,14 @@ static bool is_registered(const struct world *world, uint64_t number)
     return mix(number ^ UINT64_C(0x5bd1e995)) % 100 < world->attack->registered_percent;
 }
 
+static struct budget_verdict charge(struct budgets *budgets, const struct asker *asker, uint64_t now_ns,
+                                    uint32_t count)
+{
+    struct budget_verdict verdict;
+    budgets_charge(budgets, asker, now_ns, count, &verdict);
+    return verdict;
+}
+
 /* --- asking --- */
 
 /* One request; how many numbers were served. `*detectors`: what was seen by it. */
@@ -128,7 +136,7 @@ static uint32_t ask(struct world *world, const struct asker *asker, uint64_t now
                     uint32_t count, unsigned *detectors)
 {
     uint32_t missed = 0;
-    struct budget_verdict verdict = budgets_charge(world->budgets, asker, now_ns, count);
+    struct budget_verdict verdict = charge(world->budgets, asker, now_ns, count);
     for (uint32_t i = 0; i < verdict.served; i++)
         missed += !is_registered(world, numbers[i]);
     *detectors = 0;

@@ -13,6 +13,14 @@
 /* Connections taken before other events of the main loop get their turn. */
 #define ACCEPTS_PER_TURN 64
 #define PAUSE_US 100000
+/* The kernel's buffers for one connection, which it would let grow to megabytes, however little we read: memory that no limit of ours
+ * counts, and as much work for it. The kernel doubles the figure for what it needs itself. */
+#define SOCKET_BUFFER_BYTES (256 << 10)
+/* So many who get no place are told why in a second; it takes longer than all the rest. */
+#define REPLIES_PER_SECOND 1000
+/* The kernel shows us a connection when it has the client's first bytes, since all clients speak first, or after so long: connections
+ * that are closed again at once, or never say a word, cost us nothing or less. */
+#define FIRST_BYTES_SECONDS 1
 #define PORTS_MAX 3
 
 struct port {
@@ -29,7 +37,8 @@ struct acceptor {
     struct event *resume;
     struct tls_context *tls;
     unsigned next_worker;
-    int spare_fd; /* to accept with when there is none left */
+    uint64_t next_reply_ns; /* may be in the past, by a second at most */
+    int spare_fd;           /* to accept with when there is none left */
 };
 
 static uint64_t now_ns(void)
@@ -78,8 +87,15 @@ static void turn_away(struct acceptor *acceptor, int listener)
 }
 
 /* A frame that says UNAVAILABLE, as far as the socket takes it; the rest is silence. */
-static void say_unavailable(int client)
+static void say_unavailable(struct acceptor *acceptor, int client)
 {
+    uint64_t now = now_ns();
+    if (now < acceptor->next_reply_ns)
+        return;
+    uint64_t earliest_ns = now - UINT64_C(1000000000); /* a second's worth may be said at once */
+    if (acceptor->next_reply_ns < earliest_ns)
+        acceptor->next_reply_ns = earliest_ns;
+    acceptor->next_reply_ns += UINT64_C(1000000000) / REPLIES_PER_SECOND;
     uint8_t frame[WIRE_REPLY_HEADER_BYTES];
     const struct wire_reply reply = {.type = WIRE_HELLO | WIRE_REPLY_BIT,
                                      .code = WIRE_UNAVAILABLE,
@@ -95,6 +111,14 @@ static bool is_among(const struct address_network *networks, size_t count, const
         if (address_network_has(&networks[i], ip))
             return true;
     return false;
+}
+
+/* The client is gone again: the workers need not know of it. */
+static bool is_gone(int client)
+{
+    uint8_t byte;
+    ssize_t got = recv(client, &byte, sizeof byte, MSG_PEEK);
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
 }
 
 /* Gives it a seat; false when it gets none. */
@@ -116,7 +140,7 @@ static bool seat(const struct port *port, struct arrival *arrival)
         return true;
     counter_add(&options->counters->refused[verdict - SEATS_FULL], 1);
     if (port->kind == ACCEPTOR_PLAIN)
-        say_unavailable(arrival->stream.fd);
+        say_unavailable(port->acceptor, arrival->stream.fd);
     return false;
 }
 
@@ -124,19 +148,23 @@ static void take(const struct port *port, int client, const struct sockaddr_stor
 {
     struct acceptor *acceptor = port->acceptor;
     struct arrival arrival = {.stream.fd = client, .is_proxied = (port->kind & ACCEPTOR_PROXIED) != 0};
-    int one = 1;
     address_ip(peer, arrival.ip);
-    if (!seat(port, &arrival)) {
+    if (is_gone(client) || !seat(port, &arrival)) {
         close(client);
         return;
     }
-    setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if ((port->kind & ACCEPTOR_TLS) != 0)
         arrival.stream.ssl = tls_accept(acceptor->tls, client);
-    bool good = ((port->kind & ACCEPTOR_TLS) == 0 || arrival.stream.ssl != NULL) &&
-                worker_adopt(acceptor->options.workers[acceptor->next_worker], &arrival);
-    if (!good)
+    counter_add(&acceptor->options.counters->connections_opened, 1);
+    unsigned turn = acceptor->next_worker;
+    bool good = port->kind == ACCEPTOR_PLAIN
+                    ? worker_adopt(acceptor->options.workers[turn], &arrival)
+                    : ((port->kind & ACCEPTOR_TLS) == 0 || arrival.stream.ssl != NULL) &&
+                          porter_adopt(acceptor->options.porters[turn], &arrival);
+    if (!good) {
         arrival_dismiss(&arrival, acceptor->options.seats);
+        counter_add(&acceptor->options.counters->connections_closed, 1);
+    }
     acceptor->next_worker = (acceptor->next_worker + 1) % acceptor->options.worker_count;
 }
 
@@ -174,8 +202,24 @@ struct acceptor *acceptor_create(const struct acceptor_options *options)
     return NULL;
 }
 
+/* What connections inherit from it. The kernel's refusal changes nothing but speed. */
+static void tune(int listener)
+{
+    const struct {
+        int level;
+        int name;
+        int value;
+    } options[] = {{SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER_BYTES},
+                   {SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER_BYTES},
+                   {IPPROTO_TCP, TCP_NODELAY, 1},
+                   {IPPROTO_TCP, TCP_DEFER_ACCEPT, FIRST_BYTES_SECONDS}};
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+        (void)setsockopt(listener, options[i].level, options[i].name, &options[i].value, sizeof(int));
+}
+
 bool acceptor_listen(struct acceptor *acceptor, int listener, unsigned kind)
 {
+    tune(listener);
     struct port *port = &acceptor->ports[acceptor->port_count++];
     *port = (struct port){.acceptor = acceptor, .listener = listener, .kind = kind};
     port->readable = event_new(acceptor->options.base, listener, EV_READ | EV_PERSIST, on_readable, port);

@@ -16,6 +16,7 @@
 
 #include "server/access/seats.h"
 #include "server/address.h"
+#include "server/porter.h"
 #include "server/tls.h"
 #include "server/worker.h"
 
@@ -24,9 +25,10 @@ struct acceptor;
 struct acceptor_options {
     struct event_base *base;
     struct worker *const *workers;
+    struct porter *const *porters; /* as many, for ports that need them; else NULL */
     unsigned worker_count;
     struct seats *seats;
-    struct counters *counters;             /* for those that are refused; nobody else writes to them */
+    struct counters *counters; /* for those that are accepted or refused; nobody else writes to them */
     const struct address_network *proxies; /* who may connect to the proxies' port */
     size_t proxy_count;
     const struct address_network *operators; /* whom the reserve of the seats is for */

@@ -68,6 +68,13 @@ bool address_host(const char *text, char host[static ADDRESS_HOST_BYTES])
     return split(text, host, port);
 }
 
+bool address_has_port(const char *text)
+{
+    char host[ADDRESS_HOST_BYTES];
+    char port[8] = "";
+    return split(text, host, port) && port[0] != '\0';
+}
+
 void address_format(const struct address *address, char text[static ADDRESS_TEXT_BYTES])
 {
     char host[INET6_ADDRSTRLEN] = "?";

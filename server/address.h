@@ -18,6 +18,9 @@ struct address {
 bool address_parse(const char *text, uint16_t default_port, struct address *address, char *error,
                    size_t error_bytes);
 
+/* False for a host alone, and for what is no address. */
+bool address_has_port(const char *text);
+
 /* The host of "HOST:PORT" and the like. False: it has none. */
 #define ADDRESS_HOST_BYTES 256
 bool address_host(const char *text, char host[static ADDRESS_HOST_BYTES]);

@@ -312,8 +312,11 @@ bool client_finish(struct client *client, struct wire_reply *reply)
         return false;
     if (reply->code == WIRE_OK)
         return true;
-    snprintf(client->error, sizeof client->error, "%s (%.*s)", wire_code_text(reply->code),
-             (int)reply->body_bytes, (const char *)reply->body);
+    if (reply->body_bytes == 0)
+        snprintf(client->error, sizeof client->error, "%s", wire_code_text(reply->code));
+    else
+        snprintf(client->error, sizeof client->error, "%s (%.*s)", wire_code_text(reply->code),
+                 (int)reply->body_bytes, (const char *)reply->body);
     return false;
 }
 

@@ -44,7 +44,8 @@
 static const struct setting settings[] = {
     TEXT("data-dir", data_dir, "DIR", "registrations and query log (default numberd-data)"),
     TEXT("listen", listen, "ADDRESS", "lookup port (default 127.0.0.1:4164; port 0: a free one)"),
-    TEXT("stats-listen", stats_listen, "ADDRESS", "stats port, HTTP (default 127.0.0.1:4165; or 0)"),
+    TEXT("stats-listen", stats_listen, "ADDRESS",
+         "stats port, HTTP (default 127.0.0.1:4165; port 0: a free one)"),
     INTEGER("threads", threads, 1, 64, "worker threads, 1 to 64 (default: processors less one, at least 1)"),
     TEXT("tls-listen", tls_listen, "ADDRESS", "lookup port under TLS 1.3 (default: none)"),
     TEXT("tls-certificate", tls_certificate, "FILE",

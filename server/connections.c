@@ -11,14 +11,11 @@
 #include <event2/event_struct.h>
 
 #include "server/address.h"
-#include "server/proxy.h"
 #include "server/tls.h"
 
-/* One read takes at most this much, so one connection's turn is bounded to 32,000 numbers (or one longer request).
- */
-#define READ_BYTES (256u << 10)
-/* Below this much unsent output a connection that was held back is served again. */
-#define RESUME_BYTES (SESSION_OUTPUT_CAP / 2)
+/* One turn reads and sends at most so much: to copy it takes some ten microseconds. */
+#define READ_BYTES (64u << 10)
+#define SEND_BYTES (64u << 10)
 /* How long a connection that is done waits for the client to read and close. Closing a socket with unread input
  * resets it, and the reset may overtake the last replies. */
 #define LINGER_MS 2000
@@ -27,10 +24,18 @@
 #define LINGER_BYTES (4u << 20)
 /* A client that waits to read gets its patience anew with so much that it took. */
 #define PROGRESS_BYTES (64u << 10)
-/* A turn that takes longer makes the next one wait. Some 1,500 numbers; the putting off itself takes 2 us. */
-#define LONG_TURN_NS 50000
+/* A turn in which more lookups were made, or more read or sent, makes the next one wait. (Not one that took longer: that may be the
+ * kernel's doing, which had other threads to run.) The putting off itself takes 2 us. */
+#define LONG_TURN_COST 4096
+#define LONG_TURN_BYTES (48u << 10)
 /* For those that were put off, before the others are looked at again; what goes beyond is the last turn. */
-#define LATE_NS 200000
+#define LATE_NS 50000
+/* Who asks though its budget is used up is not read for so long, at least and for each number. */
+#define REST_US_MIN 10000
+#define REST_US_A_NUMBER 100
+/* Replies that are longer change their owner rather than being copied. */
+#define COPY_BYTES (32u << 10)
+#define PUT_OFF_FEW 16
 /* How often the impatient are looked for. */
 #define IMPATIENCE_US 250000
 /* For the hello of who sits on a place of the reserve. */
@@ -41,9 +46,6 @@ struct connection {
     struct connections *connections;
     struct stream stream;
     struct seat seat;
-    uint8_t peer_ip[16];
-    bool awaits_proxy; /* the PROXY protocol's header is not whole */
-    bool is_known;     /* the session has begun */
     struct event readable;
     struct event writable;
     bool is_reading; /* which of the two events are added */
@@ -65,7 +67,9 @@ struct connection {
     TAILQ_ENTRY(connection) heavy_link;
     uint64_t lingering_since_ms;
     size_t discarded_bytes; /* since then */
-    bool was_long;          /* its last turn */
+    size_t turn_bytes;      /* read and sent in this turn */
+    bool was_long;          /* the turn before */
+    bool is_resting;        /* it is neither read nor served for a while, and `readable` is the timer */
     bool is_put_off;
     TAILQ_ENTRY(connection) put_off_link;
     struct session session;
@@ -75,13 +79,6 @@ struct connection {
 };
 
 /* --- one connection --- */
-
-void arrival_dismiss(const struct arrival *arrival, struct seats *seats)
-{
-    struct stream stream = arrival->stream;
-    stream_close(&stream);
-    seats_leave(seats, &arrival->seat);
-}
 
 /* The list of those that hold about as much. */
 static struct connection_queue *heavy_queue(struct connections *connections, uint64_t bytes)
@@ -108,6 +105,13 @@ static void note_held(struct connection *connection, uint64_t bytes)
                           memory_order_relaxed);
 }
 
+static void remove_put_off(struct connection *connection)
+{
+    TAILQ_REMOVE(&connection->connections->put_off, connection, put_off_link);
+    connection->connections->put_off_count--;
+    connection->is_put_off = false;
+}
+
 static void close_connection(struct connection *connection)
 {
     struct connections *connections = connection->connections;
@@ -117,12 +121,13 @@ static void close_connection(struct connection *connection)
     if (connection->owing != NULL)
         TAILQ_REMOVE(&connection->owing->queue, connection, owing_link);
     if (connection->is_put_off)
-        TAILQ_REMOVE(&connections->put_off, connection, put_off_link);
+        remove_put_off(connection);
     note_held(connection, 0);
     event_del(&connection->readable);
     event_del(&connection->writable);
     stream_close(&connection->stream);
     seats_leave(connections->seats, &connection->seat);
+    session_deinit(&connection->session);
     buffer_deinit(&connection->in);
     buffer_deinit(&connection->out);
     LIST_REMOVE(connection, link);
@@ -132,12 +137,14 @@ static void close_connection(struct connection *connection)
         event_base_loopbreak(connections->base);
 }
 
-/* Sends from the front of the buffer as much as the socket takes. False: the connection is broken. */
+/* Sends from the front of the buffer as much as the socket takes in this turn. False: the connection is broken. */
 static bool send_some(struct connection *connection, struct buffer *buffer)
 {
     size_t done = 0;
-    while (done < buffer->length) {
-        ssize_t sent = stream_send(&connection->stream, buffer->bytes + done, buffer->length - done);
+    while (done < buffer->length && done < SEND_BYTES) {
+        size_t left = buffer->length - done;
+        ssize_t sent =
+            stream_send(&connection->stream, buffer->bytes + done, left < SEND_BYTES ? left : SEND_BYTES);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0) {
@@ -149,6 +156,7 @@ static bool send_some(struct connection *connection, struct buffer *buffer)
     }
     counter_add(&connection->connections->counters->bytes_out, done);
     connection->read_bytes += done;
+    connection->turn_bytes += done;
     buffer_consume(buffer, done);
     return true;
 }
@@ -169,10 +177,10 @@ static void set_interest(struct connection *connection)
     const struct stream *stream = &connection->stream;
     bool write = (connection->out.length > 0 && !connection->is_held && !stream->send_wants_input) ||
                  stream->receive_wants_room;
-    bool read =
-        !connection->session.closing && !connection->is_ended && connection->out.length < SESSION_OUTPUT_CAP;
+    bool read = !connection->session.closing && !connection->is_ended && !connection->is_resting &&
+                connection->out.length < SESSION_OUTPUT_CAP;
     /* While it is held nothing is read; but few clients send before they have their answer, so the event goes only when they do
-     * (on_readable): two calls of the kernel less for each registration. */
+     * (on_ready): two calls of the kernel less for each registration. */
     if (connection->is_held)
         read = connection->is_reading;
     if (write != connection->is_writing)
@@ -181,11 +189,35 @@ static void set_interest(struct connection *connection)
         read ? event_add(&connection->readable, NULL) : event_del(&connection->readable);
     connection->is_writing = write;
     connection->is_reading = read;
-    /* Nothing else would wake us for it; as an event of its own it is fair to the other connections. */
-    if (!write && !connection->is_held && has_work(connection))
-        event_active(&connection->writable, EV_WRITE, 0);
-    if (read && !connection->is_held && stream->has_input)
-        event_active(&connection->readable, EV_READ, 0);
+}
+
+/* --- turns that are put off --- */
+
+/* True when what it has sent already is to be served before more is read. */
+static bool may_resume(const struct connection *connection)
+{
+    return !connection->is_lingering && !connection->is_held && !connection->is_resting &&
+           (connection->out.length < SESSION_OUTPUT_CAP || connection->session.work != NULL) &&
+           has_work(connection);
+}
+
+/* True when there is something to do for which no event will come. */
+static bool has_more(const struct connection *connection)
+{
+    return may_resume(connection) || (connection->stream.has_input && connection->is_reading &&
+                                      !connection->is_held && !connection->is_lingering);
+}
+
+static void put_off(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    if (connection->is_put_off)
+        return;
+    connection->is_put_off = true;
+    TAILQ_INSERT_TAIL(&connections->put_off, connection, put_off_link);
+    connections->put_off_count++;
+    if (!event_pending(connections->late, EV_TIMEOUT, NULL))
+        event_add(connections->late, &(struct timeval){0});
 }
 
 /* --- patience --- */
@@ -223,10 +255,11 @@ static void judge(struct connection *connection)
     bool owes = !connection->session.greeted || connection->in.length > 0 || connection->out.length > 0;
     bool has_given = connection->has_given || connection->read_bytes >= PROGRESS_BYTES;
     connection->has_given = false;
-    if (connection->owing != NULL && owes && !has_given && !connection->is_held)
+    bool is_stopped = connection->is_held || connection->is_resting; /* by us */
+    if (connection->owing != NULL && owes && !has_given && !is_stopped)
         return;
     forgive(connection);
-    if (!owes || connection->is_held || connection->is_lingering)
+    if (!owes || is_stopped || connection->is_lingering)
         return;
     bool hurry = connection->seat.is_reserved && !connection->session.greeted;
     connection->owing = &connections->owing[hurry];
@@ -265,18 +298,51 @@ static void on_impatience(evutil_socket_t fd, short events, void *context)
 /* --- memory --- */
 
 /* After each turn of a connection that is still open. It may be closed here, too. */
-static void weigh(struct connection *connection)
+static void end_turn(struct connection *connection)
 {
     struct connections *connections = connection->connections;
-    note_held(connection, connection->in.capacity + connection->out.capacity);
+    if (has_more(connection))
+        put_off(connection); /* as another turn it is fair to the others */
+    note_held(connection,
+              connection->in.capacity + connection->out.capacity + session_held_bytes(&connection->session));
     while (connections->buffer_bytes > connections->buffer_bytes_max) {
         unsigned weight = CONNECTIONS_WEIGHTS - 1;
         while (TAILQ_EMPTY(&connections->heavy[weight]))
             weight--;
+        struct connection *heaviest = TAILQ_FIRST(&connections->heavy[weight]);
         counter_add(&connections->counters->connections_evicted, 1);
+        seats_penalize(connections->seats, &heaviest->seat, now_ns());
         // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked from the list before it is freed
-        close_connection(TAILQ_FIRST(&connections->heavy[weight]));
+        close_connection(heaviest);
     }
+}
+
+/* --- who asks on without a budget --- */
+
+static void on_ready(evutil_socket_t fd, short events, void *context);
+
+static void rest(struct connection *connection)
+{
+    uint64_t us = (uint64_t)connection->session.limited * REST_US_A_NUMBER;
+    if (us < REST_US_MIN)
+        us = REST_US_MIN;
+    connection->is_resting = true;
+    event_del(&connection->readable);
+    connection->is_reading = false;
+    event_assign(&connection->readable, connection->connections->base, -1, 0, on_ready, connection);
+    event_add(&connection->readable,
+              &(struct timeval){.tv_sec = (time_t)(us / 1000000), .tv_usec = (suseconds_t)(us % 1000000)});
+    judge(connection);
+}
+
+static void end_rest(struct connection *connection)
+{
+    if (!connection->is_resting)
+        return;
+    connection->is_resting = false;
+    event_del(&connection->readable);
+    event_assign(&connection->readable, connection->connections->base, connection->stream.fd,
+                 EV_READ | EV_PERSIST, on_ready, connection);
 }
 
 /* --- the end of a conversation --- */
@@ -286,6 +352,9 @@ static bool linger(struct connection *connection)
 {
     if (connection->is_ended || !stream_shut(&connection->stream))
         return false;
+    end_rest(connection);
+    if (connection->is_put_off)
+        remove_put_off(connection);
     connection->is_lingering = true;
     forgive(connection);
     event_del(&connection->writable);
@@ -353,16 +422,28 @@ static bool release(struct connection *connection, bool failed)
 
 bool connections_release(struct connections *connections)
 {
-    bool failed;
+    bool failed = false;
     struct connection *connection;
     while ((connection = TAILQ_FIRST(&connections->held_queue)) != NULL &&
            // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): release has unlinked what is freed
            is_decided(connections, connection->hold_position, &failed))
         if (release(connection, failed))
-            weigh(connection);
+            end_turn(connection);
         else
             close_connection(connection);
     return connection != NULL;
+}
+
+/* What is left of the replies of this turn is the connection's, which has none. False: memory is short. */
+static bool keep(struct connection *connection)
+{
+    struct buffer *out = &connection->connections->out;
+    if (out->length < COPY_BYTES || out->length < out->capacity / 2)
+        return out->length == 0 || buffer_append(&connection->out, out->bytes, out->length);
+    buffer_deinit(&connection->out);
+    connection->out = *out;
+    *out = (struct buffer){0};
+    return true;
 }
 
 /* Sends the replies of this turn and keeps what does not go out, or must not yet. False: close. */
@@ -370,7 +451,7 @@ static bool flush(struct connection *connection)
 {
     struct connections *connections = connection->connections;
     bool good = true;
-    bool failed;
+    bool failed = false;
     if (connection->is_held) { /* a goodbye, behind all that waits */
         good = buffer_append(&connection->out, connections->out.bytes, connections->out.length);
         connections->out.length = 0;
@@ -385,9 +466,7 @@ static bool flush(struct connection *connection)
         session_retract(&connections->out, 0);
     connection->hold_position = 0;
     if (connection->out.length == 0) {
-        good = send_some(connection, &connections->out);
-        if (good && connections->out.length > 0)
-            good = buffer_append(&connection->out, connections->out.bytes, connections->out.length);
+        good = send_some(connection, &connections->out) && keep(connection);
     } else {
         good = buffer_append(&connection->out, connections->out.bytes, connections->out.length) &&
                send_some(connection, &connection->out);
@@ -405,10 +484,12 @@ static bool serve(struct connection *connection, const uint8_t *bytes, size_t le
     struct service *service = connections->service;
     size_t taken = 0;
     /* The cap is on what waits already plus what this turn adds. */
-    if (connection->out.length < SESSION_OUTPUT_CAP)
-        taken = session_consume(&connection->session, service, bytes, length,
-                                SESSION_OUTPUT_CAP - connection->out.length, &connections->out);
-    connection->has_given = taken > 0;
+    if (connection->out.length < SESSION_OUTPUT_CAP || connection->session.work != NULL)
+        taken = session_consume(
+            &connection->session, service, bytes, length,
+            connection->out.length < SESSION_OUTPUT_CAP ? SESSION_OUTPUT_CAP - connection->out.length : 0,
+            &connections->out);
+    connection->has_given = taken > 0 || session_is_busy(&connection->session);
     connection->hold_position = service->hold_position;
     service->hold_position = 0;
     if (connection->session.closing)
@@ -435,72 +516,14 @@ static bool is_nothing_yet(int error)
     return error == EAGAIN || error == EINTR;
 }
 
-/* --- the beginning of a conversation --- */
-
-/* The session begins, for the client with that IP. */
-static void begin(struct connection *connection, const uint8_t ip[static 16], bool is_proxied)
-{
-    session_init(&connection->session, ip, is_proxied ? connection->peer_ip : NULL);
-    connection->session.operators_only = connection->seat.is_reserved;
-    connection->awaits_proxy = false;
-}
-
-/* Reads the PROXY protocol's header, and not a byte more, since behind it TLS may begin. False: close. */
-static bool read_proxy_header(struct connection *connection)
-{
-    struct connections *connections = connection->connections;
-    struct proxy_header header;
-    struct buffer *in = &connection->in;
-    enum proxy_state state;
-    while ((state = proxy_decode(in->bytes, in->length, &header)) == PROXY_INCOMPLETE) {
-        uint8_t *room = buffer_reserve(in, header.bytes - in->length);
-        if (room == NULL)
-            return false;
-        ssize_t got = recv(connection->stream.fd, room, header.bytes - in->length, 0);
-        if (got <= 0)
-            return got < 0 && is_nothing_yet(errno);
-        in->length += (size_t)got;
-    }
-    if (state == PROXY_INVALID) {
-        counter_add(&connections->counters->frames_malformed, 1);
-        return false;
-    }
-    buffer_deinit(in);
-    /* Who is not known is the proxy's own affair. */
-    bool is_named = !header.is_local && !address_ip_is_zero(header.ip);
-    begin(connection, is_named ? header.ip : connection->peer_ip, is_named);
-    if (!is_named)
-        return true;
-    enum seats_verdict verdict = seats_claim(connections->seats, &connection->seat, header.ip, now_ns());
-    if (verdict <= SEATS_RESERVED)
-        return true;
-    counter_add(&connections->counters->refused[verdict - SEATS_FULL], 1);
-    return false;
-}
-
-/* What the client has shown in its handshake, which is over when the first byte of a frame is there. */
-static void note_certificate(struct connection *connection)
-{
-    struct session *session = &connection->session;
-    connection->is_known = true;
-    if (connection->stream.ssl != NULL)
-        session->has_fingerprint = tls_peer_fingerprint(connection->stream.ssl, session->fingerprint);
-}
-
 /* One read and what follows from it. False: close. */
 static bool read_and_serve(struct connection *connection)
 {
     struct connections *connections = connection->connections;
-    if (connection->awaits_proxy && !read_proxy_header(connection))
-        return false;
-    if (connection->awaits_proxy) {
-        set_interest(connection);
-        return true;
-    }
     ssize_t got = stream_receive(&connection->stream, connections->read_buffer, READ_BYTES);
     if (got < 0 && !is_nothing_yet(errno))
         return false;
-    if (got < 0) { /* a handshake may wait for room now, or an answer no longer for input */
+    if (got < 0) { /* TLS may wait for room now, or an answer no longer for input */
         set_interest(connection);
         return true;
     }
@@ -508,16 +531,13 @@ static bool read_and_serve(struct connection *connection)
         connection->is_ended = true; /* but what is owed still goes out */
         return flush(connection);
     }
-    if (!connection->is_known)
-        note_certificate(connection);
     counter_add(&connections->counters->bytes_in, (uint64_t)got);
+    connection->turn_bytes += (size_t)got;
     if (connection->in.length == 0)
         return serve(connection, connections->read_buffer, (size_t)got);
     return buffer_append(&connection->in, connections->read_buffer, (size_t)got) &&
            serve(connection, connection->in.bytes, connection->in.length);
 }
-
-static void on_readable(evutil_socket_t fd, short events, void *context);
 
 /* Reads away what a lingering client sends. False: it has closed, or broke, or its time is over. */
 static bool discard(struct connection *connection)
@@ -533,51 +553,63 @@ static bool discard(struct connection *connection)
         return true;
     unsigned left_ms = (unsigned)(LINGER_MS - lingered_ms);
     event_del(&connection->readable);
-    event_assign(&connection->readable, connection->connections->base, -1, 0, on_readable, connection);
+    event_assign(&connection->readable, connection->connections->base, -1, 0, on_ready, connection);
     event_add(&connection->readable,
               &(struct timeval){.tv_sec = left_ms / 1000, .tv_usec = (suseconds_t)(left_ms % 1000) * 1000});
     return true;
 }
 
-/* True when what it has sent already is to be served before more is read. */
-static bool may_resume(const struct connection *connection)
+/* Sends what waits; if that comes to nothing, serves what is there, or reads. False: close. */
+static bool advance(struct connection *connection)
 {
-    return !connection->is_lingering && !connection->is_held && connection->out.length < RESUME_BYTES &&
-           has_work(connection);
+    size_t waiting = connection->out.length;
+    if (waiting > 0 && !connection->stream.send_wants_input && !connection->stream.receive_wants_room) {
+        if (!flush(connection))
+            return false;
+        if (connection->out.length < waiting)
+            return true;
+    }
+    if (may_resume(connection))
+        return serve(connection, connection->in.bytes, connection->in.length);
+    if (connection->session.closing || connection->is_ended || connection->is_resting ||
+        connection->out.length >= SESSION_OUTPUT_CAP) {
+        set_interest(connection);
+        return true;
+    }
+    return read_and_serve(connection);
 }
 
 static void take_turn(struct connection *connection)
 {
-    uint64_t begun_ns = precise_ns();
-    bool good = connection->is_lingering ? discard(connection)
-                : may_resume(connection) ? serve(connection, connection->in.bytes, connection->in.length)
-                                         : read_and_serve(connection);
-    if (good) {
-        connection->was_long = precise_ns() - begun_ns > LONG_TURN_NS;
-        weigh(connection);
+    connection->session.cost = connection->session.limited = 0;
+    connection->turn_bytes = 0;
+    if (connection->is_lingering ? discard(connection) : advance(connection)) {
+        connection->was_long =
+            connection->session.cost > LONG_TURN_COST || connection->turn_bytes > LONG_TURN_BYTES;
+        if (connection->session.limited > 0 && !connection->is_lingering && !connection->is_resting)
+            rest(connection);
+        end_turn(connection);
     } else {
         close_connection(connection);
     }
 }
 
-/* True when its turn may be long, or it has no claim yet to be served before others. */
+/* True when its turn may be long, or it has no claim to be served before others: it has not said hello, or sends its frame in
+ * pieces. */
 static bool can_wait(const struct connection *connection)
 {
-    return (connection->was_long || !connection->session.greeted) && !connection->is_lingering;
+    return (connection->was_long || !connection->session.greeted || connection->in.length > 0) &&
+           !connection->is_lingering;
 }
 
-static void put_off(struct connection *connection)
+/* Its turn will ask for events again. */
+static void forget_events(struct connection *connection)
 {
-    struct connections *connections = connection->connections;
     if (connection->is_reading)
-        event_del(&connection->readable); /* else it would be put off anew in each round */
-    connection->is_reading = false;
-    if (connection->is_put_off)
-        return;
-    connection->is_put_off = true;
-    TAILQ_INSERT_TAIL(&connections->put_off, connection, put_off_link);
-    if (!event_pending(connections->late, EV_TIMEOUT, NULL))
-        event_add(connections->late, &(struct timeval){0});
+        event_del(&connection->readable);
+    if (connection->is_writing)
+        event_del(&connection->writable);
+    connection->is_reading = connection->is_writing = false;
 }
 
 static void on_late(evutil_socket_t fd, short events, void *context)
@@ -588,8 +620,7 @@ static void on_late(evutil_socket_t fd, short events, void *context)
     struct connection *connection;
     uint64_t begun_ns = precise_ns();
     while ((connection = TAILQ_FIRST(&connections->put_off)) != NULL && precise_ns() - begun_ns < LATE_NS) {
-        TAILQ_REMOVE(&connections->put_off, connection, put_off_link);
-        connection->is_put_off = false;
+        remove_put_off(connection);
         // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked from the lists before it is freed
         if (!connection->is_held)
             take_turn(connection);
@@ -599,41 +630,39 @@ static void on_late(evutil_socket_t fd, short events, void *context)
         event_add(connections->late, &(struct timeval){0});
 }
 
-static void on_readable(evutil_socket_t fd, short events, void *context)
+static void on_ready(evutil_socket_t fd, short events, void *context)
 {
     (void)fd;
     struct connection *connection = context;
-    if (connection->is_held) {
-        event_del(&connection->readable);
-        connection->is_reading = false;
-        return;
-    }
-    if ((events & EV_TIMEOUT) != 0) /* it has lingered for long enough */
+    if (connection->is_resting && (events & EV_TIMEOUT) != 0) {
+        end_rest(connection);
+        set_interest(connection);
+        judge(connection);
+        if (has_more(connection))
+            put_off(connection);
+    } else if ((events & EV_TIMEOUT) != 0) { /* it has lingered for long enough */
         close_connection(connection);
-    else if (can_wait(connection))
+    } else if (connection->is_held) {
+        forget_events(connection);
+    } else if (connection->is_put_off || can_wait(connection)) {
         put_off(connection);
-    else
+        /* Else each round would tell us again, which costs less than two calls of the kernel as long as they are few. */
+        if (connection->connections->put_off_count > PUT_OFF_FEW)
+            forget_events(connection);
+    } else {
         take_turn(connection);
+    }
 }
 
-static void on_writable(evutil_socket_t fd, short events, void *context)
+/* The session begins, with whom the proxy has named, if there is one, and with what TLS knows of the client. */
+static void begin(struct connection *connection, const struct arrival *arrival)
 {
-    (void)fd;
-    (void)events;
-    struct connection *connection = context;
-    if (connection->is_held)
-        return;
-    bool good = connection->stream.receive_wants_room
-                    ? read_and_serve(connection)
-                    : send_some(connection, &connection->out) && flush(connection);
-    if (!good)
-        close_connection(connection);
-    else if (!may_resume(connection))
-        weigh(connection);
-    else if (can_wait(connection))
-        put_off(connection);
-    else
-        take_turn(connection);
+    struct session *session = &connection->session;
+    bool is_named = !address_ip_is_zero(arrival->client_ip);
+    session_init(session, is_named ? arrival->client_ip : arrival->ip, is_named ? arrival->ip : NULL);
+    session->operators_only = arrival->seat.is_reserved;
+    if (arrival->stream.ssl != NULL)
+        session->has_fingerprint = tls_peer_fingerprint(arrival->stream.ssl, session->fingerprint);
 }
 
 /* --- all of them --- */
@@ -676,7 +705,6 @@ void connections_deinit(struct connections *connections)
 void connections_open(struct connections *connections, const struct arrival *arrival)
 {
     struct connection *connection = calloc(1, sizeof *connection);
-    counter_add(&connections->counters->connections_opened, 1);
     if (connection == NULL) {
         arrival_dismiss(arrival, connections->seats);
         counter_add(&connections->counters->connections_closed, 1);
@@ -686,15 +714,14 @@ void connections_open(struct connections *connections, const struct arrival *arr
     connection->connections = connections;
     connection->stream = arrival->stream;
     connection->seat = arrival->seat;
-    memcpy(connection->peer_ip, arrival->ip, sizeof connection->peer_ip);
-    begin(connection, arrival->ip, false);
-    connection->awaits_proxy = arrival->is_proxied;
-    event_assign(&connection->readable, connections->base, fd, EV_READ | EV_PERSIST, on_readable, connection);
-    event_assign(&connection->writable, connections->base, fd, EV_WRITE | EV_PERSIST, on_writable,
-                 connection);
+    begin(connection, arrival);
+    event_assign(&connection->readable, connections->base, fd, EV_READ | EV_PERSIST, on_ready, connection);
+    event_assign(&connection->writable, connections->base, fd, EV_WRITE | EV_PERSIST, on_ready, connection);
     LIST_INSERT_HEAD(&connections->all, connection, link);
     set_interest(connection);
     judge(connection);
+    if (has_more(connection))
+        put_off(connection);
 }
 
 void connections_end(struct connections *connections)
@@ -703,9 +730,10 @@ void connections_end(struct connections *connections)
     struct connection *next;
     for (connection = LIST_FIRST(&connections->all); connection != NULL; connection = next) {
         next = LIST_NEXT(connection, link);
+        end_rest(connection);
         bool good = connection->is_held || read_and_serve(connection);
-        /* Whose handshake is under way could not read a goodbye. */
-        good = good && stream_is_open(&connection->stream);
+        while (good && may_resume(connection) && session_is_busy(&connection->session))
+            good = serve(connection, connection->in.bytes, connection->in.length);
         if (good && !connection->session.closing) {
             session_say_goodbye(&connection->session, &connections->out);
             good = flush(connection);

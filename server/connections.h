@@ -4,27 +4,30 @@
  * A turn reads into a buffer that all share, lets the session answer, and writes at once; only what does not go out or is not yet
  * a whole frame is kept with the connection, so an idle connection holds no buffer.
  *
- * Turns. The worker has one thread, and a turn may be long: a request for 65,535 numbers takes milliseconds, a handshake of TLS half of
- * one. Who has not said hello yet, who lingers, and whose last turn was long, is therefore put off: such turns are taken one after
- * the other, and between any two of them (or some short ones) the sockets are looked at and all others have theirs. A client with
- * short requests so waits for one long turn at most, however many others want one; and those others get on in any case, since each
- * round has some time for them.
+ * Turns. The worker has one thread. A turn is bounded: it reads and sends 64 KiB at most and does as much as 8,192 lookups are, which takes
+ * 0.1 to 0.4 ms; a longer request goes on in the next one (session.h). Who has more to do, whose last turn was long, who has not said
+ * hello yet, and who sends a frame in pieces is put off: such turns are taken one after the other, and between any two of them (or
+ * some short ones) the sockets are looked at and all others have theirs. A client with short requests so waits for one long turn at
+ * most, however many others want one; and those others get on in any case, since each round has some time for them. Lookups of
+ * 65,535 numbers cost a tenth more so, of 1,000 and fewer nothing (before and after, in rounds by turns).
+ *
+ * Who asks on though its budget is used up rests: it is not read for a while that grows with what it asked for. So what nobody pays for
+ * takes little of the worker's time.
  *
  * Replies to changes wait until the journal has them (registrations.h), and with them all of that connection: it is not read
  * meanwhile, so what a client sends behind a change waits in the kernel. Other connections go on.
  *
- * A connection through a proxy begins with the PROXY protocol's header (proxy.h), then comes TLS if the port has it, then the
- * session. A client that takes longer than its patience for its hello, for the rest of a frame, or for reading the replies that
+ * A client that takes longer than its patience for its hello, for the rest of a frame, or for reading the replies that
  * wait (64 KiB of them) is closed; who sits on a place of the operators' reserve has two seconds for the hello. One that owes
  * nothing may be idle for ever.
  *
  * Memory. A connection holds what has come of a frame, up to WIRE_REQUEST_BYTES_MAX and what was read with it, and the replies
- * that it does not read: no request is taken on above SESSION_OUTPUT_CAP, and the last reply may go 1 MiB beyond. That is 8 MiB at
- * most, and 128 GiB with the 16,384 connections of the default: too much to be allowed to all, and far more than is of use, since
+ * that it does not read: no request is taken on above SESSION_OUTPUT_CAP, and the last reply may go 1 MiB beyond. That is 12 MiB at
+ * most, and 192 GiB with the 16,384 connections of the default: too much to be allowed to all, and far more than is of use, since
  * who reads holds nothing. So each worker has a share of buffer-bytes-max, and when its connections hold more, it closes one of
  * those that hold the most, until they do not. By "the most" a power of two is meant, so that one is found at once however many
  * there are, and among them the one that has held so much for longest. Why that is sound:
- * - the bound holds after each turn, whatever the clients do, and a turn adds one connection's 8 MiB at most;
+ * - the bound holds after each turn, whatever the clients do, and a turn adds one connection's 12 MiB at most;
  * - who is closed holds at least half of what anyone does. With n connections that hold something that is more than a share's
  *   2n-th part; a client that reads its replies and sends its frames without a pause holds that only if the share is spread over so
  *   many that the other bounds (connections-max, connections-per-address) have been exhausted, too;
@@ -44,22 +47,10 @@
 
 #include <event2/event.h>
 
-#include "server/access/seats.h"
+#include "server/arrivals.h"
 #include "server/buffer.h"
 #include "server/counters.h"
 #include "server/session.h"
-#include "server/stream.h"
-
-/* A connection that was accepted. Its stream and its seat are the receiver's. */
-struct arrival {
-    struct stream stream;
-    uint8_t ip[16];  /* of the peer */
-    bool is_proxied; /* the peer is a proxy, which owes its header */
-    struct seat seat;
-};
-
-/* Closes what nobody took. */
-void arrival_dismiss(const struct arrival *arrival, struct seats *seats);
 
 struct connection;
 TAILQ_HEAD(connection_queue, connection);
@@ -93,8 +84,9 @@ struct connections {
     struct connection_queue heavy[CONNECTIONS_WEIGHTS]; /* those who hold memory, by how much */
     uint64_t buffer_bytes;                              /* of all of them */
     struct connection_queue put_off;                    /* whose turn comes when the others had theirs */
-    struct event *late;                                 /* added while there are such */
-    struct event *impatience;                           /* added while somebody owes */
+    unsigned put_off_count;
+    struct event *late;       /* added while there are such */
+    struct event *impatience; /* added while somebody owes */
     uint8_t *read_buffer;
     struct buffer out; /* replies of the connection at hand */
     bool is_ending;    /* the loop ends with the last connection */
@@ -107,6 +99,7 @@ bool connections_init(struct connections *connections);
 void connections_close(struct connections *connections);
 void connections_deinit(struct connections *connections);
 
+/* Takes over one that was accepted, and of which a porter has let in what it must (porter.h). */
 void connections_open(struct connections *connections, const struct arrival *arrival);
 
 /* The journal has moved or failed. True while somebody still waits. */

@@ -19,6 +19,7 @@ struct counters {
     _Atomic uint64_t bytes_out;
     _Atomic uint64_t frames_malformed;
     _Atomic uint64_t requests_unavailable; /* answered UNAVAILABLE */
+    _Atomic uint64_t limited_unlogged;     /* numbers: LIMITED and not in the query log (recorder.h) */
     _Atomic uint64_t connections_slow;     /* closed since the client took too long (connections.h) */
     _Atomic uint64_t connections_evicted;  /* closed to bound the memory of all (connections.h) */
     _Atomic uint64_t buffer_bytes;         /* held for connections now */

@@ -119,6 +119,10 @@ static bool use_tls(const struct ctl_common *common, struct client_options *opti
     bool has_file = files.certificate != NULL || files.key != NULL || files.authority != NULL;
     if (!common->tls && !has_file && common->tls_name == NULL)
         return true;
+    if (files.key != NULL && files.certificate == NULL) {
+        snprintf(error, error_bytes, "--tls-key wants --tls-certificate, the certificate that it belongs to");
+        return false;
+    }
     signal(SIGPIPE, SIG_IGN); /* as client.h asks for */
     options->tls_name = common->tls_name;
     options->tls = tls_context_client(&files, error, error_bytes);

@@ -19,9 +19,15 @@
 #define HTTP_FORBIDDEN 403
 #define HEADERS_BYTES_MAX 8192
 #define ACCEPT_PAUSE_US 100000
+/* Connections at once, roughly: events of the main loop are what can be counted, and a connection has one or two. */
+#define EVENTS_MAX 64
 
 struct http {
     struct evhttp *server;
+    struct event_base *base;
+    struct evconnlistener *listener; /* the server's */
+    struct event *resume;
+    int events_without;      /* of the main loop: with nobody connected */
     struct tokens *tokens;   /* a reference; NULL: there are none */
     struct tls_context *tls; /* the same; NULL: plain */
     void (*collect)(void *context, struct stats_report *report);
@@ -139,7 +145,7 @@ static void get_readiness(struct evhttp_request *request, void *context)
     evhttp_send_reply(request, report.ready ? HTTP_OK : HTTP_SERVUNAVAIL, NULL, NULL);
 }
 
-static void on_resume(evutil_socket_t fd, short events, void *context)
+static void on_enable(evutil_socket_t fd, short events, void *context)
 {
     (void)fd;
     (void)events;
@@ -152,12 +158,40 @@ static void on_accept_error(struct evconnlistener *listener, void *context)
     (void)context;
     /* Mostly out of descriptors: without a pause the loop would spin on the same connection. */
     const struct timeval pause = {.tv_usec = ACCEPT_PAUSE_US};
-    if (event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, on_resume, listener, &pause) == 0)
+    if (event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, on_enable, listener, &pause) == 0)
         evconnlistener_disable(listener);
 }
 
+static void pause_if_crowded(struct http *http)
+{
+    if (event_base_get_num_events(http->base, EVENT_BASE_COUNT_ADDED) - http->events_without < EVENTS_MAX)
+        return;
+    evconnlistener_disable(http->listener);
+    event_add(http->resume, &(struct timeval){.tv_usec = ACCEPT_PAUSE_US});
+}
+
+static void on_resume(evutil_socket_t fd, short events, void *context)
+{
+    (void)fd;
+    (void)events;
+    struct http *http = context;
+    evconnlistener_enable(http->listener);
+    pause_if_crowded(http);
+}
+
+/* What a new connection speaks through; NULL: what evhttp takes by itself. */
+static struct bufferevent *speak(struct event_base *base, void *context)
+{
+    struct http *http = context;
+    pause_if_crowded(http);
+    SSL *ssl = http->tls == NULL ? NULL : tls_accept(http->tls, -1);
+    return ssl == NULL ? NULL
+                       : bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
+                                                        BEV_OPT_CLOSE_ON_FREE);
+}
+
 /* Takes the socket over, also on failure. */
-static bool start_accepting(const struct http *http, struct event_base *base, int fd)
+static bool start_accepting(struct http *http, struct event_base *base, int fd)
 {
     struct evconnlistener *listener =
         evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
@@ -170,7 +204,11 @@ static bool start_accepting(const struct http *http, struct event_base *base, in
     }
     /* After the binding, which sets callbacks and context of its own. */
     evconnlistener_set_error_cb(listener, on_accept_error);
-    return true;
+    http->listener = listener;
+    http->resume = event_new(base, -1, 0, on_resume, http);
+    http->events_without = event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED);
+    evhttp_set_bevcb(http->server, speak, http);
+    return http->resume != NULL;
 }
 
 struct http *http_create(struct event_base *base, int listener, struct tokens *tokens,
@@ -184,6 +222,7 @@ struct http *http_create(struct event_base *base, int listener, struct tokens *t
         return NULL;
     }
     *http = (struct http){.server = server,
+                          .base = base,
                           .tokens = tokens == NULL ? NULL : tokens_acquire(tokens),
                           .collect = collect_report,
                           .context = context};
@@ -207,21 +246,10 @@ struct http *http_create(struct event_base *base, int listener, struct tokens *t
     return http;
 }
 
-/* What a new connection speaks through. */
-static struct bufferevent *speak_tls(struct event_base *base, void *context)
-{
-    struct http *http = context;
-    SSL *ssl = tls_accept(http->tls, -1);
-    return ssl == NULL ? NULL
-                       : bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
-                                                        BEV_OPT_CLOSE_ON_FREE);
-}
-
 void http_set_tls(struct http *http, struct tls_context *tls)
 {
     tls_context_release(http->tls);
     http->tls = tls_context_acquire(tls);
-    evhttp_set_bevcb(http->server, speak_tls, http);
 }
 
 void http_replace_tokens(struct http *http, struct tokens *tokens)
@@ -235,6 +263,8 @@ void http_destroy(struct http *http)
     if (http == NULL)
         return;
     evhttp_free(http->server);
+    if (http->resume != NULL)
+        event_free(http->resume);
     tokens_release(http->tokens);
     tls_context_release(http->tls);
     free(http);

@@ -8,6 +8,9 @@
  * HTTP, or HTTPS with http_set_tls. Loopback may ask for all of it. Who comes from elsewhere must show a token with the role operate ("Authorization: Bearer
  * TOKEN"), but for /healthz and /readyz; without tokens (which numberd allows beyond loopback only when told to) anybody may.
  *
+ * Some 32 to 64 connections are open at once, and closed when nothing comes for 10 seconds; further ones wait in the kernel. So the
+ * port never takes the descriptors that lookups need.
+ *
  * Main thread only. Reports come from `collect`; rendering never touches the lookup path. */
 #ifndef NUMBERD_SERVER_HTTP_H
 #define NUMBERD_SERVER_HTTP_H

@@ -42,7 +42,8 @@ static void print_help(FILE *out)
         fprintf(out, "  %-12s %s\n", verbs[i].name, verbs[i].about);
     fprintf(out,
             "\nnumberctl VERB --help says more. Numbers are E.164, like +4915112345678.\n"
-            "Exit status as in sysexits(3): 0 done, 64 usage, 65 bad data, 66 no input, 69 server away.\n");
+            "Exit status as in sysexits(3): 0 done, 64 usage, 65 bad data, 66 no input, 69 server away,\n73 "
+            "cannot write, 74 disk error, 75 try again, 77 not allowed, 78 bad configuration.\n");
 }
 
 /* A closed standard descriptor would be taken by the next file or socket that is opened. */

@@ -25,6 +25,7 @@
 #include "server/durability.h"
 #include "server/http.h"
 #include "server/loader.h"
+#include "server/porter.h"
 #include "server/ports.h"
 #include "server/privileges.h"
 #include "server/registrations.h"
@@ -54,12 +55,14 @@ struct app {
     struct tokens *tokens;
     struct budgets *budgets;
     struct seats *seats;
-    struct counters refusals; /* the acceptor's */
+    struct counters door; /* the acceptor's */
     struct suspicions suspicions;
     struct querylog *querylog;
     struct ring *rings[WORKERS_MAX];
     struct worker *workers[WORKERS_MAX];
     unsigned worker_count;
+    struct porter *porters[WORKERS_MAX];
+    unsigned porter_count; /* 0, or as many as workers */
     struct service_hooks hooks;
     struct ports ports;
     _Atomic int64_t certificate_ends_at; /* of ports.tls, for other threads */
@@ -144,7 +147,10 @@ static void collect(void *context, struct stats_report *report)
                                     .workers = app->worker_count};
     for (unsigned i = 0; i < app->worker_count; i++)
         stats_add_worker(report, worker_counters(app->workers[i]));
-    stats_add_worker(report, &app->refusals);
+    for (unsigned i = 0; i < app->porter_count; i++)
+        stats_add_worker(report, porter_counters(app->porters[i]));
+    /* Last, so that nobody is seen to leave who was not seen to come. */
+    stats_add_worker(report, &app->door);
     report->has_tls = app->config.tls_certificate != NULL;
     report->certificate_ends_at = atomic_load(&app->certificate_ends_at);
     collect_registrations(app, report);
@@ -328,6 +334,37 @@ static bool create_seats(struct app *app, struct fault *fault)
     return app->seats != NULL || fault_set(fault, EX_OSERR, "out of memory for the connections");
 }
 
+static void warn_of_tls(const struct app *app)
+{
+    if (app->ports.tls != NULL && tls_context_ends_at(app->ports.tls) < time(NULL))
+        notice("the certificate has expired: clients that look will not connect");
+}
+
+static void warn_of_tokens(const struct app *app)
+{
+    size_t count = 1;
+    if (app->tokens != NULL)
+        (void)tokens_list(app->tokens, &count);
+    if (count == 0)
+        notice("there is no token in the token file: nobody gets in");
+}
+
+/* What was read as root may be closed to whom it has become. */
+static void warn_of_reloads(const struct app *app)
+{
+    const struct config *config = &app->config;
+    const char *const files[] = {config->token_file, config->tls_certificate, config->tls_key,
+                                 config->tls_client_ca};
+    char line[600];
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        if (files[i] == NULL || access(files[i], R_OK) == 0)
+            continue;
+        snprintf(line, sizeof line, "%s cannot be read by --user %s: SIGHUP will not read it again", files[i],
+                 config->user == NULL ? "" : config->user);
+        notice(line);
+    }
+}
+
 static void take_tls(struct app *app)
 {
     if (app->ports.tls == NULL)
@@ -347,6 +384,7 @@ static void reload_tls(struct app *app)
     if (ports_reload_tls(&app->ports, &app->config, &fault)) {
         take_tls(app);
         notice("SIGHUP: the certificate was read again");
+        warn_of_tls(app);
     } else {
         snprintf(line, sizeof line, "SIGHUP: the certificate stays as it was: %s", fault.text);
         notice(line);
@@ -373,6 +411,7 @@ static void reload_tokens(struct app *app)
     (void)tokens_list(tokens, &count);
     snprintf(line, sizeof line, "SIGHUP: %zu tokens were read again", count);
     notice(line);
+    warn_of_tokens(app);
 }
 
 /* In the main loop. */
@@ -450,6 +489,23 @@ static bool create_workers(struct app *app, struct fault *fault)
     return true;
 }
 
+/* One for each worker, if there is a port whose connections do not begin with a hello. */
+static bool create_porters(struct app *app, struct fault *fault)
+{
+    if (app->config.tls_listen == NULL && app->config.proxy_listen == NULL)
+        return true;
+    for (unsigned i = 0; i < app->worker_count; i++) {
+        app->porters[i] = porter_create(
+            &(struct porter_options){.worker = app->workers[i],
+                                     .seats = app->seats,
+                                     .patience_ms = (unsigned)app->config.patience_seconds * 1000});
+        if (app->porters[i] == NULL)
+            return fault_set(fault, EX_OSERR, "cannot create a porter: out of memory or descriptors");
+        app->porter_count++;
+    }
+    return true;
+}
+
 static void on_stop(evutil_socket_t signal_number, short events, void *context)
 {
     (void)events;
@@ -500,13 +556,17 @@ static bool start_serving(struct app *app, struct fault *fault)
     for (unsigned i = 0; i < app->worker_count; i++)
         if (!worker_start(app->workers[i]))
             return fault_set(fault, EX_OSERR, "cannot start worker thread %u", i);
+    for (unsigned i = 0; i < app->porter_count; i++)
+        if (!porter_start(app->porters[i]))
+            return fault_set(fault, EX_OSERR, "cannot start porter thread %u", i);
     app->http =
         http_create(app->base, ports_take(&app->ports, PORT_STATS), app->tokens, collect_for_http, app);
     app->acceptor = acceptor_create(&(struct acceptor_options){.base = app->base,
                                                                .workers = app->workers,
+                                                               .porters = app->porters,
                                                                .worker_count = app->worker_count,
                                                                .seats = app->seats,
-                                                               .counters = &app->refusals,
+                                                               .counters = &app->door,
                                                                .proxies = app->ports.proxies,
                                                                .operators = app->ports.operators,
                                                                .operator_count = app->ports.operator_count,
@@ -527,7 +587,7 @@ static bool start(struct app *app, struct fault *fault)
            privileges_drop(app->config.user, app->config.data_dir, fault) &&
            datadir_open(&app->datadir, app->config.data_dir, fault) && create_budgets(app, fault) &&
            create_seats(app, fault) && start_query_log(app, fault) && create_workers(app, fault) &&
-           start_serving(app, fault) && start_loading(app, fault);
+           create_porters(app, fault) && start_serving(app, fault) && start_loading(app, fault);
 }
 
 /* --- teardown --- */
@@ -536,6 +596,8 @@ static void stop_workers(struct app *app)
 {
     acceptor_destroy(app->acceptor);
     http_destroy(app->http);
+    for (unsigned i = 0; i < app->porter_count; i++)
+        porter_stop(app->porters[i]);
     for (unsigned i = 0; i < app->worker_count; i++)
         worker_drain(app->workers[i], (unsigned)app->config.drain_seconds * 1000);
     for (unsigned i = 0; i < app->worker_count; i++)
@@ -567,6 +629,8 @@ static bool stop(struct app *app, struct fault *fault)
     bool saved = app->durability == NULL ||
                  durability_stop(app->durability, (unsigned)app->config.drain_seconds, fault);
     loader_stop(app->loader);
+    for (unsigned i = 0; i < app->porter_count; i++)
+        porter_destroy(app->porters[i]);
     for (unsigned i = 0; i < app->worker_count; i++)
         worker_destroy(app->workers[i]);
     for (unsigned i = 0; i < WORKERS_MAX; i++)
@@ -620,6 +684,9 @@ static void announce(const struct app *app)
              app->datadir.path);
     if (app->officer_exposed)
         notice(line);
+    warn_of_tls(app);
+    warn_of_tokens(app);
+    warn_of_reloads(app);
     if (geteuid() == 0)
         notice("runs as root, which it needs for nothing: name another user with --user");
     if (ports->connections_max >= app->config.connections_max)

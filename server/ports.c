@@ -5,8 +5,12 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "server/connections.h"
+#include "server/wire.h"
+
+#define STATS_PORT_DEFAULT 4165
 /* For files, Redis and the stats port. */
-#define DESCRIPTORS_RESERVED 64
+#define DESCRIPTORS_RESERVED 112
 
 void ports_init(struct ports *ports)
 {
@@ -23,16 +27,18 @@ struct wish {
     const char *text; /* NULL: there is no such port */
     bool is_encrypted;
     const char *encrypt_by;
+    uint16_t default_port; /* 0: it must be named */
 };
 
 static void list_wishes(const struct config *config, struct wish wishes[PORTS])
 {
-    wishes[PORT_LOOKUP] = (struct wish){"--listen", config->listen, false, "use --tls-listen instead"};
-    wishes[PORT_LOOKUP_TLS] = (struct wish){"--tls-listen", config->tls_listen, true, ""};
+    wishes[PORT_LOOKUP] =
+        (struct wish){"--listen", config->listen, false, "use --tls-listen instead", WIRE_PORT_DEFAULT};
+    wishes[PORT_LOOKUP_TLS] = (struct wish){"--tls-listen", config->tls_listen, true, "", 0};
     wishes[PORT_PROXY] =
-        (struct wish){"--proxy-listen", config->proxy_listen, config->proxy_tls, "say --proxy-tls yes"};
-    wishes[PORT_STATS] =
-        (struct wish){"--stats-listen", config->stats_listen, config->stats_tls, "say --stats-tls yes"};
+        (struct wish){"--proxy-listen", config->proxy_listen, config->proxy_tls, "say --proxy-tls yes", 0};
+    wishes[PORT_STATS] = (struct wish){"--stats-listen", config->stats_listen, config->stats_tls,
+                                       "say --stats-tls yes", STATS_PORT_DEFAULT};
 }
 
 /* Beyond loopback whoever hears a plain connection has the token and the numbers, and without tokens anybody may ask. */
@@ -74,6 +80,9 @@ static bool parse_networks(const char *flag, const char *text, struct address_ne
 
 static bool check(struct ports *ports, const struct config *config, struct fault *fault)
 {
+    if (config->buffer_bytes_max < config->threads * CONNECTIONS_BUFFER_BYTES_MIN)
+        return fault_set(fault, EX_CONFIG, "--buffer-bytes-max is less than 16M for each of %u threads",
+                         (unsigned)config->threads);
     bool needs_tls = config->tls_listen != NULL || config->proxy_tls || config->stats_tls;
     if (needs_tls && config->tls_certificate == NULL)
         return fault_set(fault, EX_CONFIG, "TLS is asked for, but without --tls-certificate");
@@ -84,6 +93,11 @@ static bool check(struct ports *ports, const struct config *config, struct fault
             "--stats-tls yes");
     if (config->tls_certificate == NULL && (config->tls_key != NULL || config->tls_client_ca != NULL))
         return fault_set(fault, EX_CONFIG, "--tls-key and --tls-client-ca want a --tls-certificate");
+    if (config->token_file == NULL && (config->tls_client_ca != NULL || config->operators_from != NULL))
+        return fault_set(
+            fault, EX_CONFIG,
+            "--tls-client-ca and --operators-from want a --token-file, in which certificates and "
+            "operators are listed");
     if (config->proxy_listen != NULL && config->proxy_from == NULL)
         return fault_set(fault, EX_CONFIG,
                          "--proxy-listen wants --proxy-from, the proxies that are believed");
@@ -116,8 +130,10 @@ static bool find_address(const struct config *config, const struct wish *wish, s
                          struct fault *fault)
 {
     char error[256];
-    if (!address_parse(wish->text, 0, address, error, sizeof error))
-        return fault_set(fault, EX_UNAVAILABLE, "%s: %s", wish->flag, error);
+    if (!address_parse(wish->text, wish->default_port, address, error, sizeof error))
+        return fault_set(fault, EX_CONFIG, "%s: %s", wish->flag, error);
+    if (wish->default_port == 0 && !address_has_port(wish->text))
+        return fault_set(fault, EX_CONFIG, "%s: which port? write HOST:PORT", wish->flag);
     return may_listen(config, wish, address, fault);
 }
 

@@ -24,6 +24,21 @@ enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count)
     return recorder->refuse_when_full ? RECORDER_REFUSE : RECORDER_DROP;
 }
 
+uint32_t recorder_admit_limited(struct recorder *recorder, uint64_t now_ns, uint32_t count)
+{
+    const uint64_t interval_ns = UINT64_C(1000000000) / RECORDER_LIMITED_PER_SECOND;
+    uint64_t since_ns = now_ns > recorder->limited_filled_ns ? now_ns - recorder->limited_filled_ns : 0;
+    uint64_t more = since_ns / interval_ns;
+    recorder->limited_filled_ns += more * interval_ns;
+    recorder->limited_left += more;
+    if (recorder->limited_left > RECORDER_LIMITED_BURST)
+        recorder->limited_left = RECORDER_LIMITED_BURST;
+    if (count > recorder->limited_left)
+        count = (uint32_t)recorder->limited_left;
+    recorder->limited_left -= count;
+    return count;
+}
+
 /* Where misses are not. */
 static bool is_kept(uint8_t answer)
 {

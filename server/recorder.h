@@ -22,7 +22,18 @@ struct recorder {
     uint16_t worker;
     uint64_t sequence;
     struct query_counts *counts;
+    /* What is LIMITED costs who asks nothing, so not all of it is logged: a token bucket. */
+    uint64_t limited_left;
+    uint64_t limited_filled_ns;
 };
+
+/* Of a worker, in numbers. */
+#define RECORDER_LIMITED_PER_SECOND 1000u
+#define RECORDER_LIMITED_BURST 100000u
+
+/* How many of `count` numbers that were not looked up, since a budget was used up, are to be logged all the same. `now_ns`: of a
+ * monotonic clock, and may be some time ago. */
+uint32_t recorder_admit_limited(struct recorder *recorder, uint64_t now_ns, uint32_t count);
 
 enum recorder_verdict { RECORDER_LOG, RECORDER_DROP, RECORDER_REFUSE };
 

@@ -52,6 +52,53 @@ bool requests_reply(const struct wire_request *request, enum wire_code code, con
     return true;
 }
 
+/* --- long requests --- */
+
+/* A lookup on its way: who pays, and what was said to that. */
+struct payment {
+    const struct asker *asker; /* NULL: nobody */
+    struct asker named;        /* where it is not the session's */
+    struct budget_verdict verdict;
+    uint64_t now_ns;
+};
+
+struct work {
+    uint32_t done; /* entries of the request */
+    struct payment payment;
+    uint64_t position;   /* of an update: what the last change has */
+    bool is_refused;     /* an entry of an update was */
+    struct buffer reply; /* the whole of it, filled up to `done` */
+};
+
+static bool begin_work(struct session *session, const struct wire_reply *reply, const struct payment *payment)
+{
+    struct work *work = calloc(1, sizeof *work);
+    if (work == NULL || begin_reply(reply, &work->reply) == NULL) {
+        free(work);
+        return false;
+    }
+    if (payment != NULL)
+        work->payment = *payment;
+    if (payment != NULL && payment->asker == &payment->named)
+        work->payment.asker =
+            &work->payment.named; /* else it is the session's, which stays the same meanwhile */
+    session->work = work;
+    return true;
+}
+
+void requests_give_up(struct session *session)
+{
+    if (session->work != NULL)
+        buffer_deinit(&session->work->reply);
+    free(session->work);
+    session->work = NULL;
+}
+
+size_t requests_work_bytes(const struct session *session)
+{
+    return session->work == NULL ? 0 : session->work->reply.capacity;
+}
+
 /* --- lookups --- */
 
 static uint64_t wall_clock_ms(void)
@@ -78,7 +125,8 @@ static uint64_t next_random(uint64_t *state)
     return *state;
 }
 
-static void record(const struct session *session, struct service *service, const struct wire_request *request)
+static void record(const struct session *session, struct service *service, const struct wire_request *request,
+                   uint32_t count)
 {
     bool named = (request->flags & WIRE_FLAG_ORIGIN) != 0;
     const struct recorder_origin origin = {.time_ms = wall_clock_ms(),
@@ -86,19 +134,24 @@ static void record(const struct session *session, struct service *service, const
                                                named ? request->origin.requester : session->grant.principal,
                                            .ip = named ? request->origin.ip : session->ip,
                                            .via = session->via};
-    recorder_write(service->recorder, &origin, service->scratch->numbers, service->scratch->answers,
-                   request->count);
+    recorder_write(service->recorder, &origin, service->scratch->numbers, service->scratch->answers, count);
 }
 
-/* Returns how many were not registered. */
-static uint32_t count_answers(const struct service *service, size_t count)
+/* Returns how many were not registered. (A counter of each answer in memory takes four times as long as these two, which the
+ * compiler makes vectors of.) */
+static uint32_t count_answers(const struct service *service, uint32_t count)
 {
-    uint64_t seen[COUNTERS_ANSWERS] = {0};
-    for (size_t i = 0; i < count; i++)
-        seen[service->scratch->answers[i]]++;
-    for (size_t i = 0; i < COUNTERS_ANSWERS; i++)
-        counter_add(&service->counters->answers[i], seen[i]);
-    return (uint32_t)(seen[WIRE_NOT_REGISTERED] + seen[WIRE_INVALID]);
+    const uint8_t *answers = service->scratch->answers;
+    uint32_t registered = 0;
+    uint32_t invalid = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        registered += answers[i] == WIRE_REGISTERED;
+        invalid += answers[i] == WIRE_INVALID;
+    }
+    counter_add(&service->counters->answers[WIRE_REGISTERED], registered);
+    counter_add(&service->counters->answers[WIRE_INVALID], invalid);
+    counter_add(&service->counters->answers[WIRE_NOT_REGISTERED], count - registered - invalid);
+    return count - registered;
 }
 
 /* Whom the request's origin makes pay. */
@@ -113,36 +166,33 @@ static struct asker named_asker(const struct session *session, const struct serv
     return budgets_asker(service->budgets, &name);
 }
 
-/* A lookup on its way: who pays, and what was said to that. */
-struct payment {
-    const struct asker *asker;
-    struct asker named; /* where it is not the session's */
-    struct budget_verdict verdict;
-    uint64_t now_ns;
-};
-
 static void charge(const struct session *session, const struct service *service,
                    const struct wire_request *request, struct payment *payment)
 {
-    payment->verdict = (struct budget_verdict){.served = request->count, .left = BUDGETS_UNLIMITED};
+    payment->verdict.served = request->count;
+    payment->verdict.left = BUDGETS_UNLIMITED;
+    payment->verdict.retry_after_ms = 0;
+    payment->asker = NULL;
+    payment->now_ns = 0;
     if (service->budgets == NULL)
         return;
-    payment->asker = &session->asker;
+    const struct asker *asker = &session->asker;
     if ((request->flags & WIRE_FLAG_ORIGIN) != 0) {
         payment->named = named_asker(session, service, request);
-        payment->asker = &payment->named;
+        asker = &payment->named;
     }
-    if (payment->asker->count == 0)
+    if (asker->count == 0)
         return;
+    payment->asker = asker;
     payment->now_ns = monotonic_ns();
-    payment->verdict = budgets_charge(service->budgets, payment->asker, payment->now_ns, request->count);
+    budgets_charge(service->budgets, asker, payment->now_ns, request->count, &payment->verdict);
 }
 
 static void observe(const struct session *session, struct service *service,
-                    const struct wire_request *request, const struct payment *payment, uint32_t missed)
+                    const struct wire_request *request, const struct payment *payment, uint32_t served,
+                    uint32_t missed)
 {
-    uint32_t served = payment->verdict.served;
-    if (service->budgets == NULL || payment->asker->count == 0 || served == 0)
+    if (payment->asker == NULL || served == 0)
         return;
     unsigned detectors =
         budgets_observe(service->budgets, payment->asker, &payment->verdict, payment->now_ns,
@@ -162,59 +212,134 @@ static void put_record(uint8_t *bytes, uint8_t answer, const struct record *reco
     wire_put_u64(bytes + 8, record->account);
 }
 
-/* Looks the first `served` numbers up; the rest is LIMITED. */
-static void look_up(struct service *service, const struct wire_request *request, uint32_t served,
+static void read_numbers(struct service *service, const uint8_t *entries, uint32_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        service->scratch->numbers[i] = wire_get_u64(entries + i * WIRE_NUMBER_BYTES);
+}
+
+/* Looks up `count` of the numbers that were read; the answers go to scratch, too. */
+static void look_up(struct service *service, const struct wire_request *request, uint32_t count,
                     uint8_t *body)
 {
     struct service_scratch *scratch = service->scratch;
-    size_t count = request->count;
-    for (size_t i = 0; i < count; i++)
-        scratch->numbers[i] = wire_get_u64(request->entries + i * WIRE_NUMBER_BYTES);
-    memset(scratch->answers + served, WIRE_LIMITED, count - served);
     if (request->type == WIRE_LOOKUP_RECORDS) {
-        directory_lookup_records(service->directory, service->reader, scratch->numbers, served,
+        directory_lookup_records(service->directory, service->reader, scratch->numbers, count,
                                  scratch->answers, scratch->records);
-        memset(scratch->records + served, 0, (count - served) * sizeof *scratch->records);
         for (size_t i = 0; i < count; i++)
             put_record(body + i * WIRE_RECORD_BYTES, scratch->answers[i], &scratch->records[i]);
     } else {
         /* Who asks about one number at a time can measure what becomes of it; see SECURITY.md. */
-        if (served == 1)
+        if (count == 1)
             scratch->answers[0] =
                 (uint8_t)directory_lookup_alike(service->directory, service->reader, scratch->numbers[0]);
         else
-            directory_lookup(service->directory, service->reader, scratch->numbers, served, scratch->answers);
+            directory_lookup(service->directory, service->reader, scratch->numbers, count, scratch->answers);
         memcpy(body, scratch->answers, count);
     }
 }
 
-bool requests_lookup(const struct session *session, struct service *service,
-                     const struct wire_request *request, struct buffer *out)
+/* What was not paid for costs as little as may be: nobody pays for it. */
+static void put_limited(const struct wire_request *request, uint32_t count, uint8_t *body)
 {
-    size_t entry_bytes = request->type == WIRE_LOOKUP_RECORDS ? WIRE_RECORD_BYTES : 1;
-    enum recorder_verdict verdict = recorder_admit(service->recorder, request->count);
-    struct payment payment;
-    if (verdict == RECORDER_REFUSE) {
-        counter_add(&service->counters->requests_unavailable, 1);
-        return requests_reply(request, WIRE_UNAVAILABLE, "the query log is full", out);
-    }
-    charge(session, service, request, &payment);
+    static const struct record nothing;
+    if (request->type == WIRE_LOOKUP_RECORDS)
+        for (size_t i = 0; i < count; i++)
+            put_record(body + i * WIRE_RECORD_BYTES, WIRE_LIMITED, &nothing);
+    else
+        memset(body, WIRE_LIMITED, count);
+}
+
+static size_t answer_bytes(const struct wire_request *request)
+{
+    return request->type == WIRE_LOOKUP_RECORDS ? WIRE_RECORD_BYTES : 1;
+}
+
+/* Answers `count` of the numbers from `from` on into the reply's body, as far as they were paid for, and logs them as the
+ * recorder's verdict says. */
+static void answer(const struct session *session, struct service *service, const struct wire_request *request,
+                   const struct payment *payment, uint32_t from, uint32_t count,
+                   enum recorder_verdict verdict, uint8_t *body)
+{
+    uint32_t paid = payment->verdict.served > from ? payment->verdict.served - from : 0;
+    uint32_t served = paid < count ? paid : count;
+    uint32_t logged = served;
+    if (served < count)
+        logged += recorder_admit_limited(service->recorder, payment->now_ns, count - served);
+    body += from * answer_bytes(request);
+    read_numbers(service, request->entries + (size_t)from * WIRE_NUMBER_BYTES, logged);
+    look_up(service, request, served, body);
+    put_limited(request, count - served, body + served * answer_bytes(request));
+    memset(service->scratch->answers + served, WIRE_LIMITED, logged - served);
+    uint32_t missed = count_answers(service, served);
+    observe(session, service, request, payment, served, missed);
+    counter_add(&service->counters->answers[WIRE_LIMITED], count - served);
+    counter_add(&service->counters->limited_unlogged, count - logged);
+    if (verdict == RECORDER_LOG)
+        record(session, service, request, logged);
+    else
+        recorder_drop(service->recorder, service->scratch->answers, logged);
+}
+
+static struct wire_reply lookup_reply(const struct service *service, const struct wire_request *request,
+                                      const struct payment *payment)
+{
     struct wire_reply reply = reply_to(request, WIRE_OK);
     reply.count = request->count;
-    reply.quota_left = payment.verdict.left;
-    reply.retry_after_ms = payment.verdict.retry_after_ms;
+    reply.quota_left = payment->verdict.left;
+    reply.retry_after_ms = payment->verdict.retry_after_ms;
     reply.cache_seconds = service->cache_seconds;
-    reply.body_bytes = (uint32_t)(request->count * entry_bytes);
+    reply.body_bytes = (uint32_t)(request->count * answer_bytes(request));
+    return reply;
+}
+
+/* Tells the session when nothing was served to itself; who asks for others has some who may be served. */
+static void note_limited(struct session *session, const struct wire_request *request,
+                         const struct payment *payment)
+{
+    if (payment->verdict.served == 0 && (request->flags & WIRE_FLAG_ORIGIN) == 0)
+        session->limited = request->count;
+}
+
+static bool refuse_lookup(struct service *service, const struct wire_request *request, struct buffer *out)
+{
+    counter_add(&service->counters->requests_unavailable, 1);
+    return requests_reply(request, WIRE_UNAVAILABLE, "the query log is full", out);
+}
+
+bool requests_lookup(struct session *session, struct service *service, const struct wire_request *request,
+                     struct buffer *out)
+{
+    bool is_long = request->count > service->part_numbers;
+    enum recorder_verdict verdict =
+        recorder_admit(service->recorder, is_long ? service->part_numbers : request->count);
+    struct payment payment;
+    if (verdict == RECORDER_REFUSE)
+        return refuse_lookup(service, request, out);
+    charge(session, service, request, &payment);
+    struct wire_reply reply = lookup_reply(service, request, &payment);
+    if (is_long)
+        return begin_work(session, &reply, &payment) && requests_go_on(session, service, request, out);
     uint8_t *body = begin_reply(&reply, out);
     if (body == NULL)
         return false;
-    look_up(service, request, payment.verdict.served, body);
-    uint32_t missed = count_answers(service, request->count);
-    observe(session, service, request, &payment, missed);
-    if (verdict == RECORDER_LOG)
-        record(session, service, request);
-    else
-        recorder_drop(service->recorder, service->scratch->answers, request->count);
+    answer(session, service, request, &payment, 0, request->count, verdict, body);
+    note_limited(session, request, &payment);
+    return true;
+}
+
+/* The next part of a long lookup. False: the query log takes no more. */
+static bool answer_part(struct session *session, struct service *service, const struct wire_request *request)
+{
+    struct work *work = session->work;
+    uint32_t left = request->count - work->done;
+    uint32_t count = left < service->part_numbers ? left : service->part_numbers;
+    enum recorder_verdict verdict = recorder_admit(service->recorder, count);
+    if (verdict == RECORDER_REFUSE)
+        return false;
+    answer(session, service, request, &work->payment, work->done, count, verdict,
+           work->reply.bytes + WIRE_REPLY_HEADER_BYTES);
+    work->done += count;
     return true;
 }
 
@@ -250,13 +375,14 @@ static void count_update(struct counters *counters, enum wire_status status)
         counter_add(&counters->updates[status - WIRE_ADDED], 1);
 }
 
-/* Carries the request out; the results as enum directory_result in scratch->answers. */
-static bool update(struct service *service, const struct wire_request *request, uint64_t *position)
+/* Carries `count` entries out, from `from` on; the results as enum directory_result in scratch->answers. */
+static bool update(struct service *service, const struct wire_request *request, uint32_t from, uint32_t count,
+                   uint64_t *position)
 {
     struct service_scratch *scratch = service->scratch;
-    size_t count = request->count;
     const uint8_t *entry = request->entries;
     if (request->type == WIRE_REGISTER) {
+        entry += (size_t)from * WIRE_REGISTER_BYTES;
         for (size_t i = 0; i < count; i++, entry += WIRE_REGISTER_BYTES)
             scratch->records[i] = (struct record){
                 .number = wire_get_u64(entry), .account = wire_get_u64(entry + 8), .flags = entry[16]};
@@ -264,47 +390,117 @@ static bool update(struct service *service, const struct wire_request *request, 
                                       position);
     }
     if (request->type == WIRE_DEREGISTER) {
+        entry += (size_t)from * WIRE_NUMBER_BYTES;
         for (size_t i = 0; i < count; i++, entry += WIRE_NUMBER_BYTES)
             scratch->numbers[i] = wire_get_u64(entry);
         return registrations_deregister(service->registrations, scratch->numbers, count, scratch->answers,
                                         position);
     }
+    entry += (size_t)from * WIRE_MOVE_BYTES;
     for (size_t i = 0; i < count; i++, entry += WIRE_MOVE_BYTES)
         scratch->pairs[i] =
             (struct registrations_pair){.from = wire_get_u64(entry), .to = wire_get_u64(entry + 8)};
     return registrations_move(service->registrations, scratch->pairs, count, scratch->answers, position);
 }
 
-#define READ_ONLY_TEXT "the server cannot write its journal; repeat it when that is mended"
-
-bool requests_update(struct service *service, const struct wire_request *request, struct buffer *out)
+/* Puts the results into the reply's body. True when an entry was refused. */
+static bool put_results(const struct service *service, uint32_t count, uint8_t *body)
 {
-    struct wire_reply reply = reply_to(request, WIRE_OK);
-    uint64_t position;
-    size_t before = out->length;
-    reply.count = request->count;
-    reply.body_bytes = request->count;
-    /* The room first: what is carried out must be answered. */
-    uint8_t *body = begin_reply(&reply, out);
-    if (body == NULL)
-        return false;
-    if (!update(service, request, &position)) {
-        out->length = before;
-        return requests_reply(request, WIRE_READ_ONLY, READ_ONLY_TEXT, out);
-    }
     bool refused = false;
-    for (size_t i = 0; i < request->count; i++) {
+    for (size_t i = 0; i < count; i++) {
         enum wire_status status = status_of((enum directory_result)service->scratch->answers[i]);
         body[i] = (uint8_t)status;
         refused = refused || status == WIRE_REFUSED;
         count_update(service->counters, status);
     }
-    if (refused) {
-        reply.retry_after_ms = RETRY_MS;
+    return refused;
+}
+
+#define READ_ONLY_TEXT "the server cannot write its journal; repeat it when that is mended"
+
+static struct wire_reply update_reply(const struct wire_request *request, bool is_refused)
+{
+    struct wire_reply reply = reply_to(request, WIRE_OK);
+    reply.count = request->count;
+    reply.body_bytes = request->count;
+    reply.retry_after_ms = is_refused ? RETRY_MS : 0;
+    return reply;
+}
+
+bool requests_update(struct session *session, struct service *service, const struct wire_request *request,
+                     struct buffer *out)
+{
+    struct wire_reply reply = update_reply(request, false);
+    uint64_t position;
+    size_t before = out->length;
+    if (request->count > service->part_changes)
+        return begin_work(session, &reply, NULL) && requests_go_on(session, service, request, out);
+    /* The room first: what is carried out must be answered. */
+    uint8_t *body = begin_reply(&reply, out);
+    if (body == NULL)
+        return false;
+    if (!update(service, request, 0, request->count, &position)) {
+        out->length = before;
+        return requests_reply(request, WIRE_READ_ONLY, READ_ONLY_TEXT, out);
+    }
+    if (put_results(service, request->count, body)) {
+        reply = update_reply(request, true);
         wire_encode_reply_header(body - WIRE_REPLY_HEADER_BYTES, &reply);
     }
     service->hold_position = position;
     return true;
+}
+
+/* The next part of a long update. False: the journal has failed. */
+static bool update_part(struct session *session, struct service *service, const struct wire_request *request)
+{
+    struct work *work = session->work;
+    uint32_t left = request->count - work->done;
+    uint32_t count = left < service->part_changes ? left : service->part_changes;
+    uint8_t *body = work->reply.bytes + WIRE_REPLY_HEADER_BYTES;
+    if (!update(service, request, work->done, count, &work->position))
+        return false;
+    work->is_refused = put_results(service, count, body + work->done) || work->is_refused;
+    work->done += count;
+    return true;
+}
+
+/* The last part of any long request is done. */
+static bool finish_work(struct session *session, struct service *service, const struct wire_request *request,
+                        struct buffer *out)
+{
+    struct work *work = session->work;
+    bool is_update = request->type >= WIRE_REGISTER && request->type <= WIRE_MOVE;
+    if (is_update && work->is_refused) {
+        struct wire_reply reply = update_reply(request, true);
+        wire_encode_reply_header(work->reply.bytes, &reply);
+    }
+    if (is_update)
+        service->hold_position = work->position;
+    else
+        note_limited(session, request, &work->payment);
+    bool good = true;
+    if (out->length == 0 && out->capacity < work->reply.length) { /* no copy of what may be a megabyte */
+        struct buffer empty = *out;
+        *out = work->reply;
+        work->reply = empty;
+    } else {
+        good = buffer_append(out, work->reply.bytes, work->reply.length);
+    }
+    requests_give_up(session);
+    return good;
+}
+
+bool requests_go_on(struct session *session, struct service *service, const struct wire_request *request,
+                    struct buffer *out)
+{
+    bool is_update = request->type >= WIRE_REGISTER && request->type <= WIRE_MOVE;
+    bool good = is_update ? update_part(session, service, request) : answer_part(session, service, request);
+    if (good)
+        return session->work->done < request->count || finish_work(session, service, request, out);
+    requests_give_up(session);
+    return is_update ? requests_reply(request, WIRE_READ_ONLY, READ_ONLY_TEXT, out)
+                     : refuse_lookup(service, request, out);
 }
 
 /* The text is left out, so that no frame grows. */

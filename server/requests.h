@@ -1,7 +1,14 @@
 /* What each request does: one function a type, from the decoded frame to the reply in `out`.
  *
  * Called by session.c with frames that wire_decode_request found right. False: memory is short, the session
- * should close. */
+ * should close.
+ *
+ * A long request is carried out in parts, so that others have their turns in between: after a part that is not the last,
+ * `session->work` holds what there is of the reply, the frame is still to be kept, and requests_go_on does the next part. Only a whole reply
+ * gets into `out`. Parts of other requests come between, so a long lookup may see one number before a change of somebody else and the
+ * next one after it, as two requests would; a lookup that the query log had no room for half-way is UNAVAILABLE as a whole, though it was
+ * charged and its first parts are in the log; an update whose journal failed half-way is READ_ONLY as a whole, as always when some
+ * of its changes may have been carried out. */
 #ifndef NUMBERD_SERVER_REQUESTS_H
 #define NUMBERD_SERVER_REQUESTS_H
 
@@ -9,9 +16,22 @@
 
 #include "server/session.h"
 
-bool requests_lookup(const struct session *session, struct service *service,
-                     const struct wire_request *request, struct buffer *out);
-bool requests_update(struct service *service, const struct wire_request *request, struct buffer *out);
+/* What numberd takes for a lookup's and an update's part_numbers and part_changes: a part takes up to a tenth of a millisecond. */
+#define REQUESTS_PART_NUMBERS 8192u
+#define REQUESTS_PART_CHANGES 256u
+
+bool requests_lookup(struct session *session, struct service *service, const struct wire_request *request,
+                     struct buffer *out);
+bool requests_update(struct session *session, struct service *service, const struct wire_request *request,
+                     struct buffer *out);
+/* The next part of the request that `session->work` is about. */
+bool requests_go_on(struct session *session, struct service *service, const struct wire_request *request,
+                    struct buffer *out);
+/* Frees what is under way. */
+void requests_give_up(struct session *session);
+/* The memory that it holds. */
+size_t requests_work_bytes(const struct session *session);
+
 void requests_retract(struct buffer *out, size_t from);
 bool requests_stats(const struct service *service, const struct wire_request *request, struct buffer *out);
 /* Snapshot and replace all. */

@@ -14,6 +14,16 @@ void session_init(struct session *session, const uint8_t ip[static 16], const ui
         memcpy(session->via, via, sizeof session->via);
 }
 
+void session_deinit(struct session *session)
+{
+    requests_give_up(session);
+}
+
+size_t session_held_bytes(const struct session *session)
+{
+    return requests_work_bytes(session);
+}
+
 /* Takes the grant, and whom it makes pay. */
 static void admit(struct session *session, const struct service *service, const struct grant *grant)
 {
@@ -128,7 +138,7 @@ static bool handle(struct session *session, struct service *service, const struc
     case WIRE_REGISTER:
     case WIRE_DEREGISTER:
     case WIRE_MOVE:
-        return requests_update(service, request, out);
+        return requests_update(session, service, request, out);
     case WIRE_PING:
         return requests_reply(request, WIRE_OK, NULL, out);
     case WIRE_STATS:
@@ -144,12 +154,56 @@ static bool handle(struct session *session, struct service *service, const struc
     }
 }
 
+/* In lookups of one number: about as much time as they take. */
+static uint32_t cost_of(const struct service *service, const struct wire_request *request)
+{
+    switch (request->type) {
+    case WIRE_LOOKUP:
+        return 8u + request->count;
+    case WIRE_LOOKUP_RECORDS:
+        return 8u + 2u * request->count;
+    case WIRE_REGISTER:
+    case WIRE_DEREGISTER:
+    case WIRE_MOVE:
+        return 8u + request->count * (service->part_numbers / service->part_changes);
+    case WIRE_HELLO:
+        return 64;
+    case WIRE_STATS:
+        return service->part_numbers;
+    default:
+        return 8;
+    }
+}
+
+/* A long update is not begun behind others that wait for the journal: when we stop in between, none is half carried out. */
+static bool is_held_up(const struct session *session, const struct service *service,
+                       const struct wire_request *request)
+{
+    return service->hold_position > 0 && session->work == NULL && request->type >= WIRE_REGISTER &&
+           request->type <= WIRE_MOVE && request->count > service->part_changes;
+}
+
+/* Carries the request out, or the next part of it. False: it is not done. */
+static bool carry_out(struct session *session, struct service *service, const struct wire_request *request,
+                      struct buffer *out)
+{
+    bool good = session->work != NULL ? requests_go_on(session, service, request, out)
+                                      : handle(session, service, request, out);
+    if (!good)
+        session->closing = true;
+    session->cost += session->work != NULL ? service->part_numbers : cost_of(service, request);
+    return session->closing || session->work == NULL;
+}
+
 size_t session_consume(struct session *session, struct service *service, const uint8_t *bytes, size_t length,
                        size_t output_max, struct buffer *out)
 {
     size_t taken = 0;
     struct wire_request request;
-    while (!session->closing && out->length < output_max) {
+    session->busy = false;
+    session->cost = session->limited = 0;
+    /* What has been begun is finished, since a reply is owed that has its memory already. */
+    while (!session->closing && (out->length < output_max || session->work != NULL)) {
         enum wire_state state = wire_decode_request(bytes + taken, length - taken, &request);
         if (state == WIRE_INCOMPLETE) {
             /* Nothing but a hello is worth waiting for before the hello. */
@@ -166,9 +220,15 @@ size_t session_consume(struct session *session, struct service *service, const u
             session->closing = true;
             break;
         }
+        if (is_held_up(session, service, &request) || !carry_out(session, service, &request, out)) {
+            session->busy = true;
+            break;
+        }
         taken += request.frame_bytes;
-        if (!handle(session, service, &request, out))
-            session->closing = true;
+        if (session->cost >= service->part_numbers || session->limited > 0) {
+            session->busy = !session->closing && taken < length;
+            break;
+        }
     }
     return taken;
 }
@@ -186,6 +246,7 @@ void session_retract(struct buffer *out, size_t from)
 void session_say_goodbye(struct session *session, struct buffer *out)
 {
     struct wire_request nothing = {.type = WIRE_GOODBYE};
+    requests_give_up(session);
     (void)requests_reply(&nothing, WIRE_GOING_AWAY, NULL, out); /* without memory the close itself says it */
     session->closing = true;
 }

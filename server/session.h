@@ -56,6 +56,9 @@ struct service {
     const struct service_hooks *hooks;
     struct service_scratch *scratch;
     uint32_t cache_seconds; /* how long clients may keep an answer */
+    /* Of longer requests so many entries are taken in one turn (requests.h). */
+    uint32_t part_numbers;
+    uint32_t part_changes;
     /* Set by requests that change registrations: what was appended to `out` since it was 0 may be sent when this position is
      * acknowledged (registrations.h). The caller takes it and sets it to 0. */
     uint64_t hold_position;
@@ -72,16 +75,34 @@ struct session {
     uint32_t tokens_version;
     struct asker asker; /* who pays for lookups without an origin */
     bool greeted;
-    bool closing; /* send what is left, then close */
+    bool closing;  /* send what is left, then close */
+    bool busy;     /* it has stopped taking for the sake of the others */
+    uint32_t cost; /* of what it took last, in lookups of one number */
+    uint32_t
+        limited; /* numbers of the request it took last, if all of them were LIMITED, by the session's own budgets; else 0 */
+    struct work *work; /* a long request of which parts are done (requests.h); NULL: none */
 };
 
 /* `via` may be NULL. */
 void session_init(struct session *session, const uint8_t ip[static 16], const uint8_t *via);
+/* Frees what is under way. */
+void session_deinit(struct session *session);
 
 /* Takes whole frames from the input and appends their replies to `out`, until the input has no whole frame
- * more, the session is closing, or `out` has `output_max` bytes; the last reply may go beyond. Returns the bytes taken. */
+ * more, the session is closing, `out` has `output_max` bytes (the last reply may go beyond), or about as much was done as
+ * service->part_numbers lookups are, so that others may have their turn: then the session is busy, and the rest of the input is to be
+ * shown again. A request that is longer is taken at its end. Returns the bytes taken. */
 size_t session_consume(struct session *session, struct service *service, const uint8_t *bytes, size_t length,
                        size_t output_max, struct buffer *out);
+
+/* The next call has something to do without more input. */
+static inline bool session_is_busy(const struct session *session)
+{
+    return session->busy;
+}
+
+/* Memory that the session holds apart from itself. */
+size_t session_held_bytes(const struct session *session);
 
 /* The size of the frame that the input begins with, as far as its header is there; else 0. For buffers. */
 size_t session_frame_bytes(const uint8_t *bytes, size_t length);

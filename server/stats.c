@@ -32,6 +32,7 @@ void stats_add_worker(struct stats_report *report, const struct counters *counte
     report->bytes_out += counter_read(&counters->bytes_out);
     report->frames_malformed += counter_read(&counters->frames_malformed);
     report->requests_unavailable += counter_read(&counters->requests_unavailable);
+    report->limited_unlogged += counter_read(&counters->limited_unlogged);
     report->connections_slow += counter_read(&counters->connections_slow);
     report->connections_evicted += counter_read(&counters->connections_evicted);
     report->buffer_bytes += counter_read(&counters->buffer_bytes);
@@ -166,6 +167,7 @@ char *stats_render_json(const struct stats_report *report)
     if (root == NULL || json_object_set_new(root, "snapshot", snapshot_json(&report->snapshot)) != 0 ||
         json_object_set_new(root, "allocator", allocator_json(&report->allocator)) != 0 ||
         json_object_set_new(root, "connections_slow", integer(report->connections_slow)) != 0 ||
+        json_object_set_new(root, "limited_unlogged", integer(report->limited_unlogged)) != 0 ||
         json_object_set_new(root, "connections_evicted", integer(report->connections_evicted)) != 0 ||
         json_object_set_new(root, "buffer_bytes", integer(report->buffer_bytes)) != 0 ||
         json_object_set_new(root, "connections_refused",
@@ -227,6 +229,9 @@ static void put_server(FILE *out, const struct stats_report *report)
            "Frames that broke the protocol; each closed its connection.", report->frames_malformed);
     single(out, "numberd_requests_unavailable_total", "counter", "Requests answered UNAVAILABLE.",
            report->requests_unavailable);
+    single(out, "numberd_limited_unlogged_total", "counter",
+           "Numbers that were LIMITED while so many were that no more of them were logged.",
+           report->limited_unlogged);
     single(out, "numberd_connections_slow_total", "counter",
            "Connections closed since their client took longer than its patience.", report->connections_slow);
     single(out, "numberd_connections_evicted_total", "counter",

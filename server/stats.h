@@ -80,6 +80,7 @@ struct stats_report {
     uint64_t bytes_out;
     uint64_t frames_malformed;
     uint64_t requests_unavailable;
+    uint64_t limited_unlogged;
     uint64_t connections_slow;
     uint64_t connections_evicted;
     uint64_t buffer_bytes;

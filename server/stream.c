@@ -76,9 +76,22 @@ ssize_t stream_send(struct stream *stream, const void *bytes, size_t length)
     return outcome;
 }
 
-bool stream_is_open(const struct stream *stream)
+bool stream_shake_hands(struct stream *stream)
 {
-    return stream->ssl == NULL || SSL_is_init_finished(stream->ssl);
+    if (stream->ssl == NULL)
+        return true;
+    int result = SSL_do_handshake(stream->ssl);
+    stream->receive_wants_room = result != 1 && SSL_want_write(stream->ssl);
+    if (result == 1)
+        return true;
+    if (failed(stream, result) == 0)
+        errno = ECONNRESET;
+    return false;
+}
+
+bool stream_has_pending(const struct stream *stream)
+{
+    return stream->ssl != NULL && SSL_has_pending(stream->ssl) == 1;
 }
 
 bool stream_shut(struct stream *stream)

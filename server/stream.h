@@ -1,6 +1,7 @@
 /* A connection's bytes, plain or under TLS: what recv, send, shutdown and close are for a non-blocking socket.
  *
- * A stream owns its socket and its TLS. One thread at a time. The handshake happens by itself within the first receive or send. */
+ * A stream owns its socket and its TLS. One thread at a time. A handshake that stream_shake_hands has not done happens by
+ * itself within the first receive or send. */
 #ifndef NUMBERD_SERVER_STREAM_H
 #define NUMBERD_SERVER_STREAM_H
 
@@ -29,8 +30,12 @@ ssize_t stream_receive(struct stream *stream, void *bytes, size_t length);
 /* As many bytes as went out; -1 with errno as above. What EAGAIN has refused must begin the next send. */
 ssize_t stream_send(struct stream *stream, const void *bytes, size_t length);
 
-/* The handshake, if there is one, is over: what is sent can be read. */
-bool stream_is_open(const struct stream *stream);
+/* Goes on with the handshake, if there is one. True when it is over; else errno, EAGAIN when it waits for the peer (or for room:
+ * receive_wants_room). */
+bool stream_shake_hands(struct stream *stream);
+
+/* Something has been read ahead of which no wait on the socket tells. */
+bool stream_has_pending(const struct stream *stream);
 
 /* Tells the peer that nothing more will be sent. False: it is gone. */
 bool stream_shut(struct stream *stream);

@@ -5,20 +5,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/queue.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
+#include "server/requests.h"
+
 /* Callbacks in a row before the sockets are looked at again: one that always has more to do (a client under TLS that sends
  * without a pause) is then only one among those that are ready. */
 #define CALLBACKS_IN_A_ROW 64
-
-struct adoption {
-    STAILQ_ENTRY(adoption) link;
-    struct arrival arrival;
-};
 
 struct worker {
     struct counters counters;
@@ -29,11 +25,11 @@ struct worker {
     pthread_t thread;
     bool started;
     struct event *deadline;
-    /* The hand-over from the main thread. */
+    /* The hand-over from the main thread and the porter. */
+    struct arrivals arrivals;
     int wake_fd;
     struct event *wake;
     pthread_mutex_t mutex;
-    STAILQ_HEAD(, adoption) adoptions;
     bool has_held;                  /* wants to be woken when the journal has moved */
     struct directory *offered;      /* to be served from now on */
     const struct directory *served; /* as others see it */
@@ -103,11 +99,9 @@ static void on_wake(evutil_socket_t fd, short events, void *context)
     (void)events;
     struct worker *worker = context;
     uint64_t count;
+    struct arrival arrival;
     (void)!read(fd, &count, sizeof count);
-    STAILQ_HEAD(, adoption) adoptions;
-    STAILQ_INIT(&adoptions);
     pthread_mutex_lock(&worker->mutex);
-    STAILQ_CONCAT(&adoptions, &worker->adoptions);
     bool draining = worker->draining;
     unsigned drain_ms = worker->drain_ms;
     struct directory *offered = worker->offered;
@@ -119,12 +113,8 @@ static void on_wake(evutil_socket_t fd, short events, void *context)
     if (tokens != NULL)
         take_tokens(worker, tokens);
     release_decided(worker);
-    while (!STAILQ_EMPTY(&adoptions)) {
-        struct adoption *adoption = STAILQ_FIRST(&adoptions);
-        STAILQ_REMOVE_HEAD(&adoptions, link);
-        connections_open(&worker->connections, &adoption->arrival);
-        free(adoption);
-    }
+    while (arrivals_take(&worker->arrivals, &arrival))
+        connections_open(&worker->connections, &arrival);
     if (draining && !worker->connections.is_ending)
         begin_drain(worker, drain_ms);
 }
@@ -138,13 +128,8 @@ static void wake(struct worker *worker)
 
 bool worker_adopt(struct worker *worker, const struct arrival *arrival)
 {
-    struct adoption *adoption = malloc(sizeof *adoption);
-    if (adoption == NULL)
+    if (!arrivals_put(&worker->arrivals, arrival))
         return false;
-    adoption->arrival = *arrival;
-    pthread_mutex_lock(&worker->mutex);
-    STAILQ_INSERT_TAIL(&worker->adoptions, adoption, link);
-    pthread_mutex_unlock(&worker->mutex);
     wake(worker);
     return true;
 }
@@ -249,6 +234,8 @@ struct worker *worker_create(const struct worker_options *options, char *error, 
                                            .counters = &worker->counters,
                                            .budgets = options->budgets,
                                            .hooks = options->hooks,
+                                           .part_numbers = REQUESTS_PART_NUMBERS,
+                                           .part_changes = REQUESTS_PART_CHANGES,
                                            .cache_seconds = options->cache_seconds};
         worker->connections = (struct connections){.service = &worker->service,
                                                    .counters = &worker->counters,
@@ -259,7 +246,7 @@ struct worker *worker_create(const struct worker_options *options, char *error, 
                                                    .context = worker};
         if (options->tokens != NULL)
             worker->service.tokens = tokens_acquire(options->tokens);
-        STAILQ_INIT(&worker->adoptions);
+        arrivals_init(&worker->arrivals);
         pthread_mutex_init(&worker->mutex, NULL);
         if (set_up(worker))
             return worker;
@@ -281,12 +268,7 @@ void worker_join(struct worker *worker)
     if (worker->started)
         pthread_join(worker->thread, NULL);
     worker->started = false;
-    while (!STAILQ_EMPTY(&worker->adoptions)) {
-        struct adoption *adoption = STAILQ_FIRST(&worker->adoptions);
-        STAILQ_REMOVE_HEAD(&worker->adoptions, link);
-        arrival_dismiss(&adoption->arrival, worker->connections.seats);
-        free(adoption);
-    }
+    arrivals_deinit(&worker->arrivals, worker->connections.seats);
     if (worker->wake != NULL)
         event_free(worker->wake);
     if (worker->deadline != NULL)

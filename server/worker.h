@@ -1,7 +1,7 @@
 /* A worker: one thread with one libevent loop that owns its connections (connections.h) from adoption to close.
  *
- * Threads: create, start, adopt, drain and join are for the main thread; adopt and drain hand over through a
- * mutex-guarded queue and an eventfd. The counters may be read by anyone. */
+ * Threads: create, start, drain and join are for the main thread; adopt is for any, until worker_join. What is handed over goes
+ * through a mutex-guarded queue and an eventfd. The counters may be read by anyone. */
 #ifndef NUMBERD_SERVER_WORKER_H
 #define NUMBERD_SERVER_WORKER_H
 

@@ -10,7 +10,7 @@
 
 #include "journal_in_memory.h"
 #include "ring/ring.h"
-#include "server/session.h"
+#include "server/requests.h"
 
 #define CONVERSATION_BYTES_MAX 4096u
 
@@ -20,6 +20,7 @@ struct conversation {
     uint32_t roles;  /* with greeted */
     bool greeted;    /* the hello is over */
     bool is_loading; /* there are no registrations yet */
+    bool in_parts;   /* where it is cut, longer requests are taken entry by entry */
 };
 
 /* All that the other side and the rest of the server see of it. */
@@ -137,19 +138,27 @@ static inline void conversation_hold(struct conversation_world *world, const str
     session.greeted = talk->greeted;
     session.grant = (struct grant){.roles = talk->greeted ? talk->roles : 0};
     world->service.directory = talk->is_loading ? NULL : world->directory;
+    bool in_parts = talk->in_parts && cut_count > 0;
+    world->service.part_numbers = in_parts ? 1 : REQUESTS_PART_NUMBERS;
+    world->service.part_changes = in_parts ? 1 : REQUESTS_PART_CHANGES;
     outcome->replies.length = 0;
+    outcome->hold_position = 0;
     for (size_t i = 0; i <= cut_count && !session.closing; i++) {
         size_t fed = i < cut_count ? cuts[i] : talk->length;
         ASAN_POISON_MEMORY_REGION(talk->bytes + fed, talk->length - fed);
-        taken += session_consume(&session, &world->service, talk->bytes + taken, fed - taken,
-                                 SESSION_OUTPUT_CAP, &outcome->replies);
+        do {
+            taken += session_consume(&session, &world->service, talk->bytes + taken, fed - taken,
+                                     SESSION_OUTPUT_CAP, &outcome->replies);
+            if (world->service.hold_position > 0) /* as a worker takes it */
+                world->service.hold_position = 0;
+        } while (session_is_busy(&session) && outcome->replies.length < SESSION_OUTPUT_CAP);
         ASAN_UNPOISON_MEMORY_REGION(talk->bytes + fed, talk->length - fed);
     }
     outcome->changes = world->journal.journal.position;
     outcome->change_mix = world->journal.mix;
-    outcome->hold_position = world->service.hold_position;
     outcome->logged = atomic_load_explicit(&world->counts.logged, memory_order_relaxed);
     outcome->closing = session.closing;
+    session_deinit(&session);
     conversation_empty(world);
 }
 

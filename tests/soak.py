@@ -42,9 +42,9 @@ def floods(tls_ca):
     """(port, arguments) of each; the attackers have a token where they need one to get further."""
     many = ("--from", "127.1.0.1", "--addresses", 500)
     return [
-        ("plain", ("connects", "--from", "127.0.0.2", "--rate", 5000)),
+        ("plain", ("connects", "--from", "127.0.0.2", "--rate", 5000, "--first-bytes", 1)),
         ("plain", ("connects", *many, "--rate", 5000)),
-        ("plain", ("half", "--from", "127.0.0.3", "--connections", 3000)),
+        ("plain", ("half", "--from", "127.0.0.3", "--connections", 3000, "--first-bytes", 1)),
         ("plain", ("half", *many, "--connections", 2000, "--rate", 1000)),
         ("plain", ("slow-send", "--from", "127.0.0.4", "--connections", 300, "--token-file")),
         ("plain", ("slow-read", "--from", "127.0.0.5", "--connections", 8, "--token-file")),

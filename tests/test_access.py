@@ -161,6 +161,35 @@ def test_budget():
         assert sum(",limited," in row for row in rows) == limited and len(rows) == 1 + 70 + 100 + 5 + 10, (limited, len(rows))
 
 
+def test_no_budget():
+    """Who asks though nothing is left is answered, but then not read for a while; others of the same front are. Not all of it is logged."""
+    with servers.temporary_folder() as folder:
+        tokens = folder / "tokens"
+        small, front = add(tokens, 1, "lookup", "--budget", "100/1"), add(tokens, 2, "front,lookup", "--budget", "none")
+        with servers.Numberd(folder / "data", "--token-file", tokens, "--network-budget", "none") as server, \
+                Client(server.port, token=small) as one, Client(server.port, token=small) as two, Client(server.port, token=front) as three:
+            assert set(one.lookup([BASE] * 100)) == {NOT_REGISTERED}
+            started = time.monotonic()
+            one.send(numbers(LOOKUP, [BASE] * 3000) + frame(PING) + frame(PING))
+            assert set(one.receive().body) == {LIMITED} and time.monotonic() - started < 0.2
+            three.lookup([BASE])
+            assert one.receive().code == OK and time.monotonic() - started > 0.25, "0.1 ms a number"
+            assert one.receive().code == OK and time.monotonic() - started < 2
+            # A front's connection has others on it.
+            for _ in range(10):
+                three.ask(lookup_for(5, "203.0.113.1", [BASE] * 20000))
+            started = time.monotonic()
+            assert LIMITED in three.ask(lookup_for(5, "203.0.113.1", [BASE] * 20000)).body
+            assert LIMITED not in three.ask(lookup_for(6, "203.0.113.2", [BASE] * 100)).body
+            assert time.monotonic() - started < 1
+            assert set(two.lookup([BASE] * 65535)) == {LIMITED}
+            stats = server.stats()
+            lookups, unlogged = stats["lookups"], stats["limited_unlogged"]
+            assert lookups["limited"] - 100_000 - 1000 * 10 < unlogged <= lookups["limited"] - 100_000, stats
+            assert stats["query_log"]["looked_up"] == sum(lookups.values()) - unlogged and stats["query_log"]["lost"] == 0
+            assert f"numberd_limited_unlogged_total {unlogged}\n" in server.get("/metrics")
+
+
 def test_front():
     """Each requester that a front end names has a budget of its own; all of a network share one; loopback has none."""
     with servers.temporary_folder() as folder, \

@@ -190,6 +190,14 @@ static uint32_t model_charge(struct model *model, uint64_t now_ns, uint32_t coun
     return given;
 }
 
+static struct budget_verdict charge(struct budgets *budgets, const struct asker *asker, uint64_t now_ns,
+                                    uint32_t count)
+{
+    struct budget_verdict verdict;
+    budgets_charge(budgets, asker, now_ns, count, &verdict);
+    return verdict;
+}
+
 /* A principal, and a network of two addresses, get to the number what buckets would give. */
 static void test_budgets_are_buckets(void **state)
 {
@@ -208,7 +216,7 @@ static void test_budgets_are_buckets(void **state)
             uint32_t count = 1 + (uint32_t)(unit_random(&random) % (i % 100 == 0 ? 2000 : 20));
             now += unit_random(&random) % (i % 1000 == 0 ? 2 * HOUR : 20 * SECOND);
             uint32_t expected = model_charge(&model, now, count);
-            struct budget_verdict verdict = budgets_charge(budgets, &asker, now, count);
+            struct budget_verdict verdict = charge(budgets, &asker, now, count);
             assert_int_equal(verdict.served, expected);
             assert_int_equal(verdict.left, (1000 * SECOND - model.missing_ns) / SECOND);
             assert_int_equal(verdict.retry_after_ms > 0, expected < count);
@@ -236,35 +244,33 @@ static void test_accounts_of_an_asker(void **state)
     for (uint64_t id = 1; id <= 4; id++) {
         struct asker asker = asker_of(budgets, id, ipv6);
         assert_int_equal(asker.count, 3); /* the principal, the /64, the /48 */
-        assert_int_equal(budgets_charge(budgets, &asker, SECOND, 120).served, id < 3    ? 100
-                                                                              : id == 3 ? 50
-                                                                                        : 0);
+        assert_int_equal(charge(budgets, &asker, SECOND, 120).served, id < 3 ? 100 : id == 3 ? 50 : 0);
     }
     uint8_t other_64[16];
     memcpy(other_64, ipv6, sizeof other_64);
     other_64[7]++;
     struct asker asker = asker_of(budgets, 3, other_64); /* has 50 left, but the /48 is used up */
-    assert_int_equal(budgets_charge(budgets, &asker, SECOND, 1).served, 0);
+    assert_int_equal(charge(budgets, &asker, SECOND, 1).served, 0);
     other_64[5]++;
     asker = asker_of(budgets, 3, other_64);
-    assert_int_equal(budgets_charge(budgets, &asker, SECOND, 60).served, 50);
+    assert_int_equal(charge(budgets, &asker, SECOND, 60).served, 50);
     /* Whom a front end names is somebody else for each front end; its own budget counts when it has one. */
     const struct budget_limits own = {.burst = 130, .hourly = 1};
     const struct budget_limits unlimited = {0};
     struct asker_name name = {.principal = 70, .named = 3};
     asker = budgets_asker(budgets, &name);
-    assert_int_equal(budgets_charge(budgets, &asker, SECOND, 120).served, 100);
+    assert_int_equal(charge(budgets, &asker, SECOND, 120).served, 100);
     name.own = &own;
     name.named = 4;
     asker = budgets_asker(budgets, &name);
     assert_int_equal(asker.count, 2);
-    assert_int_equal(budgets_charge(budgets, &asker, SECOND, 120).served, 100);
+    assert_int_equal(charge(budgets, &asker, SECOND, 120).served, 100);
     name.named = 5;
     asker = budgets_asker(budgets, &name);
-    assert_int_equal(budgets_charge(budgets, &asker, SECOND, 120).served, 30);
+    assert_int_equal(charge(budgets, &asker, SECOND, 120).served, 30);
     name = (struct asker_name){.principal = 71, .own = &unlimited};
     asker = budgets_asker(budgets, &name);
-    struct budget_verdict verdict = budgets_charge(budgets, &asker, SECOND, UINT32_MAX);
+    struct budget_verdict verdict = charge(budgets, &asker, SECOND, UINT32_MAX);
     assert_int_equal(verdict.served, UINT32_MAX);
     assert_int_equal(verdict.left, BUDGETS_UNLIMITED);
     budgets_destroy(budgets);
@@ -277,11 +283,11 @@ static void test_rate(void **state)
     struct budgets *budgets = budgets_create(
         &(struct budget_options){.principal_rate = 1000, .accounts = 64, .miss_percent_max = 100});
     struct asker asker = asker_of(budgets, 1, NULL);
-    assert_int_equal(budgets_charge(budgets, &asker, SECOND, 65535).served, 65535);
-    struct budget_verdict verdict = budgets_charge(budgets, &asker, SECOND, 10);
+    assert_int_equal(charge(budgets, &asker, SECOND, 65535).served, 65535);
+    struct budget_verdict verdict = charge(budgets, &asker, SECOND, 10);
     assert_int_equal(verdict.served, 0);
     assert_int_equal(verdict.retry_after_ms, 11);
-    assert_int_equal(budgets_charge(budgets, &asker, 2 * SECOND, 2000).served, 1000);
+    assert_int_equal(charge(budgets, &asker, 2 * SECOND, 2000).served, 1000);
     budgets_destroy(budgets);
 }
 
@@ -296,8 +302,8 @@ static void test_no_amnesty(void **state)
     uint64_t now = SECOND;
     for (uint64_t stranger = 2; stranger < 30000; stranger++) {
         struct asker other = asker_of(budgets, stranger, NULL);
-        budgets_charge(budgets, &other, now, 1 + (uint32_t)(stranger % 50));
-        served += budgets_charge(budgets, &asker, now, 10).served;
+        charge(budgets, &other, now, 1 + (uint32_t)(stranger % 50));
+        served += charge(budgets, &asker, now, 10).served;
         assert_true(served <= 1000 + now / SECOND);
         now += SECOND / 100;
     }
@@ -307,7 +313,7 @@ static void test_no_amnesty(void **state)
     served = 0;
     for (uint64_t stranger = 0; stranger < 10000; stranger++) {
         asker = asker_of(budgets, 1 + stranger, NULL);
-        served += budgets_charge(budgets, &asker, now, 1000).served;
+        served += charge(budgets, &asker, now, 1000).served;
     }
     assert_true(served >=
                 10000 * 1000 - 20 * 1000); /* of 8,192 sets of eight hardly one has got nine of them */
@@ -331,11 +337,11 @@ static void *charge_together(void *context)
     uint64_t numbers[8] = {4915100000000};
     for (unsigned i = 0; i < ROUNDS; i++) {
         struct asker own = asker_of(crowd->budgets, 10 + (i * THREADS + crowd->number) % 100, NULL);
-        struct budget_verdict verdict = budgets_charge(crowd->budgets, &shared, SECOND, 8);
+        struct budget_verdict verdict = charge(crowd->budgets, &shared, SECOND, 8);
         crowd->served += verdict.served;
         if (verdict.served > 0)
             budgets_observe(crowd->budgets, &shared, &verdict, SECOND, numbers, verdict.served, 0, i);
-        budgets_charge(crowd->budgets, &own, SECOND, 8);
+        charge(crowd->budgets, &own, SECOND, 8);
     }
     return NULL;
 }
@@ -380,7 +386,7 @@ static unsigned ask(struct budgets *budgets, const struct asker *asker, const ui
         uint32_t missed = 0;
         for (uint32_t i = 0; i < size; i++)
             missed += unit_random(random) % 100 >= hit_percent;
-        struct budget_verdict verdict = budgets_charge(budgets, asker, SECOND, size);
+        struct budget_verdict verdict = charge(budgets, asker, SECOND, size);
         if (verdict.served > 0)
             seen |= budgets_observe(budgets, asker, &verdict, SECOND, numbers + done, verdict.served, missed,
                                     unit_random(random));
@@ -470,8 +476,8 @@ static void test_walkers_are_seen(void **state)
             unsigned expected = 1u << (is_blind ? DETECTOR_MISSES : DETECTOR_DENSITY);
             assert_int_equal(seen & expected, expected);
             /* A number costs ten times as much now. */
-            uint64_t before = budgets_charge(budgets, &asker, SECOND, 0).left;
-            assert_int_equal(budgets_charge(budgets, &asker, SECOND, 1000).left, before - 1000);
+            uint64_t before = charge(budgets, &asker, SECOND, 0).left;
+            assert_int_equal(charge(budgets, &asker, SECOND, 1000).left, before - 1000);
             assert_true(before <= (1000000 - 2000) / 10 + 1000);
             budgets_destroy(budgets);
         }
@@ -488,7 +494,7 @@ static void test_principals_of_a_network(void **state)
         uint64_t number = 4915112345678;
         for (uint64_t id = 1; id <= (many ? 150 : 20); id++) {
             struct asker asker = asker_of(budgets, id, ipv4);
-            struct budget_verdict verdict = budgets_charge(budgets, &asker, SECOND, 1);
+            struct budget_verdict verdict = charge(budgets, &asker, SECOND, 1);
             seen |= budgets_observe(budgets, &asker, &verdict, SECOND, &number, 1, 0, id);
         }
         assert_int_equal(seen, many ? 1u << DETECTOR_PRINCIPALS : 0);
@@ -514,9 +520,9 @@ static void test_strictness_ends(void **state)
         unsigned seen = ask(budgets, &asker, numbers, 16000, 1000, 60, &random);
         assert_int_equal(seen != 0, detection != DETECTION_OFF);
         uint64_t hours = 23;
-        uint64_t left = budgets_charge(budgets, &asker, SECOND + hours * HOUR, 0).left;
+        uint64_t left = charge(budgets, &asker, SECOND + hours * HOUR, 0).left;
         assert_int_equal(left, detection == DETECTION_TIGHTEN ? 5000 : 50000);
-        assert_int_equal(budgets_charge(budgets, &asker, 2 * SECOND + 24 * HOUR, 0).left, 50000);
+        assert_int_equal(charge(budgets, &asker, 2 * SECOND + 24 * HOUR, 0).left, 50000);
         budgets_destroy(budgets);
     }
 }

@@ -92,6 +92,31 @@ static void test_rate(void **state)
     seats_destroy(seats);
 }
 
+/* Who was closed for taking too much can't come back for a while: a second at most, however often it happens; others can. */
+static void test_penalty(void **state)
+{
+    (void)state;
+    struct seats *seats =
+        seats_create(&(struct seats_options){.total = 10000, .by_address = 10000, .rate = 1000});
+    struct seat seat;
+    struct seat other;
+    uint8_t ip[16];
+    uint8_t other_ip[16];
+    set_ipv4(ip, 9);
+    set_ipv4(other_ip, 10);
+    assert_int_equal(seats_take(seats, ip, SECOND, &seat), SEATS_GIVEN);
+    for (unsigned i = 0; i < 15; i++) /* of the 2,000 that it may at once */
+        seats_penalize(seats, &seat, SECOND);
+    assert_int_equal(seats_take(seats, ip, SECOND, &other), SEATS_GIVEN);
+    for (unsigned i = 0; i < 1000; i++)
+        seats_penalize(seats, &seat, SECOND);
+    assert_int_equal(seats_take(seats, ip, SECOND, &other), SEATS_HASTY);
+    assert_int_equal(seats_take(seats, other_ip, SECOND, &other), SEATS_GIVEN);
+    assert_int_equal(seats_take(seats, ip, SECOND + SECOND * 9 / 10, &other), SEATS_HASTY);
+    assert_int_equal(seats_take(seats, ip, SECOND + SECOND * 11 / 10, &other), SEATS_GIVEN);
+    seats_destroy(seats);
+}
+
 /* The last seats are given as reserved, an eighth of them to one address. */
 static void test_reserve(void **state)
 {
@@ -182,8 +207,9 @@ static void test_threads(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_total), cmocka_unit_test(test_by_address),
-                                       cmocka_unit_test(test_rate),  cmocka_unit_test(test_reserve),
-                                       cmocka_unit_test(test_claim), cmocka_unit_test(test_threads)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_total),   cmocka_unit_test(test_by_address),
+                                       cmocka_unit_test(test_rate),    cmocka_unit_test(test_penalty),
+                                       cmocka_unit_test(test_reserve), cmocka_unit_test(test_claim),
+                                       cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -328,6 +328,9 @@ def test_reserve():
             started = time.monotonic()
             with Client(server.port, greet=False, source="127.0.0.2") as silent, \
                     Client(server.port, greet=False, source="127.0.0.2") as second:
+                silent.send(hello()[:1])  # a connection without a byte is the kernel's for a second
+                servers.wait_until(lambda: server.stats()["connections_open"] == 17, "the silent one has a place")
+                second.send(hello()[:1])
                 assert second.receive().code == UNAVAILABLE  # one in eight for an address
                 with Client(server.port, token=operator) as client:
                     assert client.ask(frame(STATS)).code == OK

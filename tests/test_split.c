@@ -115,6 +115,17 @@ static void test_every_pair_of_cuts(void **state)
     conversation_world_destroy(world);
 }
 
+/* The same where requests are taken entry by entry: all replies are as those to whole ones. */
+static void test_every_cut_in_parts(void **state)
+{
+    (void)state;
+    struct conversation_world *world = conversation_world_create();
+    static struct conversation talk = {.roles = ROLES_ALL, .in_parts = true};
+    make_talk(&talk);
+    check_each_cut(world, &talk, false);
+    conversation_world_destroy(world);
+}
+
 /* Conversations that end badly, or in which little is allowed: one byte changed, for each byte of the conversation. */
 static void test_every_cut_of_damaged_ones(void **state)
 {
@@ -127,6 +138,7 @@ static void test_every_cut_of_damaged_ones(void **state)
         talk.roles = at % 2 == 0 ? ROLES_ALL : ROLE_LOOKUP;
         talk.is_loading = at % 5 == 0;
         talk.bytes[at] ^= 0x05;
+        talk.in_parts = at % 7 == 0;
         check_each_cut(world, &talk, false);
         talk.bytes[at] ^= 0x05;
     }
@@ -138,6 +150,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole),
         cmocka_unit_test(test_every_pair_of_cuts),
+        cmocka_unit_test(test_every_cut_in_parts),
         cmocka_unit_test(test_every_cut_of_damaged_ones),
     };
     return cmocka_run_group_tests_name("split", tests, NULL, NULL);

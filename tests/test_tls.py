@@ -257,7 +257,9 @@ def test_no_waiting_for_files():
         locked, pipe = folder / "locked.key", folder / "pipe"
         run("pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", locked)
         os.mkfifo(pipe)
-        flags = ("--tls-listen", "127.0.0.1:0", "--tls-certificate")
+        tokens = folder / "tokens"
+        add(tokens, 1, "lookup")
+        flags = ("--token-file", tokens, "--tls-listen", "127.0.0.1:0", "--tls-certificate")
         assert "cannot use the private key" in servers.numberd_error(folder / "data", *flags, certificate, "--tls-key", locked, status=78)
         for files in ((pipe, "--tls-key", key), (certificate, "--tls-key", pipe), (certificate, "--tls-key", key, "--tls-client-ca", pipe)):
             assert "no regular file" in servers.numberd_error(folder / "data", *flags, *files, status=78)
@@ -269,6 +271,24 @@ def test_no_waiting_for_files():
             reload(server, "no regular file")
             with Client(server.tls_port, tls=authority.context()) as client:
                 client.lookup([BASE])
+
+
+def test_warnings():
+    """What will keep everybody out is said at the start and at SIGHUP."""
+    with servers.temporary_folder() as folder:
+        authority = Authority(folder)
+        certificate, key = authority.sign("server", days=-1)
+        tokens = folder / "tokens"
+        tokens.write_text("# none yet\n")
+        tokens.chmod(0o600)
+        with servers.Numberd(folder / "data", "--tls-listen", "127.0.0.1:0", "--tls-certificate", certificate, "--tls-key", key,
+                             "--token-file", tokens) as server:
+            log = server.read_log()
+            assert "the certificate has expired" in log and "nobody gets in" in log, log
+            server.process.send_signal(signal.SIGHUP)
+            servers.wait_until(lambda: server.read_log().count("nobody gets in") == 2 == server.read_log().count("has expired"), "SIGHUP")
+        line = servers.ctl("ping", "--server", "127.0.0.1:1", "--tls-key", key, status=78)
+        assert "--tls-key wants --tls-certificate" in line
 
 
 def test_patience():
@@ -291,6 +311,8 @@ def test_flags():
     with servers.temporary_folder() as folder:
         authority = Authority(folder)
         certificate, key = authority.sign("server")
+        tokens = folder / "tokens"
+        add(tokens, 1, "lookup")
         for flags, words in (
                 (("--tls-listen", "127.0.0.1:0"), "without --tls-certificate"),
                 (("--stats-tls", "yes"), "without --tls-certificate"),
@@ -298,14 +320,19 @@ def test_flags():
                 (("--tls-key", key), "want a --tls-certificate"),
                 (("--tls-listen", "127.0.0.1:0", "--tls-certificate", certificate), "cannot use the private key"),
                 (("--tls-listen", "127.0.0.1:0", "--tls-certificate", folder / "none"), "No such file"),
-                (("--tls-listen", "127.0.0.1:0", "--tls-certificate", certificate, "--tls-key", key, "--tls-client-ca", key),
-                 "cannot use the authority"),
+                (("--tls-listen", "127.0.0.1:0", "--tls-certificate", certificate, "--tls-key", key, "--tls-client-ca", key,
+                  "--token-file", tokens), "cannot use the authority"),
+                (("--tls-listen", "127.0.0.1:0", "--tls-certificate", certificate, "--tls-key", key, "--tls-client-ca", certificate),
+                 "want a --token-file"),
+                (("--tls-listen", "127.0.0.1", "--tls-certificate", certificate, "--tls-key", key), "--tls-listen: which port?"),
+                (("--operators-from", "127.0.0.1"), "want a --token-file"),
+                (("--listen", "127.0.0.1:70000"), "--listen: not an address"),
+                (("--listen", "nowhere.invalid:1"), "--listen: cannot resolve"),
+                (("--buffer-bytes-max", "100M", "--threads", "8"), "less than 16M for each of 8 threads"),
                 (("--tls-listen", "0.0.0.0:0", "--tls-certificate", certificate, "--tls-key", key), "name a --token-file"),
                 (("--listen", "0.0.0.0:0"), "use --tls-listen instead")):
             line = servers.numberd_error(folder / "data", *flags, status=78)
             assert words in line, (flags, line)
-        tokens = folder / "tokens"
-        add(tokens, 1, "lookup")
         with servers.Numberd(folder / "data", "--tls-listen", "0.0.0.0:0", "--tls-certificate", certificate, "--tls-key", key,
                              "--token-file", tokens) as server:
             assert "lookups under TLS on 0.0.0.0:" in server.read_log()

@@ -6,7 +6,7 @@
 #include "journal_in_memory.h"
 #include "ring/event.h"
 #include "ring/ring.h"
-#include "server/session.h"
+#include "server/requests.h"
 #include "server/wire.h"
 #include "unit.h"
 
@@ -161,6 +161,8 @@ static void world_init(struct world *world)
                                       .counters = &world->counters,
                                       .hooks = &hooks,
                                       .scratch = calloc(1, sizeof *world->service.scratch),
+                                      .part_numbers = WIRE_COUNT_MAX,
+                                      .part_changes = WIRE_COUNT_MAX,
                                       .cache_seconds = 60};
 }
 
@@ -207,9 +209,15 @@ static void converse(const uint8_t *bytes, size_t length, size_t piece_max, uint
         fed = fed < length ? fed : length;
         uint8_t *exact = malloc(fed - taken);
         memcpy(exact, bytes + taken, fed - taken);
-        taken += session_consume(&session, &world.service, exact, fed - taken, SESSION_OUTPUT_CAP, out);
+        size_t now = 0;
+        do
+            now += session_consume(&session, &world.service, exact + now, fed - taken - now,
+                                   SESSION_OUTPUT_CAP, out);
+        while (session_is_busy(&session));
+        taken += now;
         free(exact);
     }
+    session_deinit(&session);
     world_deinit(&world);
 }
 
@@ -350,10 +358,112 @@ static void test_no_journal(void **state)
     world_deinit(&world);
 }
 
+/* One turn with all of the frame. */
+static size_t take_a_turn(struct world *world, struct session *session, const uint8_t *frame, uint32_t length,
+                          struct buffer *out)
+{
+    return session_consume(session, &world->service, frame, length, SESSION_OUTPUT_CAP, out);
+}
+
+/* A lookup of ten numbers, four a turn: one reply at the end, all logged; UNAVAILABLE as a whole when the log is full half-way. */
+static void test_long_lookup(void **state)
+{
+    (void)state;
+    struct world world;
+    struct session session = {.greeted = true, .grant = {.roles = ROLES_ALL}};
+    struct buffer out = {0};
+    uint64_t numbers[10];
+    uint8_t frame[256];
+    world_init(&world);
+    world.service.part_numbers = 4;
+    world.recorder.refuse_when_full = true;
+    for (uint64_t i = 0; i < 10; i++) {
+        numbers[i] = UINT64_C(491510000000) + i;
+        if (i % 3 == 0)
+            directory_register(world.directory, &(struct record){.number = numbers[i]});
+    }
+    uint32_t length = wire_encode_numbers(frame, WIRE_LOOKUP, 1, NULL, numbers, 10);
+    for (uint64_t logged = 4; logged <= 8; logged += 4) {
+        assert_int_equal(take_a_turn(&world, &session, frame, length, &out), 0);
+        assert_true(session_is_busy(&session));
+        assert_int_equal(out.length, 0);
+        assert_int_equal(world.counts.logged, logged);
+    }
+    assert_int_equal(take_a_turn(&world, &session, frame, length, &out), length);
+    assert_false(session_is_busy(&session));
+    assert_int_equal(check_reply(&out, 0, WIRE_LOOKUP, WIRE_OK, 10), out.length);
+    for (uint64_t i = 0; i < 10; i++)
+        assert_int_equal(out.bytes[WIRE_REPLY_HEADER_BYTES + i], i % 3 == 0);
+    assert_int_equal(world.counts.logged, 10);
+    assert_int_equal(world.counters.requests[WIRE_LOOKUP], 1);
+
+    out.length = 0;
+    assert_int_equal(take_a_turn(&world, &session, frame, length, &out), 0);
+    atomic_store(&world.gate, true);
+    assert_int_equal(take_a_turn(&world, &session, frame, length, &out), length);
+    assert_int_equal(check_reply(&out, 0, WIRE_LOOKUP, WIRE_UNAVAILABLE, 0), out.length);
+    assert_int_equal(world.counts.logged, 14);
+
+    atomic_store(&world.gate, false);
+    assert_int_equal(take_a_turn(&world, &session, frame, length, &out), 0);
+    session_deinit(&session); /* it has closed: nothing leaks */
+    buffer_deinit(&out);
+    world_deinit(&world);
+}
+
+/* Ten registrations, four a turn: the reply waits for the last one; READ_ONLY as a whole when the journal fails half-way. */
+static void test_long_update(void **state)
+{
+    (void)state;
+    struct world world;
+    struct session session = {.greeted = true, .grant = {.roles = ROLES_ALL}};
+    struct buffer out = {0};
+    uint8_t frame[256];
+    uint32_t length = wire_encode_header(frame, WIRE_REGISTER, 0, 1, 10);
+    for (uint64_t i = 0; i < 10; i++)
+        wire_put_register_entry(frame + WIRE_REQUEST_HEADER_BYTES + i * WIRE_REGISTER_BYTES,
+                                UINT64_C(491510000000) + i, i, 0);
+    world_init(&world);
+    world.service.part_changes = 4;
+    for (uint64_t position = 4; position <= 8; position += 4) {
+        assert_int_equal(take_a_turn(&world, &session, frame, length, &out), 0);
+        assert_int_equal(world.journal.position, position);
+        assert_int_equal(world.service.hold_position, 0);
+        assert_int_equal(out.length, 0);
+    }
+    assert_int_equal(take_a_turn(&world, &session, frame, length, &out), length);
+    assert_int_equal(check_reply(&out, 0, WIRE_REGISTER, WIRE_OK, 10), out.length);
+    assert_int_equal(world.service.hold_position, 10);
+    for (uint64_t i = 0; i < 10; i++)
+        assert_int_equal(out.bytes[WIRE_REPLY_HEADER_BYTES + i], WIRE_ADDED);
+
+    /* Behind another change that waits for the journal it is not even begun. */
+    uint8_t both[320];
+    out.length = 0;
+    world.service.hold_position = 0;
+    uint32_t first = put_register(both, 2, UINT64_C(491510000077));
+    memcpy(both + first, frame, length);
+    assert_int_equal(take_a_turn(&world, &session, both, first + length, &out), first);
+    assert_true(session_is_busy(&session) && session.work == NULL);
+    assert_int_equal(world.service.hold_position, 11);
+    world.service.hold_position = 0;
+
+    out.length = 0;
+    assert_int_equal(take_a_turn(&world, &session, frame, length, &out), 0);
+    world.journal.failed = true;
+    assert_int_equal(take_a_turn(&world, &session, frame, length, &out), length);
+    assert_int_equal(check_reply(&out, 0, WIRE_REGISTER, WIRE_READ_ONLY, 0), out.length);
+    assert_false(session_is_busy(&session));
+    buffer_deinit(&out);
+    world_deinit(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_held_replies),
+        cmocka_unit_test(test_long_lookup),
+        cmocka_unit_test(test_long_update),
         cmocka_unit_test(test_no_journal),
         cmocka_unit_test(test_requests_round_trip),
         cmocka_unit_test(test_malformed_headers),

@@ -400,11 +400,10 @@ static const struct budget_costs *costs_of(const struct budgets *budgets, const 
     return &budgets->network;
 }
 
-struct budget_verdict budgets_charge(struct budgets *budgets, const struct asker *asker, uint64_t now_ns,
-                                     uint32_t count)
+void budgets_charge(struct budgets *budgets, const struct asker *asker, uint64_t now_ns, uint32_t count,
+                    struct budget_verdict *verdict)
 {
-    struct budget_verdict verdict = {.left = BUDGETS_UNLIMITED};
-    struct spared found = {.accounts = verdict.accounts};
+    struct spared found = {.accounts = verdict->accounts};
     uint64_t strict[ASKER_ACCOUNTS_MAX];
     struct bucket buckets[2 * ASKER_ACCOUNTS_MAX];
     unsigned bucket_count = 0;
@@ -412,27 +411,28 @@ struct budget_verdict budgets_charge(struct budgets *budgets, const struct asker
         __builtin_prefetch(&budgets->sets[asker->accounts[i].key & budgets->set_mask]);
     for (unsigned i = 0; i < asker->count; i++) {
         struct account *account = account_of(budgets, asker->accounts[i].key, &found);
-        verdict.accounts[found.count++] = account;
+        verdict->accounts[found.count++] = account;
         strict[i] = strictness(budgets, account, now_ns);
         bucket_count +=
             buckets_of(account, costs_of(budgets, asker, i), strict[i], now_ns, buckets + bucket_count);
     }
     uint64_t room = room_in(buckets, bucket_count);
-    verdict.served = room < count ? (uint32_t)room : count;
+    verdict->left = BUDGETS_UNLIMITED;
+    verdict->retry_after_ms = 0;
+    verdict->served = room < count ? (uint32_t)room : count;
     if (bucket_count > 0)
-        verdict.left = room - verdict.served < BUDGETS_UNLIMITED ? (uint32_t)(room - verdict.served)
-                                                                 : BUDGETS_UNLIMITED - 1;
-    if (verdict.served < count)
-        verdict.retry_after_ms = wait_for(buckets, bucket_count, verdict.served, count - verdict.served);
-    for (unsigned i = 0; i < asker->count && verdict.served > 0; i++) {
+        verdict->left = room - verdict->served < BUDGETS_UNLIMITED ? (uint32_t)(room - verdict->served)
+                                                                   : BUDGETS_UNLIMITED - 1;
+    if (verdict->served < count)
+        verdict->retry_after_ms = wait_for(buckets, bucket_count, verdict->served, count - verdict->served);
+    for (unsigned i = 0; i < asker->count && verdict->served > 0; i++) {
         const struct budget_costs *costs = costs_of(budgets, asker, i);
         if (costs->budget_ns > 0)
-            move_on(budgets, &verdict.accounts[i]->budget_tat, now_ns,
-                    verdict.served * costs->budget_ns * strict[i]);
+            move_on(budgets, &verdict->accounts[i]->budget_tat, now_ns,
+                    verdict->served * costs->budget_ns * strict[i]);
         if (costs->rate_ns > 0)
-            move_on(budgets, &verdict.accounts[i]->rate_tat, now_ns, verdict.served * costs->rate_ns);
+            move_on(budgets, &verdict->accounts[i]->rate_tat, now_ns, verdict->served * costs->rate_ns);
     }
-    return verdict;
 }
 
 /* --- detectors --- */

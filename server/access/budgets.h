@@ -130,9 +130,11 @@ struct budget_verdict {
     struct account *accounts[ASKER_ACCOUNTS_MAX]; /* for budgets_observe */
 };
 
-/* Charges as many of `count` numbers as all accounts have room for. `now_ns` is of a monotonic clock, above 0. */
-struct budget_verdict budgets_charge(struct budgets *budgets, const struct asker *asker, uint64_t now_ns,
-                                     uint32_t count);
+/* Charges as many of `count` numbers as all accounts have room for. `now_ns` is of a monotonic clock, above 0. (The verdict is written
+ * where it will be read: returned as a value, it was copied before its parts had left the processor's store buffer, which took three
+ * times as long as all the rest.) */
+void budgets_charge(struct budgets *budgets, const struct asker *asker, uint64_t now_ns, uint32_t count,
+                    struct budget_verdict *verdict);
 
 /* Shows the detectors what was looked up after that verdict: at least one number, of which `missed` were not registered. `random` is for the
  * samples. Returns the detectors that see something where none did before, as bits 1 << enum detector; 0 mostly. */

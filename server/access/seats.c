@@ -114,6 +114,17 @@ enum seats_verdict seats_take(struct seats *seats, const uint8_t *ip, uint64_t n
     return verdict;
 }
 
+void seats_penalize(struct seats *seats, const struct seat *seat, uint64_t now_ns)
+{
+    if (seat->place == SEAT_NO_PLACE || seats->interval_ns == 0)
+        return;
+    _Atomic uint64_t *next = &seats->places[seat->place].next_ns;
+    uint64_t next_ns = atomic_load_explicit(next, memory_order_relaxed);
+    uint64_t most_ns = now_ns + seats->tolerance_ns + SECOND_NS;
+    next_ns = (next_ns < now_ns ? now_ns : next_ns) + SEATS_PENALTY_CONNECTS * seats->interval_ns;
+    atomic_store_explicit(next, next_ns < most_ns ? next_ns : most_ns, memory_order_relaxed);
+}
+
 void seats_leave(struct seats *seats, const struct seat *seat)
 {
     if (seat->place != SEAT_NO_PLACE) {

@@ -9,7 +9,7 @@
  * process: two may share a place and then share what it allows, which is rare, and nobody can choose it. New connections are
  * limited by the generic cell rate algorithm (as in budgets.h).
  *
- * Threads: take and claim from any thread (but the rate of one address loses count where two threads take at once), leave from
+ * Threads: take, claim and penalize from any thread (but the rate of one address loses count where two threads take at once), leave from
  * any; the counters are atomic and relaxed: nothing else hangs on their values. */
 #ifndef NUMBERD_SERVER_ACCESS_SEATS_H
 #define NUMBERD_SERVER_ACCESS_SEATS_H
@@ -55,6 +55,11 @@ enum seats_verdict seats_take(struct seats *seats, const uint8_t *ip, uint64_t n
  * seat is left as any other. */
 enum seats_verdict seats_claim(struct seats *seats, struct seat *seat, const uint8_t ip[static 16],
                                uint64_t now_ns);
+
+/* The seat's connection was closed since it took too much: its address has connected so many times more, as far as the rate is
+ * concerned, and for a second at most can't connect at all. */
+#define SEATS_PENALTY_CONNECTS 100
+void seats_penalize(struct seats *seats, const struct seat *seat, uint64_t now_ns);
 
 void seats_leave(struct seats *seats, const struct seat *seat);
 

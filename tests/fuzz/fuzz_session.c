@@ -2,7 +2,7 @@
  * input says. The replies must be well-formed, and all that comes of it the same however it is cut.
  *
  * Input: 1 byte: bit 0 the hello is still to come, bit 1 the registrations are being loaded, bit 2 the frames' headers are put
- * right, so that more of them are carried out, bits 4..7 roles that are missing; 2 and 2 bytes: two places to cut at; the
+ * right, so that more of them are carried out, bit 3 where it is cut, requests are taken entry by entry, bits 4..7 roles that are missing; 2 and 2 bytes: two places to cut at; the
  * conversation. */
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +41,7 @@ static void make_talk(const uint8_t *data, size_t size, struct conversation *tal
 {
     talk->greeted = (data[0] & 1) == 0;
     talk->is_loading = (data[0] & 2) != 0;
+    talk->in_parts = (data[0] & 8) != 0;
     talk->roles = ROLES_ALL & ~(uint32_t)(data[0] >> 4);
     talk->length = size - HEAD_BYTES;
     memcpy(talk->bytes, data + HEAD_BYTES, talk->length);
