@@ -30,6 +30,7 @@
 #include "server/privileges.h"
 #include "server/registrations.h"
 #include "server/stats.h"
+#include "server/supervisor.h"
 #include "server/suspicions.h"
 #include "server/worker.h"
 
@@ -71,6 +72,7 @@ struct app {
     struct event *reload_event;
     struct acceptor *acceptor;
     struct http *http;
+    struct supervisor *supervisor;
     time_t started;
     time_t huge_pages_read;                                        /* when; the main thread's */
     struct directory_stats shards[1u << DIRECTORY_SHARD_BITS_MAX]; /* the main thread's, for the stats port */
@@ -217,6 +219,7 @@ static void announce_ready(const struct app *app)
     snprintf(line, sizeof line, "ready: %" PRIu64 " numbers, %u workers, query log to %s", stats.records,
              app->worker_count, app->config.redis == NULL ? "the data directory" : "Redis");
     notice(line);
+    supervisor_ready(line);
 }
 
 /* From the journal's thread. */
@@ -420,11 +423,16 @@ static void on_reload(evutil_socket_t signal_number, short events, void *context
     (void)signal_number;
     (void)events;
     struct app *app = context;
+    bool is_ready = atomic_load(&app->open);
+    if (is_ready)
+        supervisor_reloading();
     if (app->config.token_file == NULL && app->ports.tls == NULL)
         notice("SIGHUP: there is no token file and no certificate, and nothing else that is read again");
     reload_tls(app);
     if (app->config.token_file != NULL)
         reload_tokens(app);
+    if (is_ready)
+        supervisor_ready("serving; files were read again");
 }
 
 /* The public key that the query log is sealed to. */
@@ -492,7 +500,7 @@ static bool create_workers(struct app *app, struct fault *fault)
 /* One for each worker, if there is a port whose connections do not begin with a hello. */
 static bool create_porters(struct app *app, struct fault *fault)
 {
-    if (app->config.tls_listen == NULL && app->config.proxy_listen == NULL)
+    if (app->ports.listeners[PORT_LOOKUP_TLS] < 0 && app->ports.listeners[PORT_PROXY] < 0)
         return true;
     for (unsigned i = 0; i < app->worker_count; i++) {
         app->porters[i] = porter_create(
@@ -513,6 +521,7 @@ static void on_stop(evutil_socket_t signal_number, short events, void *context)
     if (!app->stopping)
         notice(signal_number == SIGTERM ? "SIGTERM: stopping" : "SIGINT: stopping");
     app->stopping = true;
+    supervisor_stopping();
     event_base_loopbreak(app->base);
 }
 
@@ -551,6 +560,24 @@ static bool open_doors(struct app *app)
     return true;
 }
 
+static bool is_alive(void *context)
+{
+    const struct app *app = context;
+    bool all = true;
+    for (unsigned i = 0; i < app->worker_count; i++)
+        all = worker_answers(app->workers[i]) && all;
+    return all;
+}
+
+static bool is_loading(void *context, unsigned *percent)
+{
+    const struct app *app = context;
+    bool loading = !atomic_load(&app->open);
+    if (loading)
+        *percent = loader_progress(app->loader);
+    return loading;
+}
+
 static bool start_serving(struct app *app, struct fault *fault)
 {
     for (unsigned i = 0; i < app->worker_count; i++)
@@ -573,6 +600,9 @@ static bool start_serving(struct app *app, struct fault *fault)
                                                                .proxy_count = app->ports.proxy_count});
     if (app->http == NULL || app->acceptor == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for the ports");
+    app->supervisor = supervisor_start(&(struct supervisor_options){app->base, is_alive, is_loading, app});
+    if (app->supervisor == NULL)
+        return fault_set(fault, EX_OSERR, "out of memory for the watchdog");
     take_tls(app);
     return open_doors(app) || fault_set(fault, EX_OSERR, "out of memory for the ports");
 }
@@ -596,6 +626,7 @@ static void stop_workers(struct app *app)
 {
     acceptor_destroy(app->acceptor);
     http_destroy(app->http);
+    supervisor_stop(app->supervisor);
     for (unsigned i = 0; i < app->porter_count; i++)
         porter_stop(app->porters[i]);
     for (unsigned i = 0; i < app->worker_count; i++)

@@ -6,11 +6,17 @@
 #include <unistd.h>
 
 #include "server/connections.h"
+#include "server/supervisor.h"
 #include "server/wire.h"
 
 #define STATS_PORT_DEFAULT 4165
 /* For files, Redis and the stats port. */
 #define DESCRIPTORS_RESERVED 112
+
+static const char *const socket_names[PORTS] = {[PORT_LOOKUP] = "lookup",
+                                                [PORT_LOOKUP_TLS] = "lookup-tls",
+                                                [PORT_PROXY] = "proxy",
+                                                [PORT_STATS] = "stats"};
 
 void ports_init(struct ports *ports)
 {
@@ -28,17 +34,25 @@ struct wish {
     bool is_encrypted;
     const char *encrypt_by;
     uint16_t default_port; /* 0: it must be named */
+    int socket;            /* that systemd has passed, which counts; -1: none */
 };
 
-static void list_wishes(const struct config *config, struct wish wishes[PORTS])
+static bool is_wanted(const struct wish *wish)
+{
+    return wish->text != NULL || wish->socket >= 0;
+}
+
+static void list_wishes(const struct ports *ports, const struct config *config, struct wish wishes[PORTS])
 {
     wishes[PORT_LOOKUP] =
-        (struct wish){"--listen", config->listen, false, "use --tls-listen instead", WIRE_PORT_DEFAULT};
-    wishes[PORT_LOOKUP_TLS] = (struct wish){"--tls-listen", config->tls_listen, true, "", 0};
-    wishes[PORT_PROXY] =
-        (struct wish){"--proxy-listen", config->proxy_listen, config->proxy_tls, "say --proxy-tls yes", 0};
-    wishes[PORT_STATS] = (struct wish){"--stats-listen", config->stats_listen, config->stats_tls,
-                                       "say --stats-tls yes", STATS_PORT_DEFAULT};
+        (struct wish){"--listen", config->listen, false, "use --tls-listen instead", WIRE_PORT_DEFAULT, -1};
+    wishes[PORT_LOOKUP_TLS] = (struct wish){"--tls-listen", config->tls_listen, true, "", 0, -1};
+    wishes[PORT_PROXY] = (struct wish){
+        "--proxy-listen", config->proxy_listen, config->proxy_tls, "say --proxy-tls yes", 0, -1};
+    wishes[PORT_STATS] = (struct wish){"--stats-listen",      config->stats_listen, config->stats_tls,
+                                       "say --stats-tls yes", STATS_PORT_DEFAULT,   -1};
+    for (int i = 0; i < PORTS; i++)
+        wishes[i].socket = ports->listeners[i];
 }
 
 /* Beyond loopback whoever hears a plain connection has the token and the numbers, and without tokens anybody may ask. */
@@ -78,12 +92,14 @@ static bool parse_networks(const char *flag, const char *text, struct address_ne
                      *count + 1, PORTS_NETWORKS_MAX);
 }
 
-static bool check(struct ports *ports, const struct config *config, struct fault *fault)
+static bool check(struct ports *ports, const struct config *config, const struct wish wishes[PORTS],
+                  struct fault *fault)
 {
+    bool has_proxy = is_wanted(&wishes[PORT_PROXY]);
     if (config->buffer_bytes_max < config->threads * CONNECTIONS_BUFFER_BYTES_MIN)
         return fault_set(fault, EX_CONFIG, "--buffer-bytes-max is less than 16M for each of %u threads",
                          (unsigned)config->threads);
-    bool needs_tls = config->tls_listen != NULL || config->proxy_tls || config->stats_tls;
+    bool needs_tls = is_wanted(&wishes[PORT_LOOKUP_TLS]) || config->proxy_tls || config->stats_tls;
     if (needs_tls && config->tls_certificate == NULL)
         return fault_set(fault, EX_CONFIG, "TLS is asked for, but without --tls-certificate");
     if (!needs_tls && config->tls_certificate != NULL)
@@ -98,10 +114,10 @@ static bool check(struct ports *ports, const struct config *config, struct fault
             fault, EX_CONFIG,
             "--tls-client-ca and --operators-from want a --token-file, in which certificates and "
             "operators are listed");
-    if (config->proxy_listen != NULL && config->proxy_from == NULL)
+    if (has_proxy && config->proxy_from == NULL)
         return fault_set(fault, EX_CONFIG,
                          "--proxy-listen wants --proxy-from, the proxies that are believed");
-    if (config->proxy_listen == NULL && (config->proxy_from != NULL || config->proxy_tls))
+    if (!has_proxy && (config->proxy_from != NULL || config->proxy_tls))
         return fault_set(fault, EX_CONFIG, "--proxy-from and --proxy-tls want a --proxy-listen");
     if (config->proxy_from != NULL &&
         !parse_networks("--proxy-from", config->proxy_from, ports->proxies, &ports->proxy_count, fault))
@@ -130,6 +146,10 @@ static bool find_address(const struct config *config, const struct wish *wish, s
                          struct fault *fault)
 {
     char error[256];
+    address->length = sizeof address->storage;
+    if (wish->socket >= 0)
+        return getsockname(wish->socket, (struct sockaddr *)&address->storage, &address->length) == 0 &&
+               may_listen(config, wish, address, fault);
     if (!address_parse(wish->text, wish->default_port, address, error, sizeof error))
         return fault_set(fault, EX_CONFIG, "%s: %s", wish->flag, error);
     if (wish->default_port == 0 && !address_has_port(wish->text))
@@ -142,11 +162,12 @@ static bool listen_on(struct ports *ports, const struct config *config, enum por
 {
     struct address address;
     char error[256];
-    if (wish->text == NULL)
+    if (!is_wanted(wish))
         return true;
     if (!find_address(config, wish, &address, fault))
         return false;
-    ports->listeners[port] = address_listen(&address, error, sizeof error);
+    if (wish->socket < 0)
+        ports->listeners[port] = address_listen(&address, error, sizeof error);
     if (ports->listeners[port] < 0)
         return fault_set(fault, EX_UNAVAILABLE, "%s", error);
     address_format(&address, ports->addresses[port]);
@@ -157,11 +178,11 @@ bool ports_check(struct ports *ports, const struct config *config, struct fault 
 {
     struct wish wishes[PORTS];
     struct address address;
-    list_wishes(config, wishes);
-    if (!check(ports, config, fault) || !ports_reload_tls(ports, config, fault))
+    list_wishes(ports, config, wishes);
+    if (!check(ports, config, wishes, fault) || !ports_reload_tls(ports, config, fault))
         return false;
     for (enum port port = 0; port < PORTS; port++)
-        if (wishes[port].text != NULL && !find_address(config, &wishes[port], &address, fault))
+        if (is_wanted(&wishes[port]) && !find_address(config, &wishes[port], &address, fault))
             return false;
     return true;
 }
@@ -184,7 +205,11 @@ static void limit_connections(struct ports *ports, const struct config *config)
 bool ports_open(struct ports *ports, const struct config *config, struct fault *fault)
 {
     struct wish wishes[PORTS];
-    list_wishes(config, wishes);
+    if (!supervisor_check_sockets(socket_names, PORTS, fault))
+        return false;
+    for (int i = 0; i < PORTS; i++)
+        ports->listeners[i] = supervisor_socket(socket_names[i]);
+    list_wishes(ports, config, wishes);
     if (!ports_check(ports, config, fault))
         return false;
     limit_connections(ports, config);

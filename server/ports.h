@@ -33,7 +33,8 @@ void ports_init(struct ports *ports);
 /* Sees whether all fits together, the certificate and the keys too, without listening. ports_close in every case. */
 bool ports_check(struct ports *ports, const struct config *config, struct fault *fault);
 
-/* The same, and listens. */
+/* The same, and listens. A socket that systemd has passed under a port's name (lookup, lookup-tls, proxy, stats) takes the place of
+ * what the configuration says of its address; for lookup-tls and proxy it makes the port. */
 bool ports_open(struct ports *ports, const struct config *config, struct fault *fault);
 
 /* Reads certificate and keys again; on failure those that were read before stay. */

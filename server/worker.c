@@ -38,6 +38,7 @@ struct worker {
         *offered_tokens; /* to count from now on; a reference, which the worker takes over; NULL: no others */
     bool draining;
     unsigned drain_ms;
+    bool is_pinged; /* and has not answered */
 };
 
 /* --- from the worker's thread --- */
@@ -103,6 +104,7 @@ static void on_wake(evutil_socket_t fd, short events, void *context)
     (void)!read(fd, &count, sizeof count);
     pthread_mutex_lock(&worker->mutex);
     bool draining = worker->draining;
+    worker->is_pinged = false;
     unsigned drain_ms = worker->drain_ms;
     struct directory *offered = worker->offered;
     struct tokens *tokens = worker->offered_tokens;
@@ -170,6 +172,16 @@ void worker_acknowledge(struct worker *worker)
     pthread_mutex_unlock(&worker->mutex);
     if (wanted)
         wake(worker);
+}
+
+bool worker_answers(struct worker *worker)
+{
+    pthread_mutex_lock(&worker->mutex);
+    bool answered = !worker->is_pinged;
+    worker->is_pinged = true;
+    pthread_mutex_unlock(&worker->mutex);
+    wake(worker);
+    return answered;
 }
 
 void worker_drain(struct worker *worker, unsigned patience_ms)

@@ -45,6 +45,9 @@ void worker_replace_tokens(struct worker *worker, struct tokens *tokens);
 /* From any thread, until worker_destroy: registrations_acknowledged has moved, or the journal has failed. */
 void worker_acknowledge(struct worker *worker);
 
+/* Whether it has answered the ping before, if there was one; and pings it anew. For the main thread alone. */
+bool worker_answers(struct worker *worker);
+
 /* Answers what has arrived, says goodbye to all, closes as their output goes out, and after `patience_ms` in any
  * case; then the thread ends. */
 void worker_drain(struct worker *worker, unsigned patience_ms);
