@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <event2/event.h>
+#include <systemd/sd-daemon.h>
 
 #include "hashing/arena.h"
 #include "hashing/directory.h"
@@ -87,6 +88,10 @@ static void notice(const char *line)
 {
     char stamp[32];
     time_t now = time(NULL);
+    if (supervisor_has_journal()) {
+        fprintf(stderr, SD_NOTICE "%s\n", line);
+        return;
+    }
     struct tm utc;
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     fprintf(stderr, "%s numberd: %s\n", stamp, line);
@@ -690,7 +695,7 @@ static bool stop(struct app *app, struct fault *fault)
 
 static int fail(const struct fault *fault)
 {
-    fprintf(stderr, "numberd: %s\n", fault->text);
+    fprintf(stderr, "%snumberd: %s\n", supervisor_has_journal() ? SD_ERR : "", fault->text);
     return fault->status;
 }
 

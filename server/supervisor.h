@@ -32,6 +32,9 @@ struct supervisor;
 struct supervisor *supervisor_start(const struct supervisor_options *options);
 void supervisor_stop(struct supervisor *supervisor); /* NULL is fine */
 
+/* What is written to standard error goes to journald, which adds the time, and takes "<N>" in front for a priority (sd-daemon(3)). */
+bool supervisor_has_journal(void);
+
 void supervisor_ready(const char *status);
 void supervisor_reloading(void); /* supervisor_ready ends it */
 void supervisor_stopping(void);

@@ -107,6 +107,23 @@ def test_hanging_worker():
                 tracer.terminate()
 
 
+def test_journal():
+    """Where standard error is journald's, lines have a priority in front and no time of their own; elsewhere they have."""
+    with servers.temporary_folder() as folder:
+        log = folder / "log"
+        for named, first in ((True, "<5>"), (False, "20")):
+            with open(log, "w") as file:
+                status = os.fstat(file.fileno())
+                stream = f"{status.st_dev}:{status.st_ino + (not named)}"
+                process = subprocess.Popen([servers.BIN / "numberd", "--data-dir", folder / "data", "--listen", "127.0.0.1:0", "--stats-listen",
+                                            "127.0.0.1:0"], stderr=file, env={**os.environ, "JOURNAL_STREAM": stream})
+                servers.wait_until(lambda: "ready: " in log.read_text(), "it is ready")
+                process.terminate()
+                assert process.wait(60) == 0
+            assert all(line.startswith(first) for line in log.read_text().splitlines()), log.read_text()
+            assert ("numberd: " in log.read_text()) is not named
+
+
 @contextlib.contextmanager
 def activated(folder, names, *flags, count=1):
     """numberd as systemd starts it at the first connection to one of the sockets; gives their ports."""
