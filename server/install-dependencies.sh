@@ -2,6 +2,7 @@
 # Installs the Debian 12 packages that are missing, and nothing else.
 #   bash server/install-dependencies.sh build    what building and running numberd needs
 #   bash server/install-dependencies.sh test     and what its tests need
+#   bash server/install-dependencies.sh package  what building and trying the Debian package needs
 set -euo pipefail
 
 packages=(gcc cmake ninja-build pkg-config curl libc6-dev libevent-dev libjemalloc-dev libxxhash-dev libhiredis-dev
@@ -14,8 +15,9 @@ test) packages+=(git faketime python3 python3-phonenumbers redis-server redis-to
     # The tests of the other processor, run by an emulator (tests/arm64.sh); one library of that architecture.
     [ "$(dpkg --print-architecture)" = arm64 ] ||
         packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user libcmocka-dev:arm64) ;;
+package) packages+=(scdoc lintian dpkg-dev debootstrap procps) ;;
 *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 build|test|package" >&2
     exit 64
     ;;
 esac
