@@ -11,7 +11,7 @@ case "${1:-build}" in
 build) ;;
 test) packages+=(git faketime python3 python3-phonenumbers redis-server redis-tools prometheus clang clang-format clang-tidy cppcheck llvm
     libclang-rt-14-dev util-linux strace spin g++ libboost1.81-dev
-    openssl haproxy iproute2 systemd)
+    openssl haproxy iproute2 systemd tshark)
     # The tests of the other processor, run by an emulator (tests/arm64.sh); one library of that architecture.
     [ "$(dpkg --print-architecture)" = arm64 ] ||
         packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user libcmocka-dev:arm64) ;;
