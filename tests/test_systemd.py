@@ -5,6 +5,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import servers
@@ -15,25 +16,21 @@ UNITS = pathlib.Path(__file__).resolve().parent.parent / "server" / "systemd"
 
 
 class Manager:
-    """The socket on which systemd would listen."""
+    """The socket on which systemd would listen; it reads all the while, since who sends waits when the socket's queue is full."""
 
     def __init__(self, folder):
         self.path = str(folder / "notify")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.path)
         self.seen = []
+        threading.Thread(target=self.read, daemon=True).start()
 
     def read(self):
-        self.socket.settimeout(0.01)
-        with contextlib.suppress(TimeoutError):
-            while True:
-                self.seen += self.socket.recv(4096).decode().splitlines()
+        while True:
+            self.seen += self.socket.recv(4096).decode().splitlines()
 
     def wait(self, line, count=1):
-        def has_come():
-            self.read()
-            return sum(one.startswith(line) for one in self.seen) >= count
-        servers.wait_until(has_come, f"{line}; seen {self.seen}")
+        servers.wait_until(lambda: sum(one.startswith(line) for one in self.seen) >= count, f"{line}; seen {self.seen}")
 
 
 @contextlib.contextmanager
@@ -79,7 +76,6 @@ def test_no_watchdog():
         with environment(NOTIFY_SOCKET=manager.path), servers.Numberd(folder / "data"):
             manager.wait("READY=1")
             time.sleep(0.5)
-        manager.read()
         assert "WATCHDOG=1" not in manager.seen
         with environment(NOTIFY_SOCKET=str(folder / "nobody")), servers.Numberd(folder / "other") as server, Client(server.port) as client:
             client.lookup([BASE])
@@ -97,10 +93,8 @@ def test_hanging_worker():
                 time.sleep(1)
                 if tracer.poll() is not None:
                     raise servers.Skipped("this machine lets nobody trace")
-                manager.read()
                 before = manager.seen.count("WATCHDOG=1")
                 time.sleep(1)
-                manager.read()
                 assert manager.seen.count("WATCHDOG=1") == before, "a worker hangs and nobody says so"
                 assert "numberd_connections_open" in server.get("/metrics")
                 manager.wait("WATCHDOG=1", before + 3)
