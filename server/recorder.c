@@ -16,9 +16,9 @@ static uint64_t bytes_needed(uint32_t count)
            query_block_bytes(QUERY_BLOCK_EVENTS_MAX, true);
 }
 
-enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count)
+enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count, bool is_begun)
 {
-    bool open = !atomic_load_explicit(recorder->gate, memory_order_relaxed);
+    bool open = is_begun || !atomic_load_explicit(recorder->gate, memory_order_relaxed);
     if (open && ring_room(recorder->ring) >= bytes_needed(count))
         return RECORDER_LOG;
     return recorder->refuse_when_full ? RECORDER_REFUSE : RECORDER_DROP;

@@ -37,8 +37,9 @@ uint32_t recorder_admit_limited(struct recorder *recorder, uint64_t now_ns, uint
 
 enum recorder_verdict { RECORDER_LOG, RECORDER_DROP, RECORDER_REFUSE };
 
-/* What will become of `count` events. */
-enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count);
+/* What will become of `count` events. For a request of which parts are logged already (`is_begun`) the gate does not count any more, only
+ * whether the ring has room: what was taken on is carried out. */
+enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count, bool is_begun);
 
 /* Who has asked, and when. */
 struct recorder_origin {

@@ -311,8 +311,7 @@ bool requests_lookup(struct session *session, struct service *service, const str
                      struct buffer *out)
 {
     bool is_long = request->count > service->part_numbers;
-    enum recorder_verdict verdict =
-        recorder_admit(service->recorder, is_long ? service->part_numbers : request->count);
+    enum recorder_verdict verdict = recorder_admit(service->recorder, request->count, false);
     struct payment payment;
     if (verdict == RECORDER_REFUSE)
         return refuse_lookup(service, request, out);
@@ -334,7 +333,7 @@ static bool answer_part(struct session *session, struct service *service, const 
     struct work *work = session->work;
     uint32_t left = request->count - work->done;
     uint32_t count = left < service->part_numbers ? left : service->part_numbers;
-    enum recorder_verdict verdict = recorder_admit(service->recorder, count);
+    enum recorder_verdict verdict = recorder_admit(service->recorder, count, work->done > 0);
     if (verdict == RECORDER_REFUSE)
         return false;
     answer(session, service, request, &work->payment, work->done, count, verdict,

@@ -365,7 +365,7 @@ static size_t take_a_turn(struct world *world, struct session *session, const ui
     return session_consume(session, &world->service, frame, length, SESSION_OUTPUT_CAP, out);
 }
 
-/* A lookup of ten numbers, four a turn: one reply at the end, all logged; UNAVAILABLE as a whole when the log is full half-way. */
+/* A lookup of ten numbers, four a turn: one reply at the end, all logged; UNAVAILABLE when the log is full. */
 static void test_long_lookup(void **state)
 {
     (void)state;
@@ -399,12 +399,29 @@ static void test_long_lookup(void **state)
 
     out.length = 0;
     assert_int_equal(take_a_turn(&world, &session, frame, length, &out), 0);
+    /* The gate closes: what was begun is carried out, what comes next is not begun. */
     atomic_store(&world.gate, true);
+    assert_int_equal(take_a_turn(&world, &session, frame, length, &out), 0);
+    assert_int_equal(take_a_turn(&world, &session, frame, length, &out), length);
+    assert_int_equal(check_reply(&out, 0, WIRE_LOOKUP, WIRE_OK, 10), out.length);
+    assert_int_equal(world.counts.logged, 20);
+    out.length = 0;
     assert_int_equal(take_a_turn(&world, &session, frame, length, &out), length);
     assert_int_equal(check_reply(&out, 0, WIRE_LOOKUP, WIRE_UNAVAILABLE, 0), out.length);
-    assert_int_equal(world.counts.logged, 14);
+    assert_int_equal(world.counts.logged, 20);
 
+    /* The ring is full: then even that is not possible. */
+    out.length = 0;
     atomic_store(&world.gate, false);
+    assert_int_equal(take_a_turn(&world, &session, frame, length, &out), 0);
+    while (ring_reserve(world.ring, 4096) != NULL)
+        ring_commit(world.ring);
+    assert_int_equal(take_a_turn(&world, &session, frame, length, &out), length);
+    assert_int_equal(check_reply(&out, 0, WIRE_LOOKUP, WIRE_UNAVAILABLE, 0), out.length);
+    size_t bytes;
+    while (ring_next(world.ring, &bytes) != NULL)
+        ;
+    ring_release(world.ring);
     assert_int_equal(take_a_turn(&world, &session, frame, length, &out), 0);
     session_deinit(&session); /* it has closed: nothing leaks */
     buffer_deinit(&out);
