@@ -7,8 +7,9 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "server/clock.h"
 
 /* Connections taken before other events of the main loop get their turn. */
 #define ACCEPTS_PER_TURN 64
@@ -40,13 +41,6 @@ struct acceptor {
     uint64_t next_reply_ns; /* may be in the past, by a second at most */
     int spare_fd;           /* to accept with when there is none left */
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static void pause_accepting(struct acceptor *acceptor)
 {
@@ -89,7 +83,7 @@ static void turn_away(struct acceptor *acceptor, int listener)
 /* A frame that says UNAVAILABLE, as far as the socket takes it; the rest is silence. */
 static void say_unavailable(struct acceptor *acceptor, int client)
 {
-    uint64_t now = now_ns();
+    uint64_t now = clock_coarse_ns();
     if (now < acceptor->next_reply_ns)
         return;
     uint64_t earliest_ns = now - UINT64_C(1000000000); /* a second's worth may be said at once */
@@ -129,8 +123,8 @@ static bool seat(const struct port *port, struct arrival *arrival)
         counter_add(&options->counters->frames_malformed, 1);
         return false;
     }
-    enum seats_verdict verdict =
-        seats_take(options->seats, arrival->is_proxied ? NULL : arrival->ip, now_ns(), &arrival->seat);
+    enum seats_verdict verdict = seats_take(options->seats, arrival->is_proxied ? NULL : arrival->ip,
+                                            clock_coarse_ns(), &arrival->seat);
     if (verdict == SEATS_RESERVED && options->operator_count > 0 &&
         !is_among(options->operators, options->operator_count, arrival->ip)) {
         seats_leave(options->seats, &arrival->seat);

@@ -11,6 +11,7 @@
 #include <event2/event_struct.h>
 
 #include "server/address.h"
+#include "server/clock.h"
 #include "server/tls.h"
 
 /* One turn reads and sends at most so much: to copy it takes some ten microseconds. */
@@ -222,23 +223,11 @@ static void put_off(struct connection *connection)
 
 /* --- patience --- */
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static uint64_t precise_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t now_ms(void)
-{
-    return now_ns() / 1000000;
 }
 
 static void forgive(struct connection *connection)
@@ -263,7 +252,7 @@ static void judge(struct connection *connection)
         return;
     bool hurry = connection->seat.is_reserved && !connection->session.greeted;
     connection->owing = &connections->owing[hurry];
-    connection->owing_since_ms = now_ms();
+    connection->owing_since_ms = clock_coarse_ms();
     connection->read_bytes = 0;
     if (!event_pending(connections->impatience, EV_TIMEOUT, NULL))
         event_add(connections->impatience, &(struct timeval){.tv_usec = IMPATIENCE_US});
@@ -273,7 +262,7 @@ static void judge(struct connection *connection)
 /* Closes whose time is over. True when others still owe something. */
 static bool close_slow(struct connections *connections, const struct connections_owing *owing)
 {
-    uint64_t now = now_ms();
+    uint64_t now = clock_coarse_ms();
     struct connection *connection;
     while ((connection = TAILQ_FIRST(&owing->queue)) != NULL &&
            now - connection->owing_since_ms >= owing->patience_ms) {
@@ -311,7 +300,7 @@ static void end_turn(struct connection *connection)
             weight--;
         struct connection *heaviest = TAILQ_FIRST(&connections->heavy[weight]);
         counter_add(&connections->counters->connections_evicted, 1);
-        seats_penalize(connections->seats, &heaviest->seat, now_ns());
+        seats_penalize(connections->seats, &heaviest->seat, clock_coarse_ns());
         // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked from the list before it is freed
         close_connection(heaviest);
     }
@@ -358,7 +347,7 @@ static bool linger(struct connection *connection)
     connection->is_lingering = true;
     forgive(connection);
     event_del(&connection->writable);
-    connection->lingering_since_ms = now_ms();
+    connection->lingering_since_ms = clock_coarse_ms();
     event_add(&connection->readable, &(struct timeval){.tv_sec = LINGER_MS / 1000});
     return true;
 }
@@ -545,7 +534,7 @@ static bool discard(struct connection *connection)
     /* The kernel throws it away, without a copy into the buffer (tcp(7)). */
     ssize_t got = recv(connection->stream.fd, connection->connections->read_buffer, READ_BYTES, MSG_TRUNC);
     /* The event's own time begins anew with whatever comes. */
-    uint64_t lingered_ms = now_ms() - connection->lingering_since_ms;
+    uint64_t lingered_ms = clock_coarse_ms() - connection->lingering_since_ms;
     if (lingered_ms >= LINGER_MS || got == 0 || (got < 0 && !is_nothing_yet(errno)))
         return false;
     connection->discarded_bytes += got > 0 ? (size_t)got : 0;

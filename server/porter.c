@@ -8,13 +8,13 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
 
 #include "server/address.h"
+#include "server/clock.h"
 #include "server/proxy.h"
 
 /* So a porter gets a tenth of a processor that a worker keeps busy. */
@@ -45,18 +45,6 @@ struct porter {
     struct event *wake;
     atomic_bool ending;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t now_ms(void)
-{
-    return now_ns() / 1000000;
-}
 
 /* --- one guest --- */
 
@@ -93,7 +81,8 @@ static bool seat(struct guest *guest, const struct proxy_header *header)
     if (header->is_local || address_ip_is_zero(header->ip))
         return true;
     memcpy(arrival->client_ip, header->ip, sizeof arrival->client_ip);
-    enum seats_verdict verdict = seats_claim(porter->options.seats, &arrival->seat, header->ip, now_ns());
+    enum seats_verdict verdict =
+        seats_claim(porter->options.seats, &arrival->seat, header->ip, clock_coarse_ns());
     if (verdict <= SEATS_RESERVED)
         return true;
     counter_add(&porter->counters.refused[verdict - SEATS_FULL], 1);
@@ -132,7 +121,7 @@ static void on_event(evutil_socket_t fd, short events, void *context);
 
 static void wait_for(struct guest *guest, short what)
 {
-    uint64_t now = now_ms();
+    uint64_t now = clock_coarse_ms();
     uint64_t left_ms = guest->until_ms > now ? guest->until_ms - now : 0;
     const struct timeval left = {.tv_sec = (time_t)(left_ms / 1000),
                                  .tv_usec = (suseconds_t)(left_ms % 1000) * 1000};
@@ -179,7 +168,7 @@ static void receive(struct porter *porter, const struct arrival *arrival)
     guest->porter = porter;
     guest->arrival = *arrival;
     guest->awaits_header = arrival->is_proxied;
-    guest->until_ms = now_ms() + patience_ms;
+    guest->until_ms = clock_coarse_ms() + patience_ms;
     LIST_INSERT_HEAD(&porter->guests, guest, link);
     wait_for(guest, EV_READ);
 }

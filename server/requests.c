@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "server/address.h"
+#include "server/clock.h"
 
 /* How long a client should wait before it repeats what the server could not do. */
 #define RETRY_MS 100
@@ -108,14 +109,6 @@ static uint64_t wall_clock_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static uint64_t monotonic_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE,
-                  &now); /* to some ms, which is enough for budgets, and costs a quarter */
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* Marsaglia's xorshift64. */
 static uint64_t next_random(uint64_t *state)
 {
@@ -184,7 +177,7 @@ static void charge(const struct session *session, const struct service *service,
     if (asker->count == 0)
         return;
     payment->asker = asker;
-    payment->now_ns = monotonic_ns();
+    payment->now_ns = clock_coarse_ns();
     budgets_charge(service->budgets, asker, payment->now_ns, request->count, &payment->verdict);
 }
 
@@ -469,7 +462,7 @@ static bool finish_work(struct session *session, struct service *service, const 
                         struct buffer *out)
 {
     struct work *work = session->work;
-    bool is_update = request->type >= WIRE_REGISTER && request->type <= WIRE_MOVE;
+    bool is_update = wire_is_update(request->type);
     if (is_update && work->is_refused) {
         struct wire_reply reply = update_reply(request, true);
         wire_encode_reply_header(work->reply.bytes, &reply);
@@ -493,7 +486,7 @@ static bool finish_work(struct session *session, struct service *service, const 
 bool requests_go_on(struct session *session, struct service *service, const struct wire_request *request,
                     struct buffer *out)
 {
-    bool is_update = request->type >= WIRE_REGISTER && request->type <= WIRE_MOVE;
+    bool is_update = wire_is_update(request->type);
     bool good = is_update ? update_part(session, service, request) : answer_part(session, service, request);
     if (good)
         return session->work->done < request->count || finish_work(session, service, request, out);

@@ -6,10 +6,9 @@
  * A long request is carried out in parts, so that others have their turns in between: after a part that is not the last,
  * `session->work` holds what there is of the reply, the frame is still to be kept, and requests_go_on does the next part. Only a whole reply
  * gets into `out`. Parts of other requests come between, so a long lookup may see one number before a change of somebody else and the
- * next one after it, as two requests would; a lookup
- * for which the ring of the query log has no room half-way (the disk has hung for millions of events) is UNAVAILABLE as a whole, though it
- * was charged and its first parts are in the log; an update whose journal failed half-way is READ_ONLY as a whole, as always when some
- * of its changes may have been carried out. */
+ * next one after it, as two requests would. A lookup for which the ring of the query log has no room half-way (the disk has hung for
+ * millions of events) is UNAVAILABLE as a whole, though it was charged and its first parts are in the log; an update whose journal has
+ * failed half-way is READ_ONLY as a whole, as always when some of its changes may have been carried out. */
 #ifndef NUMBERD_SERVER_REQUESTS_H
 #define NUMBERD_SERVER_REQUESTS_H
 
@@ -17,7 +16,8 @@
 
 #include "server/session.h"
 
-/* What numberd takes for a lookup's and an update's part_numbers and part_changes: a part takes up to a tenth of a millisecond. */
+/* What numberd takes for a lookup's and an update's part_numbers and part_changes: a part takes 0.1 ms, lookups among 100 million
+ * numbers 0.4. */
 #define REQUESTS_PART_NUMBERS 8192u
 #define REQUESTS_PART_CHANGES 256u
 

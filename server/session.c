@@ -179,8 +179,8 @@ static uint32_t cost_of(const struct service *service, const struct wire_request
 static bool is_held_up(const struct session *session, const struct service *service,
                        const struct wire_request *request)
 {
-    return service->hold_position > 0 && session->work == NULL && request->type >= WIRE_REGISTER &&
-           request->type <= WIRE_MOVE && request->count > service->part_changes;
+    return service->hold_position > 0 && session->work == NULL && wire_is_update(request->type) &&
+           request->count > service->part_changes;
 }
 
 /* Carries the request out, or the next part of it. False: it is not done. */

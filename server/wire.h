@@ -182,6 +182,12 @@ uint32_t wire_entry_bytes(uint8_t type);
 /* The whole frame's size. For WIRE_HELLO `count` is the token's length. */
 uint32_t wire_request_bytes(uint8_t type, uint8_t flags, uint32_t count);
 
+/* REGISTER, DEREGISTER, MOVE. */
+static inline bool wire_is_update(uint8_t type)
+{
+    return type >= WIRE_REGISTER && type <= WIRE_MOVE;
+}
+
 /* Each encoder writes wire_request_bytes(...) bytes and returns that size. */
 uint32_t wire_encode_hello(uint8_t *bytes, uint32_t request_id, const char *token, uint16_t token_bytes);
 /* A request without entries: ping, stats, snapshot, goodbye, replace all. */
