@@ -5,13 +5,13 @@
 
 --list names the rows; --only NAME runs one, or all that begin with NAME_; --n N sets how many numbers are registered (5 million);
 --quick ends within half a minute, and its figures mean nothing; --json one object a line. One numberd with one worker is asked for
-128 numbers a request, by 4 connections with 8 requests under way, in rounds by turns: with a token that has no budget, from
+128 numbers a request, by 4 connections with 8 requests under way, in pairs of rounds: with a token that has no budget, from
 loopback, which nobody counts; and with a token whose budget is too large to end, from another address in a network of the
 benchmark's own, if that is allowed (it takes root), so that a network pays, too. The cost is taken from the worker's processor
 time, since rates are at the mercy of what else runs here; numberload checks every answer.
 
-And under TLS in the same rounds, with the token that has no budget: 128 numbers a request, and one; and new connections a
-second, with a handshake each, whole and resumed. It takes about 5 minutes."""
+And under TLS beside plain TCP, with the token that has no budget: 128 numbers a request, and one; and new connections a
+second, with a handshake each, whole and resumed. It takes about 6 minutes, of which the cost takes 4."""
 import contextlib
 import json
 import pathlib
@@ -42,13 +42,15 @@ ROWS = [
     ("plain_connects", "connections/s", None, None, "the same without TLS"),
     ("others", "percent", None, None, "of the processors' time meanwhile, what no program of this benchmark used"),
 ]
+COST_ROWS = ("free", "charged", "free_worker", "charged_worker", "cost")
+TLS_ROWS = ("tls_128", "tls_1", "tls_worker_128", "tls_worker_1", "plain_connects", "tls_handshakes", "tls_resumed")
 
 
 class Access(Bench):
     def __init__(self, options, folder):
         super().__init__(options, ROWS, folder)
         self.n = options.n or (200_000 if options.quick else 5_000_000)
-        self.seconds, self.rounds = (1, 2) if options.quick else (2, 15)
+        self.seconds, self.rounds = (1, 2) if options.quick else (2, 14)
 
 
 def make_token(bench, tokens, principal, budget):
@@ -96,23 +98,30 @@ def connects_per_second(bench, port, token, context=None, resume=False):
     return count / (time.monotonic() - started)
 
 
-def measure_rounds(bench, server, tokens, addresses, tls):
+def measure_pairs(bench, server, tokens, plain, other):
+    """Without and with a budget, in an order that changes with each pair."""
     free, charged = tokens
-    plain, other, encrypted = addresses
-    context, token, ports = tls[0], free.read_text().strip().encode(), [int(address.rsplit(":", 1)[1]) for address in addresses]
-    flags = ("--tls-ca", tls[1])
-    for _ in range(bench.rounds):
-        yield {"free": measure_round(bench, server, plain, free), "charged": measure_round(bench, server, other, charged),
-               "tls_128": measure_round(bench, server, encrypted, free, flags=flags),
-               "free_1": measure_round(bench, server, plain, free, batch=1),
-               "tls_1": measure_round(bench, server, encrypted, free, batch=1, flags=flags),
-               "plain_connects": connects_per_second(bench, ports[0], token),
-               "tls_handshakes": connects_per_second(bench, ports[2], token, context),
-               "tls_resumed": connects_per_second(bench, ports[2], token, context, resume=True)}
+    kinds = [("free", plain, free), ("charged", other, charged)]
+    for _ in range(3 * bench.rounds):
+        yield {name: measure_round(bench, server, address, token) for name, address, token in kinds}
+        kinds.reverse()
+
+
+def measure_tls_rounds(bench, server, token, plain, encrypted, tls):
+    context, flags = tls[0], ("--tls-ca", tls[1])
+    said, ports = token.read_text().strip().encode(), [int(address.rsplit(":", 1)[1]) for address in (plain, encrypted)]
+    for _ in range(bench.rounds // 2):
+        yield {"plain_128": measure_round(bench, server, plain, token),
+               "tls_128": measure_round(bench, server, encrypted, token, flags=flags),
+               "plain_1": measure_round(bench, server, plain, token, batch=1),
+               "tls_1": measure_round(bench, server, encrypted, token, batch=1, flags=flags),
+               "plain_connects": connects_per_second(bench, ports[0], said),
+               "tls_handshakes": connects_per_second(bench, ports[1], said, context),
+               "tls_resumed": connects_per_second(bench, ports[1], said, context, resume=True)}
 
 
 def serve(bench, other):
-    """The rounds' figures. `other`: an address beyond loopback, or None."""
+    """The figures of the pairs, and of the rounds with TLS, as far as they are wanted. `other`: an address beyond loopback, or None."""
     tokens, authority = bench.folder / "tokens", Authority(bench.folder)
     certificate, key = authority.sign("server")
     made = make_token(bench, tokens, 1, "none"), make_token(bench, tokens, 2, "1000000000000/1000000000")
@@ -124,8 +133,20 @@ def serve(bench, other):
                  "--detect", "report", "--connects-per-second", "0", "--tls-listen", "127.0.0.1:0", "--tls-certificate", certificate,
                  "--tls-key", key) as server:
         port, tls_port = (re.search(words + r" \S+:(\d+)", server.read_log())[1] for words in ("lookups on", "under TLS on"))
-        return list(measure_rounds(bench, server, made, (f"127.0.0.1:{port}", f"{other or '127.0.0.1'}:{port}", f"127.0.0.1:{tls_port}"),
-                                   (authority.context(), authority.certificate)))
+        plain = f"127.0.0.1:{port}"
+        pairs = measure_pairs(bench, server, made, plain, f"{other or '127.0.0.1'}:{port}")
+        rounds = measure_tls_rounds(bench, server, made[0], plain, f"127.0.0.1:{tls_port}",
+                                    (authority.context(), authority.certificate))
+        return list(pairs) if bench.wants(*COST_ROWS) else [], list(rounds) if bench.wants(*TLS_ROWS) else []
+
+
+def report_tls(bench, rounds):
+    for batch in (128, 1):
+        plain = f"plain_{batch}"
+        bench.report(f"tls_{batch}", bench.n, [one[f"tls_{batch}"][0] / one[plain][0] for one in rounds])
+        bench.report(f"tls_worker_{batch}", bench.n, [one[f"tls_{batch}"][1] - one[plain][1] for one in rounds])
+    for name in ("plain_connects", "tls_handshakes", "tls_resumed"):
+        bench.report(name, bench.n, [one[name] for one in rounds])
 
 
 def measure(bench):
@@ -135,17 +156,16 @@ def measure(bench):
             other = stack.enter_context(own_network("198.51.100.1"))
         except OSError:
             other = None
-        rounds = serve(bench, other)
+        pairs, rounds = serve(bench, other)
     bench.report("accounts", bench.n, [2 if other else 1])
     for name in ("free", "charged"):
-        bench.report(name, bench.n, [one[name][0] / 1e6 for one in rounds])
-        bench.report(f"{name}_worker", bench.n, [one[name][1] for one in rounds])
-    bench.report("cost", bench.n, [100 * (one["charged"][1] / one["free"][1] - 1) for one in rounds])
-    for batch, plain in ((128, "free"), (1, "free_1")):
-        bench.report(f"tls_{batch}", bench.n, [one[f"tls_{batch}"][0] / one[plain][0] for one in rounds])
-        bench.report(f"tls_worker_{batch}", bench.n, [one[f"tls_{batch}"][1] - one[plain][1] for one in rounds])
-    for name in ("plain_connects", "tls_handshakes", "tls_resumed"):
-        bench.report(name, bench.n, [one[name] for one in rounds])
+        if pairs:
+            bench.report(name, bench.n, [one[name][0] / 1e6 for one in pairs])
+            bench.report(f"{name}_worker", bench.n, [one[name][1] for one in pairs])
+    if pairs:
+        bench.report("cost", bench.n, [100 * (one["charged"][1] / one["free"][1] - 1) for one in pairs])
+    if rounds:
+        report_tls(bench, rounds)
     bench.report("others", bench.n, [others.percent()])
 
 

@@ -102,11 +102,22 @@ size_t requests_work_bytes(const struct session *session)
 
 /* --- lookups --- */
 
-static uint64_t wall_clock_ms(void)
+/* The clocks are read once for all requests of a turn. */
+static uint64_t turn_ns(struct service *service)
+{
+    if (service->turn_ns == 0)
+        service->turn_ns = clock_coarse_ns();
+    return service->turn_ns;
+}
+
+static uint64_t turn_ms(struct service *service)
 {
     struct timespec now;
+    if (service->turn_ms > 0)
+        return service->turn_ms;
     clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    service->turn_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return service->turn_ms;
 }
 
 /* Marsaglia's xorshift64. */
@@ -122,7 +133,7 @@ static void record(const struct session *session, struct service *service, const
                    uint32_t count)
 {
     bool named = (request->flags & WIRE_FLAG_ORIGIN) != 0;
-    const struct recorder_origin origin = {.time_ms = wall_clock_ms(),
+    const struct recorder_origin origin = {.time_ms = turn_ms(service),
                                            .requester =
                                                named ? request->origin.requester : session->grant.principal,
                                            .ip = named ? request->origin.ip : session->ip,
@@ -159,7 +170,7 @@ static struct asker named_asker(const struct session *session, const struct serv
     return budgets_asker(service->budgets, &name);
 }
 
-static void charge(const struct session *session, const struct service *service,
+static void charge(const struct session *session, struct service *service,
                    const struct wire_request *request, struct payment *payment)
 {
     payment->verdict.served = request->count;
@@ -177,7 +188,7 @@ static void charge(const struct session *session, const struct service *service,
     if (asker->count == 0)
         return;
     payment->asker = asker;
-    payment->now_ns = clock_coarse_ns();
+    payment->now_ns = turn_ns(service);
     budgets_charge(service->budgets, asker, payment->now_ns, request->count, &payment->verdict);
 }
 

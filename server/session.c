@@ -202,6 +202,7 @@ size_t session_consume(struct session *session, struct service *service, const u
     struct wire_request request;
     session->busy = false;
     session->cost = session->limited = 0;
+    service->turn_ns = service->turn_ms = 0;
     /* What has been begun is finished, since a reply is owed that has its memory already. */
     while (!session->closing && (out->length < output_max || session->work != NULL)) {
         enum wire_state state = wire_decode_request(bytes + taken, length - taken, &request);

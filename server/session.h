@@ -62,6 +62,9 @@ struct service {
     /* Set by requests that change registrations: what was appended to `out` since it was 0 may be sent when this position is
      * acknowledged (registrations.h). The caller takes it and sets it to 0. */
     uint64_t hold_position;
+    /* The clocks, monotonic and of the day, as they were when one of the requests of this turn first asked; 0: none has. */
+    uint64_t turn_ns;
+    uint64_t turn_ms;
 };
 
 struct session {

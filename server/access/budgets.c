@@ -27,10 +27,10 @@
  * less. */
 #define MISSES_MIN 2000
 /* One number of so many is sampled for the density, which is judged from so many sampled numbers on. */
-#define STRIDE 16
+#define STRIDE 32
 #define BLOCK_NUMBERS 1000
-#define DENSITY_MAX 12 /* sampled numbers in each block */
-#define DENSITY_MIN 256
+#define DENSITY_MAX 8 /* sampled numbers in each block */
+#define DENSITY_MIN 128
 /* A HyperLogLog in one word: registers, bits of each, and above them 4 bits of the day that it is of. */
 #define REGISTERS 12
 #define REGISTER_BITS 5
@@ -313,7 +313,7 @@ static struct account *account_of(struct budgets *budgets, uint64_t key, const s
 /* What an account's budget and its rate have in common. */
 struct bucket {
     uint64_t ahead_ns; /* of the clock */
-    uint64_t cost_ns;
+    uint64_t cost_ns;  /* 0: there is none */
     uint64_t tolerance_ns;
 };
 
@@ -324,52 +324,44 @@ static struct bucket bucket_of(const _Atomic uint64_t *tat, uint64_t now_ns, uin
     return (struct bucket){at > now_ns ? at - now_ns : 0, cost_ns, tolerance_ns};
 }
 
-/* Fills in both, or the one that there is; returns how many. */
-static unsigned buckets_of(const struct account *account, const struct budget_costs *costs,
-                           uint64_t strictness, uint64_t now_ns, struct bucket buckets[static 2])
-{
-    unsigned count = 0;
-    if (costs->budget_ns > 0)
-        buckets[count++] = bucket_of(&account->budget_tat, now_ns, costs->budget_ns * strictness,
-                                     costs->budget_tolerance_ns);
-    if (costs->rate_ns > 0)
-        buckets[count++] = bucket_of(&account->rate_tat, now_ns, costs->rate_ns, costs->rate_tolerance_ns);
-    return count;
-}
-
 static uint64_t strictness(const struct budgets *budgets, const struct account *account, uint64_t now_ns)
 {
     bool is_strict = budgets->detection == DETECTION_TIGHTEN && load(&account->strict_until) > now_ns;
     return is_strict ? BUDGETS_STRICTNESS : 1;
 }
 
-/* How many numbers there is room for in all of them. */
-static uint64_t room_in(const struct bucket *buckets, unsigned count)
+static struct bucket budget_of(const struct budgets *budgets, const struct account *account,
+                               const struct budget_costs *costs, uint64_t now_ns)
 {
-    uint64_t room = UINT64_MAX;
-    for (unsigned i = 0; i < count; i++) {
-        const struct bucket *bucket = &buckets[i];
-        uint64_t has = bucket->ahead_ns >= bucket->tolerance_ns
-                           ? 0
-                           : (bucket->tolerance_ns - bucket->ahead_ns) / bucket->cost_ns;
-        room = has < room ? has : room;
-    }
-    return room;
+    return bucket_of(&account->budget_tat, now_ns, costs->budget_ns * strictness(budgets, account, now_ns),
+                     costs->budget_tolerance_ns);
 }
 
-/* In how many ms there is room for `rest` more behind the `served` numbers, or for the most that there ever is at once. */
-static uint32_t wait_for(const struct bucket *buckets, unsigned count, uint32_t served, uint32_t rest)
+static struct bucket rate_of(const struct account *account, const struct budget_costs *costs, uint64_t now_ns)
 {
-    uint64_t wait_ns = 0;
-    for (unsigned i = 0; i < count; i++) {
-        const struct bucket *bucket = &buckets[i];
-        uint64_t most = bucket->tolerance_ns / bucket->cost_ns;
-        uint64_t ahead = bucket->ahead_ns + (served + (rest < most ? rest : most)) * bucket->cost_ns;
-        if (ahead > bucket->tolerance_ns && ahead - bucket->tolerance_ns > wait_ns)
-            wait_ns = ahead - bucket->tolerance_ns;
-    }
-    uint64_t wait_ms = wait_ns / 1000000 + 1;
-    return wait_ms < UINT32_MAX ? (uint32_t)wait_ms : UINT32_MAX;
+    return bucket_of(&account->rate_tat, now_ns, costs->rate_ns, costs->rate_tolerance_ns);
+}
+
+/* The room there is in both, in numbers; UINT64_MAX without limit. */
+static uint64_t least_room(uint64_t room, struct bucket bucket)
+{
+    if (bucket.cost_ns == 0)
+        return room;
+    uint64_t has =
+        bucket.ahead_ns >= bucket.tolerance_ns ? 0 : (bucket.tolerance_ns - bucket.ahead_ns) / bucket.cost_ns;
+    return has < room ? has : room;
+}
+
+/* In how many ns there is room for `rest` more behind the `served` numbers, or for the most that there ever is at once; at least
+ * `wait_ns`. */
+static uint64_t longest_wait(uint64_t wait_ns, struct bucket bucket, uint32_t served, uint32_t rest)
+{
+    if (bucket.cost_ns == 0)
+        return wait_ns;
+    uint64_t most = bucket.tolerance_ns / bucket.cost_ns;
+    uint64_t ahead = bucket.ahead_ns + (served + (rest < most ? rest : most)) * bucket.cost_ns;
+    uint64_t own_ns = ahead > bucket.tolerance_ns ? ahead - bucket.tolerance_ns : 0;
+    return own_ns > wait_ns ? own_ns : wait_ns;
 }
 
 static void move_on(const struct budgets *budgets, _Atomic uint64_t *tat, uint64_t now_ns, uint64_t cost_ns)
@@ -400,39 +392,54 @@ static const struct budget_costs *costs_of(const struct budgets *budgets, const 
     return &budgets->network;
 }
 
+static uint32_t wait_ms(const struct budgets *budgets, const struct asker *asker, uint64_t now_ns,
+                        const struct budget_verdict *verdict, uint32_t rest)
+{
+    uint64_t wait_ns = 0;
+    for (unsigned i = 0; i < asker->count; i++) {
+        const struct account *account = verdict->accounts[i];
+        const struct budget_costs *costs = costs_of(budgets, asker, i);
+        wait_ns = longest_wait(wait_ns, budget_of(budgets, account, costs, now_ns), verdict->served, rest);
+        wait_ns = longest_wait(wait_ns, rate_of(account, costs, now_ns), verdict->served, rest);
+    }
+    uint64_t ms = wait_ns / 1000000 + 1;
+    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
+static void pay(const struct budgets *budgets, struct account *account, const struct budget_costs *costs,
+                uint64_t now_ns, uint32_t count)
+{
+    if (costs->budget_ns > 0)
+        move_on(budgets, &account->budget_tat, now_ns,
+                count * costs->budget_ns * strictness(budgets, account, now_ns));
+    if (costs->rate_ns > 0)
+        move_on(budgets, &account->rate_tat, now_ns, count * costs->rate_ns);
+}
+
 void budgets_charge(struct budgets *budgets, const struct asker *asker, uint64_t now_ns, uint32_t count,
                     struct budget_verdict *verdict)
 {
     struct spared found = {.accounts = verdict->accounts};
-    uint64_t strict[ASKER_ACCOUNTS_MAX];
-    struct bucket buckets[2 * ASKER_ACCOUNTS_MAX];
-    unsigned bucket_count = 0;
+    uint64_t room = UINT64_MAX;
     for (unsigned i = 0; i < asker->count; i++)
         __builtin_prefetch(&budgets->sets[asker->accounts[i].key & budgets->set_mask]);
     for (unsigned i = 0; i < asker->count; i++) {
         struct account *account = account_of(budgets, asker->accounts[i].key, &found);
-        verdict->accounts[found.count++] = account;
-        strict[i] = strictness(budgets, account, now_ns);
-        bucket_count +=
-            buckets_of(account, costs_of(budgets, asker, i), strict[i], now_ns, buckets + bucket_count);
-    }
-    uint64_t room = room_in(buckets, bucket_count);
-    verdict->left = BUDGETS_UNLIMITED;
-    verdict->retry_after_ms = 0;
-    verdict->served = room < count ? (uint32_t)room : count;
-    if (bucket_count > 0)
-        verdict->left = room - verdict->served < BUDGETS_UNLIMITED ? (uint32_t)(room - verdict->served)
-                                                                   : BUDGETS_UNLIMITED - 1;
-    if (verdict->served < count)
-        verdict->retry_after_ms = wait_for(buckets, bucket_count, verdict->served, count - verdict->served);
-    for (unsigned i = 0; i < asker->count && verdict->served > 0; i++) {
         const struct budget_costs *costs = costs_of(budgets, asker, i);
-        if (costs->budget_ns > 0)
-            move_on(budgets, &verdict->accounts[i]->budget_tat, now_ns,
-                    verdict->served * costs->budget_ns * strict[i]);
-        if (costs->rate_ns > 0)
-            move_on(budgets, &verdict->accounts[i]->rate_tat, now_ns, verdict->served * costs->rate_ns);
+        verdict->accounts[found.count++] = account;
+        room = least_room(room, budget_of(budgets, account, costs, now_ns));
+        room = least_room(room, rate_of(account, costs, now_ns));
     }
+    verdict->served = room < count ? (uint32_t)room : count;
+    uint64_t left = room - verdict->served;
+    verdict->left = room == UINT64_MAX         ? BUDGETS_UNLIMITED
+                    : left < BUDGETS_UNLIMITED ? (uint32_t)left
+                                               : BUDGETS_UNLIMITED - 1;
+    verdict->retry_after_ms = 0;
+    if (verdict->served < count)
+        verdict->retry_after_ms = wait_ms(budgets, asker, now_ns, verdict, count - verdict->served);
+    for (unsigned i = 0; i < asker->count && verdict->served > 0; i++)
+        pay(budgets, verdict->accounts[i], costs_of(budgets, asker, i), now_ns, verdict->served);
 }
 
 /* --- detectors --- */

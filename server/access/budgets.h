@@ -8,10 +8,10 @@
  *
  * Detectors look at what was looked up. They see
  *   misses      of 2,000 numbers or more, a larger share than allowed was not registered
- *   density     of what was asked in a day, whatever the order, more than 12 sampled numbers lie in each block of 1,000 numbers:
- *               one number in sixteen is sampled, numbers and blocks are counted by HyperLogLogs of 12 registers (Flajolet and
- *               others), and judged from 256 on. A walk through all numbers of a range has 62, the address book of somebody in
- *               a city of ten million 1 or 2
+ *   density     of what was asked in a day, whatever the order, more than 8 sampled numbers lie in each block of 1,000 numbers:
+ *               one number in 32 is sampled, numbers and blocks are counted by HyperLogLogs of 12 registers (Flajolet and
+ *               others), and judged from 128 on. A walk through all numbers of a range has 31, the address book of somebody in
+ *               a city of ten million 1
  *   principals  more principals than allowed came from one network within an hour (linear counting, Whang and others)
  * The first two watch the principal, or the networks of those who have none; the last the networks. An account that one of them
  * has seen is strict for 24 hours from the last time: each number costs it ten times as much.
