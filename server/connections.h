@@ -104,6 +104,10 @@ void connections_open(struct connections *connections, const struct arrival *arr
 
 /* The journal has moved or failed. True while somebody still waits. */
 bool connections_release(struct connections *connections);
+static inline bool connections_has_held(const struct connections *connections)
+{
+    return !TAILQ_EMPTY(&connections->held_queue);
+}
 
 /* Answers what has arrived and says goodbye to all; each is closed when its output is out. */
 void connections_end(struct connections *connections);

@@ -102,10 +102,21 @@ struct durability *durability_start(const struct durability_options *options, st
     return NULL;
 }
 
-bool durability_stop(struct durability *durability, unsigned patience_seconds, struct fault *fault)
+bool durability_hold(struct durability *durability, bool hold)
+{
+    return snapshots_hold(durability->snapshots, hold);
+}
+
+bool durability_has_failed(const struct durability *durability)
+{
+    return journal_has_failed(durability->journal);
+}
+
+bool durability_stop(struct durability *durability, bool is_last, unsigned patience_seconds,
+                     struct fault *fault)
 {
     bool had_failed = journal_has_failed(durability->journal);
-    bool saved = snapshots_stop(durability->snapshots, patience_seconds, fault);
+    bool saved = snapshots_stop(durability->snapshots, is_last, patience_seconds, fault);
     struct fault journal_fault;
     bool written = journal_stop(durability->journal, &journal_fault);
     free(durability);

@@ -35,9 +35,15 @@ struct durability_options {
 
 struct durability *durability_start(const struct durability_options *options, struct fault *fault);
 
-/* While nobody changes registrations any more: a last snapshot, and the journal's end. False with a fault when changes
- * that were acknowledged may be lost, or some that were not are. */
-bool durability_stop(struct durability *durability, unsigned patience_seconds, struct fault *fault);
+/* See snapshots_hold. */
+bool durability_hold(struct durability *durability, bool hold);
+/* The journal has, and nothing is acknowledged. */
+bool durability_has_failed(const struct durability *durability);
+
+/* While nobody changes registrations any more: a last snapshot if `is_last` (see snapshots_stop), and the journal's end. False with a
+ * fault when changes that were acknowledged may be lost, or some that were not are. */
+bool durability_stop(struct durability *durability, bool is_last, unsigned patience_seconds,
+                     struct fault *fault);
 
 /* See snapshots_request. */
 uint64_t durability_request_snapshot(struct durability *durability);

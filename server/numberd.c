@@ -1,5 +1,6 @@
 /* numberd: set-up bottom up, the main loop, teardown in reverse. */
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@
 #include "server/privileges.h"
 #include "server/registrations.h"
 #include "server/stats.h"
+#include "server/succession.h"
 #include "server/supervisor.h"
 #include "server/suspicions.h"
 #include "server/worker.h"
@@ -38,6 +40,8 @@
 #define WORKERS_MAX TALLY_WORKERS_MAX
 /* They wait for the disk more than they compute: as many reads at once, whatever the processors. */
 #define LOAD_THREADS 4
+/* A hand-over that waits for a snapshot looks so often whether it is written. */
+#define HAND_OVER_US 20000
 /* Between two counts of the huge pages. */
 #define HUGE_PAGES_SECONDS 10
 #define STOP_SIGNALS 2
@@ -71,6 +75,14 @@ struct app {
     struct event_base *base;
     struct event *stop_events[STOP_SIGNALS];
     struct event *reload_event;
+    struct event *succession_event;
+    struct event *hand_over_event; /* a timer */
+    char *const *argv;
+    char program[PATH_MAX]; /* this one's */
+    int predecessor;        /* the socket to it; -1: there is none, or no more */
+    struct store_found found_ahead;
+    struct succession *succession;
+    bool is_handing_over;
     struct acceptor *acceptor;
     struct http *http;
     struct supervisor *supervisor;
@@ -249,7 +261,7 @@ static void serve(void *context, struct directory *directory)
             nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
-static bool start_durability(struct app *app, const struct store_found *found)
+static bool start_durability(struct app *app, const struct store_found *found, struct fault *fault)
 {
     struct durability_options options = {
         .data_dir = app->datadir.path,
@@ -265,38 +277,83 @@ static bool start_durability(struct app *app, const struct store_found *found)
         .notice = notice,
         .context = app,
     };
-    app->durability = durability_start(&options, &app->fault);
+    app->durability = durability_start(&options, fault);
     return app->durability != NULL;
 }
 
-/* In the main loop: from here on the workers answer. */
+/* From here on the workers answer. */
+static void open_directory(struct app *app)
+{
+    atomic_store(&app->open, true);
+    for (unsigned i = 0; i < app->worker_count; i++)
+        worker_serve(app->workers[i], app->directory);
+}
+
+/* In the main loop. */
 static void on_loaded(void *context)
 {
     struct app *app = context;
     struct store_found found;
     app->directory = loader_take(app->loader, &found, &app->fault);
-    if (app->directory == NULL || !start_durability(app, &found)) {
+    if (app->directory == NULL || !start_durability(app, &found, &app->fault)) {
         app->failed = true;
         event_base_loopbreak(app->base);
         return;
     }
-    atomic_store(&app->open, true);
-    for (unsigned i = 0; i < app->worker_count; i++)
-        worker_serve(app->workers[i], app->directory);
+    open_directory(app);
     announce_ready(app);
+}
+
+static struct store_options store_options(const struct app *app)
+{
+    return (struct store_options){.data_dir = app->config.data_dir,
+                                  .accounts = app->config.accounts,
+                                  .threads = LOAD_THREADS,
+                                  .notice = notice};
 }
 
 static bool start_loading(struct app *app, struct fault *fault)
 {
-    struct loader_options options = {.store = {.data_dir = app->datadir.path,
-                                               .accounts = app->config.accounts,
-                                               .threads = LOAD_THREADS,
-                                               .notice = notice},
-                                     .base = app->base,
-                                     .done = on_loaded,
-                                     .context = app};
+    struct loader_options options = {
+        .store = store_options(app), .base = app->base, .done = on_loaded, .context = app};
+    if (app->directory != NULL)
+        return true; /* of the predecessor */
     app->loader = loader_start(&options, fault);
     return app->loader != NULL;
+}
+
+/* --- succeeding another numberd --- */
+
+/* While it serves: all that can be read by then. Then it gives the data directory up. */
+static bool load_ahead(struct app *app, struct fault *fault)
+{
+    struct store_options options = store_options(app);
+    struct snapshot_progress progress = {0};
+    if (app->predecessor < 0)
+        return true;
+    app->directory = store_load_ahead(&options, &progress, &app->found_ahead, fault);
+    return app->directory != NULL && succession_await(app->predecessor, fault);
+}
+
+/* With the data directory: the rest. Where that does not fit, all is loaded anew, as at any start. */
+static bool catch_up(struct app *app, struct fault *fault)
+{
+    struct store_options options = store_options(app);
+    struct fault misfit;
+    if (app->directory == NULL)
+        return true;
+    if (!store_catch_up(&options, app->directory, &app->found_ahead, &misfit)) {
+        notice(misfit.text);
+        notice("the registrations are loaded anew");
+        directory_destroy(app->directory);
+        app->directory = NULL;
+        return true;
+    }
+    if (!store_settle(app->datadir.path, &app->found_ahead, fault) ||
+        !start_durability(app, &app->found_ahead, fault))
+        return false;
+    open_directory(app);
+    return true;
 }
 
 /* --- set-up --- */
@@ -530,6 +587,79 @@ static void on_stop(evutil_socket_t signal_number, short events, void *context)
     event_base_loopbreak(app->base);
 }
 
+/* --- being succeeded --- */
+
+static void give_up_successor(struct app *app, const char *why)
+{
+    char line[600];
+    succession_stop(app->succession);
+    app->succession = NULL;
+    (void)durability_hold(app->durability, false);
+    snprintf(line, sizeof line, "%s: this process goes on", why);
+    notice(line);
+}
+
+static void on_successor_failed(void *context)
+{
+    give_up_successor(context, "the successor has ended before it was ready, for the reason above");
+}
+
+/* The successor is loaded. A snapshot is finished first, since nobody serves while the stop waits for it. */
+static void on_hand_over(evutil_socket_t fd, short events, void *context)
+{
+    (void)fd;
+    (void)events;
+    struct app *app = context;
+    if (durability_has_failed(app->durability)) {
+        give_up_successor(app, "the journal has failed, and the successor would not have all changes");
+        return;
+    }
+    if (!durability_hold(app->durability, true)) {
+        event_add(app->hand_over_event, &(struct timeval){.tv_usec = HAND_OVER_US});
+        return;
+    }
+    app->is_handing_over = true;
+    supervisor_hand_over(succession_process(app->succession));
+    event_base_loopbreak(app->base);
+}
+
+static void on_successor_loaded(void *context)
+{
+    on_hand_over(-1, 0, context);
+}
+
+/* In the main loop. */
+static void on_succeed(evutil_socket_t signal_number, short events, void *context)
+{
+    (void)signal_number;
+    (void)events;
+    struct app *app = context;
+    struct fault fault;
+    char line[600];
+    const char *refusal = !atomic_load(&app->open)  ? "the registrations are still being loaded"
+                          : app->succession != NULL ? "a successor is being started already"
+                          : durability_has_failed(app->durability) ? "the journal has failed; mend that first"
+                                                                   : NULL;
+    if (refusal == NULL) {
+        app->succession = succession_start(&(struct succession_options){.base = app->base,
+                                                                        .program = app->program,
+                                                                        .argv = app->argv,
+                                                                        .listeners = app->ports.sockets,
+                                                                        .count = PORTS,
+                                                                        .loaded = on_successor_loaded,
+                                                                        .failed = on_successor_failed,
+                                                                        .context = app},
+                                           &fault);
+        refusal = app->succession == NULL ? fault.text : NULL;
+    }
+    if (refusal == NULL)
+        snprintf(line, sizeof line, "SIGUSR2: process %d loads the registrations, to take over",
+                 (int)succession_process(app->succession));
+    else
+        snprintf(line, sizeof line, "SIGUSR2: no successor: %s", refusal);
+    notice(line);
+}
+
 /* First of all, so that a signal at any later moment means an orderly stop. */
 static bool watch_signals(struct app *app, struct fault *fault)
 {
@@ -542,7 +672,11 @@ static bool watch_signals(struct app *app, struct fault *fault)
             return fault_set(fault, EX_OSERR, "cannot watch for signals");
     }
     app->reload_event = evsignal_new(app->base, SIGHUP, on_reload, app);
-    if (app->reload_event == NULL || event_add(app->reload_event, NULL) != 0)
+    app->succession_event = evsignal_new(app->base, SIGUSR2, on_succeed, app);
+    app->hand_over_event = evtimer_new(app->base, on_hand_over, app);
+    if (app->reload_event == NULL || event_add(app->reload_event, NULL) != 0 ||
+        app->succession_event == NULL || event_add(app->succession_event, NULL) != 0 ||
+        app->hand_over_event == NULL)
         return fault_set(fault, EX_OSERR, "cannot watch for signals");
     return true;
 }
@@ -618,16 +752,18 @@ static bool start(struct app *app, struct fault *fault)
     pthread_rwlock_init(&app->directory_lock, NULL);
     suspicions_init(&app->suspicions, app->config.detection == DETECTION_TIGHTEN, notice);
     return watch_signals(app, fault) && load_tokens(app, fault) &&
-           ports_open(&app->ports, &app->config, fault) &&
-           privileges_drop(app->config.user, app->config.data_dir, fault) &&
+           ports_open(&app->ports, &app->config, app->predecessor, fault) &&
+           privileges_drop(app->config.user, app->config.data_dir, fault) && load_ahead(app, fault) &&
            datadir_open(&app->datadir, app->config.data_dir, fault) && create_budgets(app, fault) &&
            create_seats(app, fault) && start_query_log(app, fault) && create_workers(app, fault) &&
-           create_porters(app, fault) && start_serving(app, fault) && start_loading(app, fault);
+           create_porters(app, fault) && catch_up(app, fault) && start_serving(app, fault) &&
+           start_loading(app, fault);
 }
 
 /* --- teardown --- */
 
-static void stop_workers(struct app *app)
+/* Until all is answered that was asked. The clients may take their time to read it and to close. */
+static void silence_workers(struct app *app)
 {
     acceptor_destroy(app->acceptor);
     http_destroy(app->http);
@@ -637,7 +773,8 @@ static void stop_workers(struct app *app)
     for (unsigned i = 0; i < app->worker_count; i++)
         worker_drain(app->workers[i], (unsigned)app->config.drain_seconds * 1000);
     for (unsigned i = 0; i < app->worker_count; i++)
-        worker_join(app->workers[i]);
+        while (!worker_is_silent(app->workers[i]))
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
 static void stop_query_log(struct app *app)
@@ -645,7 +782,7 @@ static void stop_query_log(struct app *app)
     if (app->querylog == NULL)
         return;
     struct querylog_figures figures =
-        querylog_stop(app->querylog, (unsigned)app->config.drain_seconds * 1000);
+        querylog_stop(app->querylog, app->is_handing_over ? 0 : (unsigned)app->config.drain_seconds * 1000);
     char line[160];
     uint64_t stored = figures.stored - figures.stored_before;
     uint64_t lost = figures.lost - figures.lost_before;
@@ -657,14 +794,29 @@ static void stop_query_log(struct app *app)
     notice(line);
 }
 
+/* All that the data directory is needed for; then another process may have it. */
+static bool save(struct app *app, struct fault *fault)
+{
+    silence_workers(app);
+    stop_query_log(app);
+    bool saved = app->durability == NULL || durability_stop(app->durability, !app->is_handing_over,
+                                                            (unsigned)app->config.drain_seconds, fault);
+    loader_stop(app->loader);
+    datadir_close(&app->datadir);
+    if (app->is_handing_over)
+        succession_complete(app->succession);
+    return saved;
+}
+
 /* Undoes whatever start has done, in reverse; saves the registrations. */
 static bool stop(struct app *app, struct fault *fault)
 {
-    stop_workers(app);
-    stop_query_log(app);
-    bool saved = app->durability == NULL ||
-                 durability_stop(app->durability, (unsigned)app->config.drain_seconds, fault);
-    loader_stop(app->loader);
+    bool saved = save(app, fault);
+    for (unsigned i = 0; i < app->worker_count; i++)
+        worker_join(app->workers[i]);
+    succession_stop(app->succession);
+    if (app->predecessor >= 0)
+        close(app->predecessor);
     for (unsigned i = 0; i < app->porter_count; i++)
         porter_destroy(app->porters[i]);
     for (unsigned i = 0; i < app->worker_count; i++)
@@ -676,9 +828,12 @@ static bool stop(struct app *app, struct fault *fault)
             event_free(app->stop_events[i]);
         signal(stop_signals[i], SIG_IGN); /* libevent has set the default again; we are ending anyway */
     }
-    if (app->reload_event != NULL)
-        event_free(app->reload_event);
+    struct event *const others[] = {app->reload_event, app->succession_event, app->hand_over_event};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (others[i] != NULL)
+            event_free(others[i]);
     signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
     if (app->base != NULL)
         event_base_free(app->base);
     ports_close(&app->ports);
@@ -689,7 +844,6 @@ static bool stop(struct app *app, struct fault *fault)
     registrations_deinit(&app->registrations);
     pthread_rwlock_destroy(&app->directory_lock);
     suspicions_deinit(&app->suspicions);
-    datadir_close(&app->datadir);
     return saved;
 }
 
@@ -703,9 +857,9 @@ static void announce(const struct app *app)
 {
     const struct ports *ports = &app->ports;
     char line[512];
-    snprintf(line, sizeof line, "lookups on %s, stats on %s://%s/; loading the registrations",
-             ports->addresses[PORT_LOOKUP], app->config.stats_tls ? "https" : "http",
-             ports->addresses[PORT_STATS]);
+    snprintf(line, sizeof line, "lookups on %s, stats on %s://%s/%s", ports->addresses[PORT_LOOKUP],
+             app->config.stats_tls ? "https" : "http", ports->addresses[PORT_STATS],
+             atomic_load(&app->open) ? "" : "; loading the registrations");
     notice(line);
     snprintf(line, sizeof line, "lookups under TLS on %s", ports->addresses[PORT_LOOKUP_TLS]);
     if (ports->addresses[PORT_LOOKUP_TLS][0] != '\0')
@@ -725,6 +879,8 @@ static void announce(const struct app *app)
     warn_of_reloads(app);
     if (geteuid() == 0)
         notice("runs as root, which it needs for nothing: name another user with --user");
+    if (atomic_load(&app->open))
+        announce_ready(app); /* what its predecessor served */
     if (ports->connections_max >= app->config.connections_max)
         return;
     snprintf(line, sizeof line,
@@ -758,6 +914,10 @@ int main(int argc, char **argv)
     static struct app app = {.datadir = {.lock_fd = -1}};
     struct fault fault = {0};
     int status = EX_OK;
+    app.predecessor = succession_inherit();
+    app.argv = argv;
+    /* Not when it is needed: by then another version may have taken the file's place. */
+    (void)!readlink("/proc/self/exe", app.program, sizeof app.program - 1);
     enum config_result result = config_read(&app.config, argc, argv, &fault);
     ports_init(&app.ports);
     if (result != CONFIG_RUN) {
@@ -769,6 +929,9 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write, not an end */
     if (start(&app, &fault)) {
+        if (app.predecessor >= 0)
+            close(app.predecessor);
+        app.predecessor = -1;
         announce(&app);
         event_base_dispatch(app.base);
         if (app.failed)
@@ -779,7 +942,7 @@ int main(int argc, char **argv)
     if (!stop(&app, &fault))
         status = fail(&fault);
     else if (status == EX_OK)
-        notice("stopped; the registrations are saved");
+        notice(app.is_handing_over ? "handed over to the successor" : "stopped; the registrations are saved");
     config_deinit(&app.config);
     return status;
 }

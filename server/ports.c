@@ -1,17 +1,21 @@
 /* The ports of numberd; see ports.h. */
 #include "server/ports.h"
 
+#include <assert.h>
 #include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "server/connections.h"
+#include "server/succession.h"
 #include "server/supervisor.h"
 #include "server/wire.h"
 
 #define STATS_PORT_DEFAULT 4165
 /* For files, Redis and the stats port. */
 #define DESCRIPTORS_RESERVED 112
+
+static_assert(PORTS <= SUCCESSION_SOCKETS_MAX, "they go in one message");
 
 static const char *const socket_names[PORTS] = {[PORT_LOOKUP] = "lookup",
                                                 [PORT_LOOKUP_TLS] = "lookup-tls",
@@ -22,7 +26,7 @@ void ports_init(struct ports *ports)
 {
     *ports = (struct ports){0};
     for (int i = 0; i < PORTS; i++)
-        ports->listeners[i] = -1;
+        ports->listeners[i] = ports->sockets[i] = -1;
 }
 
 /* --- what fits together --- */
@@ -171,6 +175,7 @@ static bool listen_on(struct ports *ports, const struct config *config, enum por
     if (ports->listeners[port] < 0)
         return fault_set(fault, EX_UNAVAILABLE, "%s", error);
     address_format(&address, ports->addresses[port]);
+    ports->sockets[port] = ports->listeners[port];
     return true;
 }
 
@@ -202,13 +207,23 @@ static void limit_connections(struct ports *ports, const struct config *config)
         ports->connections_max = most;
 }
 
-bool ports_open(struct ports *ports, const struct config *config, struct fault *fault)
+/* From systemd, or from the numberd that is to be succeeded. */
+static bool take_sockets(struct ports *ports, int predecessor, struct fault *fault)
 {
-    struct wish wishes[PORTS];
+    if (predecessor >= 0)
+        return succession_take(predecessor, ports->listeners, PORTS, fault);
     if (!supervisor_check_sockets(socket_names, PORTS, fault))
         return false;
     for (int i = 0; i < PORTS; i++)
         ports->listeners[i] = supervisor_socket(socket_names[i]);
+    return true;
+}
+
+bool ports_open(struct ports *ports, const struct config *config, int predecessor, struct fault *fault)
+{
+    struct wish wishes[PORTS];
+    if (!take_sockets(ports, predecessor, fault))
+        return false;
     list_wishes(ports, config, wishes);
     if (!ports_check(ports, config, fault))
         return false;

@@ -17,7 +17,8 @@ enum port { PORT_LOOKUP, PORT_LOOKUP_TLS, PORT_PROXY, PORT_STATS, PORTS };
 #define PORTS_NETWORKS_MAX 64
 
 struct ports {
-    int listeners[PORTS];                      /* -1: closed, or given away */
+    int listeners[PORTS]; /* -1: closed, or given away */
+    int sockets[PORTS];   /* the same, also when they are given away; -1: there is no such port */
     char addresses[PORTS][ADDRESS_TEXT_BYTES]; /* as the system gave them; "": there is no such port */
     uint64_t connections_max;                  /* as configured, or fewer if descriptors are */
     struct tls_context *tls;                   /* NULL: none is configured */
@@ -33,9 +34,10 @@ void ports_init(struct ports *ports);
 /* Sees whether all fits together, the certificate and the keys too, without listening. ports_close in every case. */
 bool ports_check(struct ports *ports, const struct config *config, struct fault *fault);
 
-/* The same, and listens. A socket that systemd has passed under a port's name (lookup, lookup-tls, proxy, stats) takes the place of
- * what the configuration says of its address; for lookup-tls and proxy it makes the port. */
-bool ports_open(struct ports *ports, const struct config *config, struct fault *fault);
+/* The same, and listens. A socket that systemd has passed under a port's name (lookup, lookup-tls, proxy, stats), or that the numberd has
+ * that is to be succeeded (`predecessor`, see succession.h; -1: none), takes the place of what the configuration says of its address; for
+ * lookup-tls and proxy it makes the port. */
+bool ports_open(struct ports *ports, const struct config *config, int predecessor, struct fault *fault);
 
 /* Reads certificate and keys again; on failure those that were read before stay. */
 bool ports_reload_tls(struct ports *ports, const struct config *config, struct fault *fault);

@@ -32,6 +32,7 @@ struct snapshots {
     uint64_t replacement; /* the requested one that is a replacement */
     uint64_t started;
     struct stats_snapshot figures;
+    bool is_held;
     bool stopping;
 };
 
@@ -136,11 +137,11 @@ static bool is_due(struct snapshots *snapshots)
 /* Waits until one was asked for or is due; false: until the end. The mutex is held. */
 static bool wait_for_one(struct snapshots *snapshots)
 {
-    while (snapshots->requested == snapshots->started) {
+    while (snapshots->is_held || snapshots->requested == snapshots->started) {
         struct timespec until;
         if (snapshots->stopping)
             return false;
-        if (is_due(snapshots)) {
+        if (!snapshots->is_held && is_due(snapshots)) {
             snapshots->requested++;
             break;
         }
@@ -227,6 +228,16 @@ uint64_t snapshots_request_replacement(struct snapshots *snapshots)
     return number;
 }
 
+bool snapshots_hold(struct snapshots *snapshots, bool hold)
+{
+    pthread_mutex_lock(&snapshots->mutex);
+    snapshots->is_held = hold;
+    bool is_idle = snapshots->figures.number == snapshots->started;
+    pthread_cond_signal(&snapshots->changed);
+    pthread_mutex_unlock(&snapshots->mutex);
+    return is_idle;
+}
+
 void snapshots_figures(struct snapshots *snapshots, struct stats_snapshot *figures)
 {
     pthread_mutex_lock(&snapshots->mutex);
@@ -254,7 +265,7 @@ static bool write_last(struct snapshots *snapshots, unsigned patience_seconds, s
     return true;
 }
 
-bool snapshots_stop(struct snapshots *snapshots, unsigned patience_seconds, struct fault *fault)
+bool snapshots_stop(struct snapshots *snapshots, bool is_last, unsigned patience_seconds, struct fault *fault)
 {
     pthread_mutex_lock(&snapshots->mutex);
     snapshots->stopping = true;
@@ -263,7 +274,8 @@ bool snapshots_stop(struct snapshots *snapshots, unsigned patience_seconds, stru
     pthread_join(snapshots->thread, NULL);
     bool unchanged = snapshots->figures.written_at_ms != 0 &&
                      snapshots->figures.position == registrations_position(snapshots->options.registrations);
-    bool good = unchanged || write_last(snapshots, patience_seconds, fault);
+    bool is_needed = is_last || journal_has_failed(snapshots->options.journal);
+    bool good = unchanged || !is_needed || write_last(snapshots, patience_seconds, fault);
     pthread_cond_destroy(&snapshots->changed);
     pthread_mutex_destroy(&snapshots->mutex);
     free(snapshots);

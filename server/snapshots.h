@@ -42,10 +42,15 @@ uint64_t snapshots_request(struct snapshots *snapshots);
 /* Asks for a replacement of all registrations (replacement.h), which is a snapshot, too, and has its number. */
 uint64_t snapshots_request_replacement(struct snapshots *snapshots);
 
+/* Whether to begin none from now on. True when none is under way. */
+bool snapshots_hold(struct snapshots *snapshots, bool hold);
+
 void snapshots_figures(struct snapshots *snapshots, struct stats_snapshot *figures);
 
-/* Finishes a snapshot under way, ends the thread, and writes a last one if anything has changed since. Trying again for
- * `patience_seconds` if the disk refuses and the journal has not got it all. Frees. */
-bool snapshots_stop(struct snapshots *snapshots, unsigned patience_seconds, struct fault *fault);
+/* Finishes a snapshot under way, ends the thread, and writes a last one if anything has changed since; unless there is somebody who goes
+ * on at once with what the journal has (`is_last` false). Trying again for `patience_seconds` if the disk refuses and the journal has not
+ * got it all. Frees. */
+bool snapshots_stop(struct snapshots *snapshots, bool is_last, unsigned patience_seconds,
+                    struct fault *fault);
 
 #endif

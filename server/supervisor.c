@@ -108,6 +108,11 @@ void supervisor_stopping(void)
     (void)sd_notify(0, "STOPPING=1\nSTATUS=stopping");
 }
 
+void supervisor_hand_over(pid_t process)
+{
+    (void)sd_notifyf(0, "MAINPID=%d\nSTATUS=handing over to process %d", (int)process, (int)process);
+}
+
 /* --- life --- */
 
 static void on_tick(evutil_socket_t fd, short events, void *context)

@@ -9,6 +9,7 @@
 #define NUMBERD_SERVER_SUPERVISOR_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include <event2/event.h>
 
@@ -38,5 +39,7 @@ bool supervisor_has_journal(void);
 void supervisor_ready(const char *status);
 void supervisor_reloading(void); /* supervisor_ready ends it */
 void supervisor_stopping(void);
+/* From now on the other process is the service, and will say when it is ready. */
+void supervisor_hand_over(pid_t process);
 
 #endif

@@ -37,6 +37,7 @@ struct worker {
     struct tokens
         *offered_tokens; /* to count from now on; a reference, which the worker takes over; NULL: no others */
     bool draining;
+    bool is_silent; /* has answered all that it will answer */
     unsigned drain_ms;
     bool is_pinged; /* and has not answered */
 };
@@ -95,6 +96,13 @@ static void take_tokens(struct worker *worker, struct tokens *tokens)
     worker->service.tokens_version++;
 }
 
+static void fall_silent(struct worker *worker)
+{
+    pthread_mutex_lock(&worker->mutex);
+    worker->is_silent = true;
+    pthread_mutex_unlock(&worker->mutex);
+}
+
 static void on_wake(evutil_socket_t fd, short events, void *context)
 {
     (void)events;
@@ -119,6 +127,8 @@ static void on_wake(evutil_socket_t fd, short events, void *context)
         connections_open(&worker->connections, &arrival);
     if (draining && !worker->connections.is_ending)
         begin_drain(worker, drain_ms);
+    if (draining && !connections_has_held(&worker->connections))
+        fall_silent(worker);
 }
 
 /* --- the hand-over, from other threads --- */
@@ -191,6 +201,14 @@ void worker_drain(struct worker *worker, unsigned patience_ms)
     worker->drain_ms = patience_ms;
     pthread_mutex_unlock(&worker->mutex);
     wake(worker);
+}
+
+bool worker_is_silent(struct worker *worker)
+{
+    pthread_mutex_lock(&worker->mutex);
+    bool is_silent = worker->is_silent || worker->has_ended || !worker->started;
+    pthread_mutex_unlock(&worker->mutex);
+    return is_silent;
 }
 
 /* --- life --- */

@@ -52,6 +52,10 @@ bool worker_answers(struct worker *worker);
  * case; then the thread ends. */
 void worker_drain(struct worker *worker, unsigned patience_ms);
 
+/* While it drains: it has carried out and answered all that it will, and what is left is to be read by the clients. Also true when it has
+ * ended, or was never started. */
+bool worker_is_silent(struct worker *worker);
+
 /* Waits for the end of the thread (after a drain; at once when never started) and frees all but what
  * worker_counters points to, which worker_destroy frees. */
 void worker_join(struct worker *worker);

@@ -2,6 +2,7 @@
  * every call. A server's life in small (load, journal, changes, snapshots, stop) runs over the disk of disk.h; a
  * model knows what was acknowledged, and what was tried and may or may not be there. */
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -524,6 +525,85 @@ static void test_snapshot_waits_for_the_journal(void **state)
     judge(data_dir, &model);
 }
 
+/* --- a successor --- */
+
+struct successor {
+    struct store_options options;
+    struct store_found found;
+    struct directory *directory;
+};
+
+/* In a thread of its own, while the life writes. */
+static void *load_ahead(void *context)
+{
+    struct successor *successor = context;
+    struct snapshot_progress progress = {0};
+    struct fault fault = {0};
+    successor->directory = store_load_ahead(&successor->options, &progress, &successor->found, &fault);
+    return NULL;
+}
+
+static void go_on(struct life *life, unsigned steps, unsigned snapshots)
+{
+    struct fault fault;
+    for (unsigned i = 0; i < steps; i++) {
+        assert_true(step(life));
+        if (snapshots > 0 && i % (steps / snapshots) == 0)
+            assert_true(snapshot(life, &fault));
+    }
+}
+
+/* Loads while the life goes on, and catches up behind its end. True when what it had loaded could be continued. */
+static bool succeed(struct life *life, unsigned steps, unsigned snapshots)
+{
+    struct successor successor = {
+        .options = {.data_dir = life->data_dir, .accounts = true, .threads = 1, .notice = ignore_line}};
+    struct fault fault = {0};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, load_ahead, &successor), 0);
+    go_on(life, STEPS, 0);
+    pthread_join(thread, NULL);
+    assert_non_null(successor.directory);
+    go_on(life, steps, snapshots);
+    end(life);
+    bool fits = store_catch_up(&successor.options, successor.directory, &successor.found, &fault);
+    if (fits) {
+        assert_true(store_settle(life->data_dir, &successor.found, &fault));
+        assert_int_equal(successor.found.position, life->position);
+        judge_directory(successor.directory, life->model);
+    } else {
+        refused(&fault);
+    }
+    directory_destroy(successor.directory);
+    judge(life->data_dir, life->model);
+    return fits;
+}
+
+/* Who loads while another writes has all in the end, or is told that it has not. */
+static void test_successor(void **state)
+{
+    (void)state;
+    char data_dir[PATH_MAX];
+    unsigned fitted = 0;
+    unsigned misfits = 0;
+    struct model model = {.next_account = 0};
+    make_data_dir(data_dir, "data", 1);
+    for (unsigned i = 0; i < 60; i++) {
+        struct life life = {.data_dir = data_dir, .model = &model, .random = i + 1};
+        assert_true(begin(&life));
+        go_on(&life, STEPS, i % 3);
+        bool many = i % 4 == 3;
+        if (succeed(&life, STEPS, many ? 4 : i % 2))
+            fitted++;
+        else
+            misfits++;
+        assert_true(many || fitted > 0);
+    }
+    print_message("%u fitted, %u did not\n", fitted, misfits);
+    assert_true(fitted >= 45); /* all whose journal was not trimmed behind them */
+    assert_true(misfits >= 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -533,6 +613,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_power_cut_after_a_kill, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_damage_after_a_life, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_snapshot_waits_for_the_journal, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_successor, make_folder, remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

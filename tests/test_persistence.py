@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import threading
 import time
@@ -578,6 +579,8 @@ def test_failed_sync():
             assert client.register(*entries(0, 100)) == [ADDED] * 100
             assert client.register(*entries(100, 100)) == [ADDED] * 100
             assert client.ask(registrations(entries(200, 100))).code == READ_ONLY
+            server.process.send_signal(signal.SIGUSR2)
+            server.wait_for("SIGUSR2: no successor: the journal has failed")
             assert "Input/output error" in server.read_log()
             for _ in range(3):
                 assert_read_only(server, other)

@@ -56,6 +56,7 @@ struct loading {
     struct snapshot_progress *progress;
     struct store_found *found;
     struct fault *fault;
+    bool is_ahead; /* another process still writes: where the journal cannot be read, it is read later */
     char snapshots[PATH_MAX];
     char journal[PATH_MAX];
 };
@@ -192,9 +193,16 @@ struct replay {
     struct snapshot_progress *progress;
     struct store_found *found;
     struct fault *fault;
+    bool has_failed; /* to carry out what was read */
     size_t count;
     struct record records[REPLAY_BATCH];
 };
+
+static bool fail_replay(struct replay *replay, int status, const char *text)
+{
+    replay->has_failed = true;
+    return fault_set(replay->fault, status, "%s", text);
+}
 
 static bool flush_replay(struct replay *replay)
 {
@@ -202,9 +210,9 @@ static bool flush_replay(struct replay *replay)
     directory_register_batch(replay->directory, replay->records, replay->count, results);
     for (size_t i = 0; i < replay->count; i++) {
         if (results[i] == DIRECTORY_NO_MEMORY)
-            return fault_set(replay->fault, EX_OSERR, "out of memory for the journal's registrations");
+            return fail_replay(replay, EX_OSERR, "out of memory for the journal's registrations");
         if (results[i] == DIRECTORY_INVALID_NUMBER)
-            return fault_set(replay->fault, EX_DATAERR, "the journal holds a number that is none");
+            return fail_replay(replay, EX_DATAERR, "the journal holds a number that is none");
     }
     replay->count = 0;
     return true;
@@ -223,7 +231,7 @@ static bool replay_change(void *context, uint64_t position, const struct change 
         return false;
     directory_deregister(replay->directory, change->record.number);
     return !atomic_load(&replay->progress->cancel) ||
-           fault_set(replay->fault, EX_TEMPFAIL, "loading the registrations was interrupted");
+           fail_replay(replay, EX_TEMPFAIL, "loading the registrations was interrupted");
 }
 
 /* Whether the segment continues what was read so far; and, once it was read, how it ended. */
@@ -288,11 +296,11 @@ static bool replay_segments(const struct loading *loading, struct replay *replay
             !journal_read(loading->journal, &segments[i], found->position, replay_change, replay, &extent,
                           loading->fault) ||
             !judge_end(loading->journal, &segments[i], &extent, loading->fault))
-            return false;
-        if (extent.end == JOURNAL_TORN)
+            return loading->is_ahead && !replay->has_failed && flush_replay(replay);
+        if (extent.end == JOURNAL_TORN && !loading->is_ahead)
             found->torn_bytes += segments[i].bytes - extent.valid_bytes;
     }
-    return flush_replay(replay) && judge_whole(loading, count);
+    return flush_replay(replay) && (loading->is_ahead || judge_whole(loading, count));
 }
 
 static bool replay_journal(const struct loading *loading, struct directory *directory)
@@ -315,28 +323,64 @@ static bool replay_journal(const struct loading *loading, struct directory *dire
     return good;
 }
 
+static bool find_folders(struct loading *loading)
+{
+    const char *data_dir = loading->options->data_dir;
+    return make_folder_path(loading->snapshots, data_dir, SNAPSHOT_FOLDER, loading->fault) &&
+           make_folder_path(loading->journal, data_dir, JOURNAL_FOLDER, loading->fault);
+}
+
+static struct directory *load(struct loading *loading)
+{
+    *loading->found = (struct store_found){0};
+    if (!find_folders(loading))
+        return NULL;
+    struct directory *directory = load_newest(loading);
+    if (directory == NULL || replay_journal(loading, directory))
+        return directory;
+    directory_destroy(directory);
+    return NULL;
+}
+
+static void notify_of_torn(const struct loading *loading)
+{
+    char line[200];
+    if (loading->found->torn_bytes == 0)
+        return;
+    snprintf(line, sizeof line,
+             "the journal ends in an unfinished commit, which nobody had an acknowledgement of: cut off "
+             "behind change %" PRIu64,
+             loading->found->position);
+    notify(loading->options, line);
+}
+
 struct directory *store_load(const struct store_options *options, struct snapshot_progress *progress,
                              struct store_found *found, struct fault *fault)
 {
     struct loading loading = {.options = options, .progress = progress, .found = found, .fault = fault};
-    *found = (struct store_found){0};
-    if (!make_folder_path(loading.snapshots, options->data_dir, SNAPSHOT_FOLDER, fault) ||
-        !make_folder_path(loading.journal, options->data_dir, JOURNAL_FOLDER, fault))
-        return NULL;
-    struct directory *directory = load_newest(&loading);
-    if (directory != NULL && !replay_journal(&loading, directory)) {
-        directory_destroy(directory);
-        return NULL;
-    }
-    if (directory != NULL && found->torn_bytes > 0) {
-        char line[200];
-        snprintf(line, sizeof line,
-                 "the journal ends in an unfinished commit, which nobody had an acknowledgement of: cut off "
-                 "behind change %" PRIu64,
-                 found->position);
-        notify(options, line);
-    }
+    struct directory *directory = load(&loading);
+    if (directory != NULL)
+        notify_of_torn(&loading);
     return directory;
+}
+
+struct directory *store_load_ahead(const struct store_options *options, struct snapshot_progress *progress,
+                                   struct store_found *found, struct fault *fault)
+{
+    struct loading loading = {
+        .options = options, .progress = progress, .found = found, .fault = fault, .is_ahead = true};
+    return load(&loading);
+}
+
+bool store_catch_up(const struct store_options *options, struct directory *directory,
+                    struct store_found *found, struct fault *fault)
+{
+    struct snapshot_progress progress = {0};
+    struct loading loading = {.options = options, .progress = &progress, .found = found, .fault = fault};
+    if (!find_folders(&loading) || !replay_journal(&loading, directory))
+        return false;
+    notify_of_torn(&loading);
+    return true;
 }
 
 struct partial_replay {

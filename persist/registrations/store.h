@@ -7,8 +7,8 @@
  * Kept are the two newest snapshots and the journal from the older one on (store_trim).
  *
  * store_load blocks for as long as the disk takes; its progress may be watched and cancelled from other threads. All
- * other functions are for one thread at a time, the holder of the directory's lock, but store_check, which changes
- * nothing. */
+ * other functions are for one thread at a time, the holder of the directory's lock, but store_load_ahead and store_check,
+ * which change nothing. */
 #ifndef NUMBERD_PERSIST_REGISTRATIONS_STORE_H
 #define NUMBERD_PERSIST_REGISTRATIONS_STORE_H
 
@@ -41,6 +41,15 @@ struct store_found {
 /* A new directory with all registrations, NULL with a fault. */
 struct directory *store_load(const struct store_options *options, struct snapshot_progress *progress,
                              struct store_found *found, struct fault *fault);
+
+/* The same for who does not hold the lock, while its holder writes: as much as can be read now, at least the snapshot. Changes nothing. */
+struct directory *store_load_ahead(const struct store_options *options, struct snapshot_progress *progress,
+                                   struct store_found *found, struct fault *fault);
+
+/* Then, with the lock: carries out what has come since, and judges the whole as store_load does. False with a fault when the journal does
+ * not continue what was loaded (there were two newer snapshots meanwhile, or a replacement): then all is to be loaded anew. */
+bool store_catch_up(const struct store_options *options, struct directory *directory,
+                    struct store_found *found, struct fault *fault);
 
 /* The snapshot of `position` in any folder as a directory with account ids or without; NULL with a fault. */
 struct directory *store_load_snapshot(const char *folder, uint64_t position, bool accounts, unsigned threads,

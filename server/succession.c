@@ -1,0 +1,254 @@
+/* The two ends of a restart that nobody notices; see succession.h. */
+#include "server/succession.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#define VARIABLE "NUMBERD_SUCCESSION"
+#define LOADED 'l'
+#define YOURS 'y'
+
+extern char **environ;
+
+struct succession {
+    struct succession_options options;
+    pid_t process;
+    int fd;
+    struct event *readable;
+    bool is_loaded;
+    bool is_complete;
+};
+
+/* --- the old one's end --- */
+
+/* What is said to one process in particular must not reach another: systemd's sockets and its watchdog's process. */
+static bool is_of_this_process(const char *entry)
+{
+    static const char *const names[] = {
+        "LISTEN_PID=", "LISTEN_FDS=", "LISTEN_FDNAMES=", "WATCHDOG_PID=", VARIABLE "="};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strncmp(entry, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
+/* The environment with `own` as well; the texts are not copied. */
+static char **make_environment(char *own)
+{
+    size_t count = 0;
+    while (environ[count] != NULL)
+        count++;
+    char **environment = calloc(count + 2, sizeof *environment);
+    if (environment == NULL)
+        return NULL;
+    environment[0] = own;
+    for (size_t i = 0, at = 1; i < count; i++)
+        if (!is_of_this_process(environ[i]))
+            environment[at++] = environ[i];
+    return environment;
+}
+
+/* Its end of the pair keeps its number; all other descriptors are closed by the exec. */
+static int spawn(struct succession *succession, int its_end)
+{
+    char own[64];
+    sigset_t none;
+    posix_spawnattr_t attributes;
+    snprintf(own, sizeof own, VARIABLE "=%d", its_end);
+    char **environment = make_environment(own);
+    if (environment == NULL)
+        return ENOMEM;
+    sigemptyset(&none);
+    (void)fcntl(its_end, F_SETFD, 0);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    int error = posix_spawn(&succession->process, succession->options.program, NULL, &attributes,
+                            succession->options.argv, environment);
+    posix_spawnattr_destroy(&attributes);
+    free(environment);
+    return error;
+}
+
+/* One byte for each socket, whether there is one, and those that there are. */
+static bool send_listeners(int fd, const int *listeners, unsigned count)
+{
+    uint8_t has[SUCCESSION_SOCKETS_MAX];
+    int sent[SUCCESSION_SOCKETS_MAX];
+    size_t sent_count = 0;
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof sent)];
+    } control = {0};
+    struct iovec body = {has, count};
+    struct msghdr message = {.msg_iov = &body, .msg_iovlen = 1};
+    for (unsigned i = 0; i < count; i++) {
+        has[i] = listeners[i] >= 0;
+        if (listeners[i] >= 0)
+            sent[sent_count++] = listeners[i];
+    }
+    if (sent_count > 0) {
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(sent_count * sizeof(int));
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        *header = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+                                   .cmsg_type = SCM_RIGHTS,
+                                   .cmsg_len = CMSG_LEN(sent_count * sizeof(int))};
+        memcpy(CMSG_DATA(header), sent, sent_count * sizeof(int));
+    }
+    return sendmsg(fd, &message, MSG_NOSIGNAL) == (ssize_t)count;
+}
+
+static void on_readable(evutil_socket_t fd, short events, void *context)
+{
+    (void)events;
+    struct succession *succession = context;
+    char word;
+    ssize_t got = recv(fd, &word, sizeof word, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    event_del(succession->readable);
+    succession->is_loaded = got == 1 && word == LOADED;
+    if (succession->is_loaded)
+        succession->options.loaded(succession->options.context);
+    else
+        succession->options.failed(succession->options.context);
+}
+
+/* False: errno says why. */
+static bool begin(struct succession *succession)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+        return false;
+    succession->fd = pair[0];
+    succession->readable =
+        event_new(succession->options.base, pair[0], EV_READ | EV_PERSIST, on_readable, succession);
+    int error = succession->readable == NULL || event_add(succession->readable, NULL) != 0 ? ENOMEM : 0;
+    if (error == 0 && !send_listeners(pair[0], succession->options.listeners, succession->options.count))
+        error = errno;
+    if (error == 0)
+        error = spawn(succession, pair[1]);
+    if (error != 0)
+        succession->process = 0;
+    close(pair[1]);
+    errno = error;
+    return error == 0;
+}
+
+struct succession *succession_start(const struct succession_options *options, struct fault *fault)
+{
+    struct succession *succession = calloc(1, sizeof *succession);
+    errno = ENOMEM;
+    if (succession != NULL) {
+        succession->options = *options;
+        succession->fd = -1;
+        if (begin(succession))
+            return succession;
+    }
+    fault_set(fault, EX_OSERR, "cannot start %s: %s", options->program, strerror(errno));
+    succession_stop(succession);
+    return NULL;
+}
+
+pid_t succession_process(const struct succession *succession)
+{
+    return succession->process;
+}
+
+void succession_complete(struct succession *succession)
+{
+    (void)send(succession->fd, &(char){YOURS}, 1, MSG_NOSIGNAL);
+    succession->is_complete = true;
+}
+
+void succession_stop(struct succession *succession)
+{
+    if (succession == NULL)
+        return;
+    if (succession->process > 0 && !succession->is_complete) {
+        /* It only reads, so it may end anywhere. */
+        (void)kill(succession->process, SIGKILL);
+        (void)waitpid(succession->process, NULL, 0);
+    }
+    if (succession->readable != NULL)
+        event_free(succession->readable);
+    if (succession->fd >= 0)
+        close(succession->fd);
+    free(succession);
+}
+
+/* --- the new one's end --- */
+
+int succession_inherit(void)
+{
+    const char *text = getenv(VARIABLE);
+    char *end;
+    if (text == NULL)
+        return -1;
+    long fd = strtol(text, &end, 10);
+    bool is_number = end != text && *end == '\0' && fd > STDERR_FILENO && fd < 1 << 20;
+    int type = 0;
+    socklen_t length = sizeof type;
+    if (!is_number || getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &length) != 0 || type != SOCK_SEQPACKET)
+        return -1; /* whatever it is, it is not from a numberd */
+    (void)fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+    return (int)fd;
+}
+
+/* The sockets of one message; how many are there. */
+static size_t take_sockets(struct msghdr *message, int sockets[static SUCCESSION_SOCKETS_MAX])
+{
+    struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    if (header == NULL || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+        return 0;
+    size_t bytes = header->cmsg_len - CMSG_LEN(0);
+    memcpy(sockets, CMSG_DATA(header), bytes);
+    return bytes / sizeof(int);
+}
+
+bool succession_take(int fd, int *listeners, unsigned count, struct fault *fault)
+{
+    uint8_t has[SUCCESSION_SOCKETS_MAX];
+    int sockets[SUCCESSION_SOCKETS_MAX];
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof sockets)];
+    } control;
+    struct iovec body = {has, sizeof has};
+    struct msghdr message = {
+        .msg_iov = &body, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t got = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    size_t taken = got > 0 ? take_sockets(&message, sockets) : 0;
+    size_t used = 0;
+    for (unsigned i = 0; i < count; i++)
+        listeners[i] = got == (ssize_t)count && has[i] && used < taken ? sockets[used++] : -1;
+    if (used == taken && got == (ssize_t)count)
+        return true;
+    while (used < taken)
+        close(sockets[used++]);
+    return fault_set(fault, EX_PROTOCOL,
+                     "the numberd that started this one has other ports; stop that one and start this one");
+}
+
+bool succession_await(int fd, struct fault *fault)
+{
+    char word = LOADED;
+    if (send(fd, &word, sizeof word, MSG_NOSIGNAL) != (ssize_t)sizeof word)
+        return fault_set(fault, EX_TEMPFAIL, "the numberd that started this one has ended");
+    ssize_t got;
+    do
+        got = recv(fd, &word, sizeof word, 0);
+    while (got < 0 && errno == EINTR);
+    return true; /* it has let go, or it has ended: the lock says which is true */
+}
