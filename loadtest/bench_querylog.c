@@ -76,8 +76,9 @@ struct world {
 };
 
 /* What would be wrong shows in the counts; that this Redis persists nothing is as meant. */
-static void ignore_notice(const char *line)
+static void ignore_notice(enum notice_level level, const char *line)
 {
+    (void)level;
     (void)line;
 }
 

@@ -38,7 +38,9 @@ struct config {
     uint64_t durability_interval_ms;
     uint64_t snapshot_minutes;
     uint64_t journal_bytes;
-    uint64_t log_ip; /* enum query_ip */
+    uint64_t log_ip;     /* enum query_ip */
+    uint64_t log_format; /* enum log_format */
+    uint64_t log_level;  /* 0: all; 1: warnings and errors; 2: errors */
     struct budget_limits principal_budget;
     struct budget_limits network_budget;
     uint64_t principal_rate;

@@ -71,8 +71,9 @@ static int write_snapshot(struct export *export)
     return good ? EX_OK : ctl_fail(fault.status, "%s", fault.text);
 }
 
-static void notice(const char *line)
+static void notice(enum notice_level level, const char *line)
 {
+    (void)level;
     ctl_fail(EX_OK, "%s", line);
 }
 

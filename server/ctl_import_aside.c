@@ -30,8 +30,9 @@ struct aside {
     struct directory *fresh; /* what the rows make */
 };
 
-static void notice(const char *line)
+static void notice(enum notice_level level, const char *line)
 {
+    (void)level;
     ctl_fail(EX_OK, "%s", line);
 }
 

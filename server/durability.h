@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "persist/fault.h"
+#include "persist/notice.h"
 #include "persist/registrations/journal.h"
 #include "persist/registrations/store.h"
 #include "server/registrations.h"
@@ -29,7 +30,7 @@ struct durability_options {
     void (*serve)(void *context, struct directory *directory);
     /* From the journal's thread: something may be acknowledged, or nothing more. */
     void (*acknowledged)(void *context);
-    void (*notice)(const char *line);
+    notice_fn *notice;
     void *context;
 };
 

@@ -11,205 +11,15 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <systemd/sd-daemon.h>
 
-#include "hashing/arena.h"
-#include "hashing/directory.h"
-#include "persist/datadir.h"
 #include "persist/querylog/officer.h"
-#include "persist/querylog/querylog.h"
-#include "server/acceptor.h"
-#include "server/access/budgets.h"
-#include "server/access/seats.h"
-#include "server/access/tokens.h"
-#include "server/allocator.h"
-#include "server/config.h"
-#include "server/durability.h"
-#include "server/http.h"
-#include "server/loader.h"
-#include "server/porter.h"
-#include "server/ports.h"
+#include "server/app.h"
 #include "server/privileges.h"
-#include "server/registrations.h"
-#include "server/stats.h"
 #include "server/succession.h"
-#include "server/supervisor.h"
-#include "server/suspicions.h"
-#include "server/worker.h"
 
-#define WORKERS_MAX TALLY_WORKERS_MAX
-/* They wait for the disk more than they compute: as many reads at once, whatever the processors. */
-#define LOAD_THREADS 4
-/* A hand-over that waits for a snapshot looks so often whether it is written. */
-#define HAND_OVER_US 20000
-/* Between two counts of the huge pages. */
-#define HUGE_PAGES_SECONDS 10
-#define STOP_SIGNALS 2
 static const int stop_signals[STOP_SIGNALS] = {SIGTERM, SIGINT};
 /* Per worker: two million events. The drain looks every 5 ms, so this holds what comes while the disk hesitates. */
 #define RING_BYTES (16u << 20)
-
-struct app {
-    struct config config;
-    struct datadir datadir;
-    struct loader *loader; /* until the registrations are loaded */
-    struct registrations registrations;
-    struct directory *directory;     /* what is served; under the lock once it is open */
-    pthread_rwlock_t directory_lock; /* taken by those who look at it for its figures */
-    struct durability *durability;
-    atomic_bool open; /* set when the three above are, for other threads */
-    struct tokens *tokens;
-    struct budgets *budgets;
-    struct seats *seats;
-    struct counters door; /* the acceptor's */
-    struct suspicions suspicions;
-    struct querylog *querylog;
-    struct ring *rings[WORKERS_MAX];
-    struct worker *workers[WORKERS_MAX];
-    unsigned worker_count;
-    struct porter *porters[WORKERS_MAX];
-    unsigned porter_count; /* 0, or as many as workers */
-    struct service_hooks hooks;
-    struct ports ports;
-    _Atomic int64_t certificate_ends_at; /* of ports.tls, for other threads */
-    struct event_base *base;
-    struct event *stop_events[STOP_SIGNALS];
-    struct event *reload_event;
-    struct event *succession_event;
-    struct event *hand_over_event; /* a timer */
-    char *const *argv;
-    char program[PATH_MAX]; /* this one's */
-    int predecessor;        /* the socket to it; -1: there is none, or no more */
-    struct store_found found_ahead;
-    struct succession *succession;
-    bool is_handing_over;
-    struct acceptor *acceptor;
-    struct http *http;
-    struct supervisor *supervisor;
-    time_t started;
-    time_t huge_pages_read;                                        /* when; the main thread's */
-    struct directory_stats shards[1u << DIRECTORY_SHARD_BITS_MAX]; /* the main thread's, for the stats port */
-    _Atomic uint64_t huge_page_bytes;                              /* as of then */
-    bool officer_exposed; /* what opens the query log lies in the data directory */
-    bool stopping;
-    bool failed; /* in the main loop; `fault` says why */
-    struct fault fault;
-};
-
-static void notice(const char *line)
-{
-    char stamp[32];
-    time_t now = time(NULL);
-    if (supervisor_has_journal()) {
-        fprintf(stderr, SD_NOTICE "%s\n", line);
-        return;
-    }
-    struct tm utc;
-    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    fprintf(stderr, "%s numberd: %s\n", stamp, line);
-}
-
-/* --- statistics --- */
-
-static uint64_t resident_bytes(void)
-{
-    uint64_t pages = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file == NULL)
-        return 0;
-    if (fscanf(file, "%*u %" SCNu64, &pages) != 1)
-        pages = 0;
-    fclose(file);
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-static void collect_query_log(const struct app *app, struct stats_query_log *log)
-{
-    struct querylog_figures figures = querylog_figures(app->querylog);
-    *log = (struct stats_query_log){.looked_up = figures.looked_up,
-                                    .stored = figures.stored,
-                                    .lost = figures.lost,
-                                    .spooled = figures.spooled,
-                                    .bytes = figures.bytes,
-                                    .segments = figures.segments,
-                                    .redis_failures = figures.redis_failures,
-                                    .erasure_lag_seconds = (double)figures.erasure_lag_ms / 1000,
-                                    .accepting = !atomic_load(querylog_gate(app->querylog)),
-                                    .redis_used = figures.redis_used,
-                                    .redis_connected = figures.redis_connected,
-                                    .redis_may_evict = figures.redis_may_evict,
-                                    .redis_persists_nothing = figures.redis_persists_nothing};
-    log->in_flight = log->looked_up - log->stored - log->lost;
-}
-
-static void collect_registrations(struct app *app, struct stats_report *report)
-{
-    report->loading = !atomic_load(&app->open);
-    if (report->loading) {
-        report->not_ready = "the registrations are being loaded";
-        return;
-    }
-    pthread_rwlock_rdlock(&app->directory_lock);
-    directory_stats(app->directory, &report->directory);
-    pthread_rwlock_unlock(&app->directory_lock);
-    report->position = atomic_load(&app->registrations.position);
-    durability_figures(app->durability, &report->journal, &report->snapshot);
-}
-
-/* Called from the main thread (HTTP) and from workers (the protocol's stats). */
-static void collect(void *context, struct stats_report *report)
-{
-    struct app *app = context;
-    *report = (struct stats_report){.uptime_seconds = (uint64_t)(time(NULL) - app->started),
-                                    .resident_bytes = resident_bytes(),
-                                    .server_id = app->datadir.server_id,
-                                    .workers = app->worker_count};
-    for (unsigned i = 0; i < app->worker_count; i++)
-        stats_add_worker(report, worker_counters(app->workers[i]));
-    for (unsigned i = 0; i < app->porter_count; i++)
-        stats_add_worker(report, porter_counters(app->porters[i]));
-    /* Last, so that nobody is seen to leave who was not seen to come. */
-    stats_add_worker(report, &app->door);
-    report->has_tls = app->config.tls_certificate != NULL;
-    report->certificate_ends_at = atomic_load(&app->certificate_ends_at);
-    collect_registrations(app, report);
-    report->lookup_variant = directory_lookup_variant();
-    report->huge_page_bytes = atomic_load(&app->huge_page_bytes);
-    collect_query_log(app, &report->query_log);
-    if (!report->query_log.accepting && app->config.refuse_when_log_full)
-        report->not_ready = "the query log is full and its policy is refuse";
-    report->ready = report->not_ready == NULL;
-}
-
-/* For the stats port, in the main thread. The huge pages are counted anew now and then, since for that the kernel looks
- * through all of the process's memory; a worker never has them counted. */
-static void collect_for_http(void *context, struct stats_report *report)
-{
-    struct app *app = context;
-    time_t now = time(NULL);
-    if (now < app->huge_pages_read || now >= app->huge_pages_read + HUGE_PAGES_SECONDS) {
-        app->huge_pages_read = now;
-        atomic_store(&app->huge_page_bytes, arena_huge_bytes());
-    }
-    collect(context, report);
-    allocator_read(&report->allocator);
-    if (report->loading) {
-        report->loading_percent = loader_progress(app->loader);
-        return;
-    }
-    pthread_rwlock_rdlock(&app->directory_lock);
-    for (unsigned i = 0; i < report->directory.shards; i++)
-        directory_shard_stats(app->directory, i, &app->shards[i]);
-    pthread_rwlock_unlock(&app->directory_lock);
-    report->shards = app->shards;
-}
-
-static char *stats_json(void *context)
-{
-    struct stats_report report;
-    collect(context, &report);
-    return stats_render_json(&report);
-}
 
 static uint64_t request_snapshot(void *context)
 {
@@ -226,146 +36,7 @@ static uint64_t request_replacement(void *context)
     return durability_request_replacement(((struct app *)context)->durability);
 }
 
-/* --- loading, while the ports answer NOT_READY --- */
-
-static void announce_ready(const struct app *app)
-{
-    char line[512];
-    struct directory_stats stats;
-    directory_stats(app->directory, &stats);
-    snprintf(line, sizeof line, "ready: %" PRIu64 " numbers, %u workers, query log to %s", stats.records,
-             app->worker_count, app->config.redis == NULL ? "the data directory" : "Redis");
-    notice(line);
-    supervisor_ready(line);
-}
-
-/* From the journal's thread. */
-static void on_acknowledged(void *context)
-{
-    const struct app *app = context;
-    for (unsigned i = 0; i < app->worker_count; i++)
-        worker_acknowledge(app->workers[i]);
-}
-
-/* In the snapshots' thread: a replacement of all registrations is served from now on. */
-static void serve(void *context, struct directory *directory)
-{
-    struct app *app = context;
-    pthread_rwlock_wrlock(&app->directory_lock);
-    app->directory = directory;
-    pthread_rwlock_unlock(&app->directory_lock);
-    for (unsigned i = 0; i < app->worker_count; i++)
-        worker_serve(app->workers[i], directory);
-    for (unsigned i = 0; i < app->worker_count; i++)
-        while (!worker_serves(app->workers[i], directory))
-            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-}
-
-static bool start_durability(struct app *app, const struct store_found *found, struct fault *fault)
-{
-    struct durability_options options = {
-        .data_dir = app->datadir.path,
-        .registrations = &app->registrations,
-        .directory = app->directory,
-        .found = *found,
-        .policy = (enum journal_policy)app->config.durability,
-        .interval_ms = (unsigned)app->config.durability_interval_ms,
-        .snapshot_seconds = (unsigned)app->config.snapshot_minutes * 60,
-        .journal_bytes = app->config.journal_bytes,
-        .serve = serve,
-        .acknowledged = on_acknowledged,
-        .notice = notice,
-        .context = app,
-    };
-    app->durability = durability_start(&options, fault);
-    return app->durability != NULL;
-}
-
-/* From here on the workers answer. */
-static void open_directory(struct app *app)
-{
-    atomic_store(&app->open, true);
-    for (unsigned i = 0; i < app->worker_count; i++)
-        worker_serve(app->workers[i], app->directory);
-}
-
-/* In the main loop. */
-static void on_loaded(void *context)
-{
-    struct app *app = context;
-    struct store_found found;
-    app->directory = loader_take(app->loader, &found, &app->fault);
-    if (app->directory == NULL || !start_durability(app, &found, &app->fault)) {
-        app->failed = true;
-        event_base_loopbreak(app->base);
-        return;
-    }
-    open_directory(app);
-    announce_ready(app);
-}
-
-static struct store_options store_options(const struct app *app)
-{
-    return (struct store_options){.data_dir = app->config.data_dir,
-                                  .accounts = app->config.accounts,
-                                  .threads = LOAD_THREADS,
-                                  .notice = notice};
-}
-
-static bool start_loading(struct app *app, struct fault *fault)
-{
-    struct loader_options options = {
-        .store = store_options(app), .base = app->base, .done = on_loaded, .context = app};
-    if (app->directory != NULL)
-        return true; /* of the predecessor */
-    app->loader = loader_start(&options, fault);
-    return app->loader != NULL;
-}
-
-/* --- succeeding another numberd --- */
-
-/* While it serves: all that can be read by then. Then it gives the data directory up. */
-static bool load_ahead(struct app *app, struct fault *fault)
-{
-    struct store_options options = store_options(app);
-    struct snapshot_progress progress = {0};
-    if (app->predecessor < 0)
-        return true;
-    app->directory = store_load_ahead(&options, &progress, &app->found_ahead, fault);
-    return app->directory != NULL && succession_await(app->predecessor, fault);
-}
-
-/* With the data directory: the rest. Where that does not fit, all is loaded anew, as at any start. */
-static bool catch_up(struct app *app, struct fault *fault)
-{
-    struct store_options options = store_options(app);
-    struct fault misfit;
-    if (app->directory == NULL)
-        return true;
-    if (!store_catch_up(&options, app->directory, &app->found_ahead, &misfit)) {
-        notice(misfit.text);
-        notice("the registrations are loaded anew");
-        directory_destroy(app->directory);
-        app->directory = NULL;
-        return true;
-    }
-    if (!store_settle(app->datadir.path, &app->found_ahead, fault) ||
-        !start_durability(app, &app->found_ahead, fault))
-        return false;
-    open_directory(app);
-    return true;
-}
-
 /* --- set-up --- */
-
-static bool load_tokens(struct app *app, struct fault *fault)
-{
-    char error[512];
-    if (app->config.token_file == NULL)
-        return true;
-    app->tokens = tokens_load(app->config.token_file, error, sizeof error);
-    return app->tokens != NULL || fault_set(fault, EX_CONFIG, "%s", error);
-}
 
 static bool create_budgets(struct app *app, struct fault *fault)
 {
@@ -399,104 +70,6 @@ static bool create_seats(struct app *app, struct fault *fault)
     return app->seats != NULL || fault_set(fault, EX_OSERR, "out of memory for the connections");
 }
 
-static void warn_of_tls(const struct app *app)
-{
-    if (app->ports.tls != NULL && tls_context_ends_at(app->ports.tls) < time(NULL))
-        notice("the certificate has expired: clients that look will not connect");
-}
-
-static void warn_of_tokens(const struct app *app)
-{
-    size_t count = 1;
-    if (app->tokens != NULL)
-        (void)tokens_list(app->tokens, &count);
-    if (count == 0)
-        notice("there is no token in the token file: nobody gets in");
-}
-
-/* What was read as root may be closed to whom it has become. */
-static void warn_of_reloads(const struct app *app)
-{
-    const struct config *config = &app->config;
-    const char *const files[] = {config->token_file, config->tls_certificate, config->tls_key,
-                                 config->tls_client_ca};
-    char line[600];
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        if (files[i] == NULL || access(files[i], R_OK) == 0)
-            continue;
-        snprintf(line, sizeof line, "%s cannot be read by --user %s: SIGHUP will not read it again", files[i],
-                 config->user == NULL ? "" : config->user);
-        notice(line);
-    }
-}
-
-static void take_tls(struct app *app)
-{
-    if (app->ports.tls == NULL)
-        return;
-    atomic_store(&app->certificate_ends_at, tls_context_ends_at(app->ports.tls));
-    acceptor_set_tls(app->acceptor, app->ports.tls);
-    if (app->config.stats_tls)
-        http_set_tls(app->http, app->ports.tls);
-}
-
-static void reload_tls(struct app *app)
-{
-    struct fault fault;
-    char line[600];
-    if (app->ports.tls == NULL)
-        return;
-    if (ports_reload_tls(&app->ports, &app->config, &fault)) {
-        take_tls(app);
-        notice("SIGHUP: the certificate was read again");
-        warn_of_tls(app);
-    } else {
-        snprintf(line, sizeof line, "SIGHUP: the certificate stays as it was: %s", fault.text);
-        notice(line);
-    }
-}
-
-/* What cannot be read changes nothing. */
-static void reload_tokens(struct app *app)
-{
-    char line[600];
-    char error[512];
-    size_t count;
-    struct tokens *tokens = tokens_load(app->config.token_file, error, sizeof error);
-    if (tokens == NULL) {
-        snprintf(line, sizeof line, "SIGHUP: the tokens stay as they were: %s", error);
-        notice(line);
-        return;
-    }
-    tokens_release(app->tokens);
-    app->tokens = tokens;
-    http_replace_tokens(app->http, tokens);
-    for (unsigned i = 0; i < app->worker_count; i++)
-        worker_replace_tokens(app->workers[i], tokens);
-    (void)tokens_list(tokens, &count);
-    snprintf(line, sizeof line, "SIGHUP: %zu tokens were read again", count);
-    notice(line);
-    warn_of_tokens(app);
-}
-
-/* In the main loop. */
-static void on_reload(evutil_socket_t signal_number, short events, void *context)
-{
-    (void)signal_number;
-    (void)events;
-    struct app *app = context;
-    bool is_ready = atomic_load(&app->open);
-    if (is_ready)
-        supervisor_reloading();
-    if (app->config.token_file == NULL && app->ports.tls == NULL)
-        notice("SIGHUP: there is no token file and no certificate, and nothing else that is read again");
-    reload_tls(app);
-    if (app->config.token_file != NULL)
-        reload_tokens(app);
-    if (is_ready)
-        supervisor_ready("serving; files were read again");
-}
-
 /* The public key that the query log is sealed to. */
 static bool read_officer(struct app *app, uint8_t key[static OFFICER_KEY_BYTES], struct fault *fault)
 {
@@ -523,7 +96,7 @@ static bool start_query_log(struct app *app, struct fault *fault)
                                                               .bytes_max = app->config.query_log_bytes,
                                                               .rings = app->rings,
                                                               .ring_count = (unsigned)app->config.threads,
-                                                              .notice = notice},
+                                                              .notice = log_line},
                                    fault);
     return app->querylog != NULL;
 }
@@ -534,7 +107,7 @@ static bool create_workers(struct app *app, struct fault *fault)
     uint64_t buffer_bytes_max = app->config.buffer_bytes_max / app->config.threads;
     if (buffer_bytes_max < CONNECTIONS_BUFFER_BYTES_MIN)
         buffer_bytes_max = CONNECTIONS_BUFFER_BYTES_MIN;
-    app->hooks = (struct service_hooks){stats_json, request_snapshot, request_replacement, suspect, app};
+    app->hooks = (struct service_hooks){app_stats_json, request_snapshot, request_replacement, suspect, app};
     for (unsigned i = 0; i < app->config.threads; i++) {
         struct worker_options options = {.registrations = &app->registrations,
                                          .tokens = app->tokens,
@@ -581,83 +154,10 @@ static void on_stop(evutil_socket_t signal_number, short events, void *context)
     (void)events;
     struct app *app = context;
     if (!app->stopping)
-        notice(signal_number == SIGTERM ? "SIGTERM: stopping" : "SIGINT: stopping");
+        log_line(NOTICE_NORMAL, signal_number == SIGTERM ? "SIGTERM: stopping" : "SIGINT: stopping");
     app->stopping = true;
     supervisor_stopping();
     event_base_loopbreak(app->base);
-}
-
-/* --- being succeeded --- */
-
-static void give_up_successor(struct app *app, const char *why)
-{
-    char line[600];
-    succession_stop(app->succession);
-    app->succession = NULL;
-    (void)durability_hold(app->durability, false);
-    snprintf(line, sizeof line, "%s: this process goes on", why);
-    notice(line);
-}
-
-static void on_successor_failed(void *context)
-{
-    give_up_successor(context, "the successor has ended before it was ready, for the reason above");
-}
-
-/* The successor is loaded. A snapshot is finished first, since nobody serves while the stop waits for it. */
-static void on_hand_over(evutil_socket_t fd, short events, void *context)
-{
-    (void)fd;
-    (void)events;
-    struct app *app = context;
-    if (durability_has_failed(app->durability)) {
-        give_up_successor(app, "the journal has failed, and the successor would not have all changes");
-        return;
-    }
-    if (!durability_hold(app->durability, true)) {
-        event_add(app->hand_over_event, &(struct timeval){.tv_usec = HAND_OVER_US});
-        return;
-    }
-    app->is_handing_over = true;
-    supervisor_hand_over(succession_process(app->succession));
-    event_base_loopbreak(app->base);
-}
-
-static void on_successor_loaded(void *context)
-{
-    on_hand_over(-1, 0, context);
-}
-
-/* In the main loop. */
-static void on_succeed(evutil_socket_t signal_number, short events, void *context)
-{
-    (void)signal_number;
-    (void)events;
-    struct app *app = context;
-    struct fault fault;
-    char line[600];
-    const char *refusal = !atomic_load(&app->open)  ? "the registrations are still being loaded"
-                          : app->succession != NULL ? "a successor is being started already"
-                          : durability_has_failed(app->durability) ? "the journal has failed; mend that first"
-                                                                   : NULL;
-    if (refusal == NULL) {
-        app->succession = succession_start(&(struct succession_options){.base = app->base,
-                                                                        .program = app->program,
-                                                                        .argv = app->argv,
-                                                                        .listeners = app->ports.sockets,
-                                                                        .count = PORTS,
-                                                                        .loaded = on_successor_loaded,
-                                                                        .failed = on_successor_failed,
-                                                                        .context = app},
-                                           &fault);
-        refusal = app->succession == NULL ? fault.text : NULL;
-    }
-    if (refusal == NULL)
-        snprintf(line, sizeof line, "SIGUSR2: process %d loads the registrations, to take over",
-                 (int)succession_process(app->succession));
-    else
-        snprintf(line, sizeof line, "SIGUSR2: no successor: %s", refusal);
-    notice(line);
 }
 
 /* First of all, so that a signal at any later moment means an orderly stop. */
@@ -671,9 +171,9 @@ static bool watch_signals(struct app *app, struct fault *fault)
         if (app->stop_events[i] == NULL || event_add(app->stop_events[i], NULL) != 0)
             return fault_set(fault, EX_OSERR, "cannot watch for signals");
     }
-    app->reload_event = evsignal_new(app->base, SIGHUP, on_reload, app);
-    app->succession_event = evsignal_new(app->base, SIGUSR2, on_succeed, app);
-    app->hand_over_event = evtimer_new(app->base, on_hand_over, app);
+    app->reload_event = evsignal_new(app->base, SIGHUP, app_on_reload, app);
+    app->succession_event = evsignal_new(app->base, SIGUSR2, app_on_succeed, app);
+    app->hand_over_event = evtimer_new(app->base, app_on_hand_over, app);
     if (app->reload_event == NULL || event_add(app->reload_event, NULL) != 0 ||
         app->succession_event == NULL || event_add(app->succession_event, NULL) != 0 ||
         app->hand_over_event == NULL)
@@ -726,7 +226,7 @@ static bool start_serving(struct app *app, struct fault *fault)
         if (!porter_start(app->porters[i]))
             return fault_set(fault, EX_OSERR, "cannot start porter thread %u", i);
     app->http =
-        http_create(app->base, ports_take(&app->ports, PORT_STATS), app->tokens, collect_for_http, app);
+        http_create(app->base, ports_take(&app->ports, PORT_STATS), app->tokens, app_collect_for_http, app);
     app->acceptor = acceptor_create(&(struct acceptor_options){.base = app->base,
                                                                .workers = app->workers,
                                                                .porters = app->porters,
@@ -742,7 +242,7 @@ static bool start_serving(struct app *app, struct fault *fault)
     app->supervisor = supervisor_start(&(struct supervisor_options){app->base, is_alive, is_loading, app});
     if (app->supervisor == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for the watchdog");
-    take_tls(app);
+    app_take_tls(app);
     return open_doors(app) || fault_set(fault, EX_OSERR, "out of memory for the ports");
 }
 
@@ -750,14 +250,14 @@ static bool start(struct app *app, struct fault *fault)
 {
     registrations_init(&app->registrations);
     pthread_rwlock_init(&app->directory_lock, NULL);
-    suspicions_init(&app->suspicions, app->config.detection == DETECTION_TIGHTEN, notice);
-    return watch_signals(app, fault) && load_tokens(app, fault) &&
+    suspicions_init(&app->suspicions, app->config.detection == DETECTION_TIGHTEN, log_line);
+    return watch_signals(app, fault) && app_load_tokens(app, fault) &&
            ports_open(&app->ports, &app->config, app->predecessor, fault) &&
-           privileges_drop(app->config.user, app->config.data_dir, fault) && load_ahead(app, fault) &&
+           privileges_drop(app->config.user, app->config.data_dir, fault) && app_load_ahead(app, fault) &&
            datadir_open(&app->datadir, app->config.data_dir, fault) && create_budgets(app, fault) &&
            create_seats(app, fault) && start_query_log(app, fault) && create_workers(app, fault) &&
-           create_porters(app, fault) && catch_up(app, fault) && start_serving(app, fault) &&
-           start_loading(app, fault);
+           create_porters(app, fault) && app_catch_up(app, fault) && start_serving(app, fault) &&
+           app_start_loading(app, fault);
 }
 
 /* --- teardown --- */
@@ -791,7 +291,7 @@ static void stop_query_log(struct app *app)
     snprintf(line, sizeof line,
              "query log: %" PRIu64 " events stored, %" PRIu64 " left in the spool, %" PRIu64 " lost", stored,
              figures.spooled, lost);
-    notice(line);
+    log_line(lost > 0 ? NOTICE_WARNING : NOTICE_NORMAL, line);
 }
 
 /* All that the data directory is needed for; then another process may have it. */
@@ -849,7 +349,7 @@ static bool stop(struct app *app, struct fault *fault)
 
 static int fail(const struct fault *fault)
 {
-    fprintf(stderr, "%snumberd: %s\n", supervisor_has_journal() ? SD_ERR : "", fault->text);
+    log_end(fault->text);
     return fault->status;
 }
 
@@ -860,41 +360,39 @@ static void announce(const struct app *app)
     snprintf(line, sizeof line, "lookups on %s, stats on %s://%s/%s", ports->addresses[PORT_LOOKUP],
              app->config.stats_tls ? "https" : "http", ports->addresses[PORT_STATS],
              atomic_load(&app->open) ? "" : "; loading the registrations");
-    notice(line);
+    log_line(NOTICE_NORMAL, line);
     snprintf(line, sizeof line, "lookups under TLS on %s", ports->addresses[PORT_LOOKUP_TLS]);
     if (ports->addresses[PORT_LOOKUP_TLS][0] != '\0')
-        notice(line);
+        log_line(NOTICE_NORMAL, line);
     snprintf(line, sizeof line, "lookups through proxies on %s%s", ports->addresses[PORT_PROXY],
              app->config.proxy_tls ? ", under TLS" : "");
     if (ports->addresses[PORT_PROXY][0] != '\0')
-        notice(line);
+        log_line(NOTICE_NORMAL, line);
     snprintf(line, sizeof line,
              "%s/" OFFICER_NAME
              ".private opens the query log: move it to who may read the log, and away from this machine",
              app->datadir.path);
     if (app->officer_exposed)
-        notice(line);
-    warn_of_tls(app);
-    warn_of_tokens(app);
-    warn_of_reloads(app);
+        log_line(NOTICE_WARNING, line);
+    app_warn(app);
     if (geteuid() == 0)
-        notice("runs as root, which it needs for nothing: name another user with --user");
+        log_line(NOTICE_WARNING, "runs as root, which it needs for nothing: name another user with --user");
     if (atomic_load(&app->open))
-        announce_ready(app); /* what its predecessor served */
+        app_announce_ready(app); /* what its predecessor served */
     if (ports->connections_max >= app->config.connections_max)
         return;
     snprintf(line, sizeof line,
              "connections-max is cut from %" PRIu64 " to %" PRIu64
              ": raise the limit of open files (ulimit -n)",
              app->config.connections_max, ports->connections_max);
-    notice(line);
+    log_line(NOTICE_WARNING, line);
 }
 
 /* --check-config: all that a start would read, and nothing that it would do. */
 static bool check_config(struct app *app, struct fault *fault)
 {
     uint8_t officer[OFFICER_KEY_BYTES];
-    return load_tokens(app, fault) && ports_check(&app->ports, &app->config, fault) &&
+    return app_load_tokens(app, fault) && ports_check(&app->ports, &app->config, fault) &&
            (app->config.officer_key == NULL || officer_read_public(app->config.officer_key, officer, fault));
 }
 
@@ -925,6 +423,8 @@ int main(int argc, char **argv)
         config_deinit(&app.config);
         return status;
     }
+    log_configure((enum log_format)app.config.log_format,
+                  (enum notice_level)(NOTICE_NORMAL - app.config.log_level));
     app.started = time(NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write, not an end */
@@ -942,7 +442,8 @@ int main(int argc, char **argv)
     if (!stop(&app, &fault))
         status = fail(&fault);
     else if (status == EX_OK)
-        notice(app.is_handing_over ? "handed over to the successor" : "stopped; the registrations are saved");
+        log_line(NOTICE_NORMAL, app.is_handing_over ? "handed over to the successor"
+                                                    : "stopped; the registrations are saved");
     config_deinit(&app.config);
     return status;
 }

@@ -175,7 +175,7 @@ static void *run(void *context)
             note_written(snapshots, before.written);
         bool good = written && resume(snapshots, &info, &fault);
         if (!good)
-            snapshots->options.notice(fault.text);
+            snapshots->options.notice(NOTICE_ERROR, fault.text);
         plan(snapshots, good);
         pthread_mutex_lock(&snapshots->mutex);
         snapshots->figures.number = snapshots->started;
@@ -254,7 +254,7 @@ static bool write_last(struct snapshots *snapshots, unsigned patience_seconds, s
     struct snapshot_info info;
     for (unsigned tries = 0; !write_snapshot(snapshots, false, &info, fault); tries++) {
         if (tries == 0)
-            snapshots->options.notice(fault->text);
+            snapshots->options.notice(NOTICE_ERROR, fault->text);
         if (!journal_has_failed(snapshots->options.journal))
             return true;
         if (tries >= patience_seconds)

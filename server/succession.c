@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,6 +14,8 @@
 #include <unistd.h>
 
 #define VARIABLE "NUMBERD_SUCCESSION"
+#define FD 3
+#define NUMBER "3"
 #define LOADED 'l'
 #define YOURS 'y'
 
@@ -58,23 +59,26 @@ static char **make_environment(char *own)
     return environment;
 }
 
-/* Its end of the pair keeps its number; all other descriptors are closed by the exec. */
+/* All descriptors but its end of the pair are closed by the exec. */
 static int spawn(struct succession *succession, int its_end)
 {
-    char own[64];
+    static char own[] = VARIABLE "=" NUMBER;
     sigset_t none;
     posix_spawnattr_t attributes;
-    snprintf(own, sizeof own, VARIABLE "=%d", its_end);
+    posix_spawn_file_actions_t actions;
     char **environment = make_environment(own);
     if (environment == NULL)
         return ENOMEM;
     sigemptyset(&none);
-    (void)fcntl(its_end, F_SETFD, 0);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-    int error = posix_spawn(&succession->process, succession->options.program, NULL, &attributes,
+    posix_spawn_file_actions_init(&actions);
+    int error = posix_spawn_file_actions_adddup2(&actions, its_end, FD);
+    if (error == 0)
+        error = posix_spawn(&succession->process, succession->options.program, &actions, &attributes,
                             succession->options.argv, environment);
+    posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     free(environment);
     return error;
@@ -193,17 +197,13 @@ void succession_stop(struct succession *succession)
 int succession_inherit(void)
 {
     const char *text = getenv(VARIABLE);
-    char *end;
-    if (text == NULL)
-        return -1;
-    long fd = strtol(text, &end, 10);
-    bool is_number = end != text && *end == '\0' && fd > STDERR_FILENO && fd < 1 << 20;
     int type = 0;
     socklen_t length = sizeof type;
-    if (!is_number || getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &length) != 0 || type != SOCK_SEQPACKET)
+    if (text == NULL || strcmp(text, NUMBER) != 0 ||
+        getsockopt(FD, SOL_SOCKET, SO_TYPE, &type, &length) != 0 || type != SOCK_SEQPACKET)
         return -1; /* whatever it is, it is not from a numberd */
-    (void)fcntl((int)fd, F_SETFD, FD_CLOEXEC);
-    return (int)fd;
+    (void)fcntl(FD, F_SETFD, FD_CLOEXEC);
+    return FD;
 }
 
 /* The sockets of one message; how many are there. */

@@ -9,7 +9,7 @@
 #define REPORTS_MAX 10
 #define NAMES_BYTES 64
 
-void suspicions_init(struct suspicions *suspicions, bool tightens, void (*notice)(const char *line))
+void suspicions_init(struct suspicions *suspicions, bool tightens, notice_fn *notice)
 {
     *suspicions = (struct suspicions){.notice = notice, .tightens = tightens};
     pthread_mutex_init(&suspicions->lock, NULL);
@@ -71,5 +71,5 @@ void suspicions_report(struct suspicions *suspicions, unsigned detectors, uint64
         snprintf(others, sizeof others, "; %u more before this one were not reported", left_out);
     snprintf(line, sizeof line, "enumeration is suspected (%s): %s%s%s", names, who,
              suspicions->tightens ? ", a tenth of the budget for a day" : "", others);
-    suspicions->notice(line);
+    suspicions->notice(NOTICE_WARNING, line);
 }

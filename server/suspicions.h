@@ -10,8 +10,10 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "persist/notice.h"
+
 struct suspicions {
-    void (*notice)(const char *line);
+    notice_fn *notice;
     bool tightens; /* what the detectors see makes budgets strict */
     pthread_mutex_t lock;
     time_t minute;
@@ -19,7 +21,7 @@ struct suspicions {
     unsigned left_out; /* since the last report */
 };
 
-void suspicions_init(struct suspicions *suspicions, bool tightens, void (*notice)(const char *line));
+void suspicions_init(struct suspicions *suspicions, bool tightens, notice_fn *notice);
 void suspicions_deinit(struct suspicions *suspicions);
 
 /* `detectors`: bits 1 << enum detector (access/budgets.h); principal and named: 0 for nobody. */

@@ -14,8 +14,9 @@
 #include "persist/querylog/drain.h"
 #include "persist/querylog/tally.h"
 
-static void ignore_notice(const char *line)
+static void ignore_notice(enum notice_level level, const char *line)
 {
+    (void)level;
     (void)line;
 }
 

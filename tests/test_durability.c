@@ -139,8 +139,9 @@ static void ignore_change(void *context)
     (void)context;
 }
 
-static void ignore_line(const char *line)
+static void ignore_line(enum notice_level level, const char *line)
 {
+    (void)level;
     assert_true(line[0] != '\0');
 }
 

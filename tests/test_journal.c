@@ -22,8 +22,9 @@ static void count_call(void *context)
         atomic_fetch_add((atomic_uint *)context, 1);
 }
 
-static void ignore_line(const char *line)
+static void ignore_line(enum notice_level level, const char *line)
 {
+    (void)level;
     (void)line;
 }
 

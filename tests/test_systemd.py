@@ -105,7 +105,7 @@ def test_journal():
     """Where standard error is journald's, lines have a priority in front and no time of their own; elsewhere they have."""
     with servers.temporary_folder() as folder:
         log = folder / "log"
-        for named, first in ((True, "<5>"), (False, "20")):
+        for named, first in ((True, ("<5>", "<4>")), (False, "20")):
             with open(log, "w") as file:
                 status = os.fstat(file.fileno())
                 stream = f"{status.st_dev}:{status.st_ino + (not named)}"

@@ -70,6 +70,7 @@ static void expire(struct drain *drain)
     uint64_t now_ms = erasure_clock_tick(&drain->clock, clock_ms(CLOCK_REALTIME), clock_ms(CLOCK_MONOTONIC));
     if (!was_apart && drain->clock.apart_ms > 0)
         drain->options.notice(
+            NOTICE_ERROR,
             "the clock has jumped: the query log's erasure follows it in an hour if it stays so");
     tally_set_erasure_ms(drain->options.tally, now_ms);
     tally_lost(drain->options.tally, spool_expire(drain->options.spool, now_ms, &drain->erased));
@@ -98,14 +99,14 @@ static void append_batch(struct drain *drain, const struct frame_batch *batch)
         if (spool_append(drain->options.spool, batch, stopping, &fault))
             break;
         if (!atomic_exchange(&drain->gate, true))
-            drain->options.notice(fault.text);
+            drain->options.notice(NOTICE_ERROR, fault.text);
         if (stopping)
             return;
         expire(drain);
         nap(RETRY_MS);
     }
     if (atomic_exchange(&drain->gate, false))
-        drain->options.notice("the query log can be written again");
+        drain->options.notice(NOTICE_NORMAL, "the query log can be written again");
     count_appended(drain, batch->hour_ms, batch->events);
 }
 

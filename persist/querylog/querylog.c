@@ -129,8 +129,7 @@ static uint64_t settle_stored(struct querylog *querylog, bool is_queue)
     return is_queue && found.events < waiting ? waiting - found.events : 0;
 }
 
-static void report_past(const struct querylog *querylog, const struct query_gap *gap,
-                        void (*notice)(const char *line))
+static void report_past(const struct querylog *querylog, const struct query_gap *gap, notice_fn *notice)
 {
     char line[200];
     struct spool_figures found;
@@ -140,17 +139,18 @@ static void report_past(const struct querylog *querylog, const struct query_gap 
                  "query log: %" PRIu64
                  " bytes at the ends of segments are cut short or damaged and are left out",
                  found.damaged_bytes);
-        notice(line);
+        notice(NOTICE_WARNING, line);
     }
     if (gap->reason == QUERY_GAP_RESTARTED) {
-        notice("query log: the machine was restarted, or the log's count is damaged: what was lost is not "
+        notice(NOTICE_WARNING,
+               "query log: the machine was restarted, or the log's count is damaged: what was lost is not "
                "known; that is recorded as a gap");
     } else if (gap->reason != 0) {
         snprintf(line, sizeof line,
                  "query log: %" PRIu64 " events were lost when the server %s; that is recorded as a gap",
                  gap->events,
                  gap->reason == QUERY_GAP_KILLED ? "was killed" : "stopped and the disk refused them");
-        notice(line);
+        notice(NOTICE_WARNING, line);
     }
 }
 

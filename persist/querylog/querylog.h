@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "persist/fault.h"
+#include "persist/notice.h"
 #include "persist/querylog/tally.h"
 #include "ring/ring.h"
 
@@ -26,7 +27,7 @@ struct querylog_options {
     uint64_t bytes_max; /* of all segments together */
     struct ring *const *rings;
     unsigned ring_count;
-    void (*notice)(const char *line); /* for the operator; from the log's threads */
+    notice_fn *notice; /* for the operator; from the log's threads */
 };
 
 struct querylog_figures {

@@ -202,6 +202,7 @@ static bool verify_refused(const struct redis_shipment *shipment, const struct f
     if (is_answer && found->elements == 0) {
         *lost += frame->events;
         shipment->notice(
+            NOTICE_ERROR,
             "Redis has later query events under this server's id than this server wrote: is a copy of "
             "its data directory in use elsewhere? events are lost");
     }
@@ -302,7 +303,7 @@ static bool finish_segment(struct redis_sink *sink)
                  "query log segment %016" PRIx64
                  " is damaged: what could be read is in Redis, the file is set aside",
                  sink->segment.sequence);
-        sink->options.notice(line);
+        sink->options.notice(NOTICE_WARNING, line);
     }
     close_segment(sink);
     return true;
@@ -315,7 +316,7 @@ static bool open_segment(struct redis_sink *sink, const struct segment *segment,
     sink->fd = segment_open(spool_folder(sink->options.spool), segment, NULL, fault);
     sink->offset = SEGMENT_HEADER_BYTES;
     if (sink->fd < 0 && fault->status == EX_DATAERR && give_up(sink, segment->hour_ms, segment->events)) {
-        sink->options.notice(fault->text);
+        sink->options.notice(NOTICE_ERROR, fault->text);
         spool_set_aside(sink->options.spool, segment->sequence);
         sink->done_sequence = segment->sequence;
     }
@@ -392,7 +393,7 @@ static void report_failure(struct redis_sink *sink, const struct fault *fault)
         char line[sizeof fault->text + 80];
         snprintf(line, sizeof line, "%s; the query log goes to the spool until Redis takes it again",
                  fault->text);
-        sink->options.notice(line);
+        sink->options.notice(NOTICE_WARNING, line);
     }
     sink->backoff_ms = sink->backoff_ms == 0 ? BACKOFF_FIRST_MS : sink->backoff_ms * 2;
     if (sink->backoff_ms > BACKOFF_MAX_MS)
@@ -402,7 +403,7 @@ static void report_failure(struct redis_sink *sink, const struct fault *fault)
 static void report_success(struct redis_sink *sink)
 {
     if (sink->backoff_ms > 0)
-        sink->options.notice("Redis takes the query log again");
+        sink->options.notice(NOTICE_NORMAL, "Redis takes the query log again");
     sink->backoff_ms = 0;
 }
 
@@ -450,9 +451,11 @@ static bool look_at_policy(struct redis_sink *sink, struct fault *fault)
     memcpy(sink->run_id, policy.run_id, sizeof sink->run_id);
     if (policy.may_evict && !atomic_exchange(&sink->may_evict, true))
         sink->options.notice(
+            NOTICE_WARNING,
             "Redis may evict the query log before its time (maxmemory-policy): set it to noeviction");
     if (policy.persists_nothing && !atomic_exchange(&sink->persists_nothing, true))
         sink->options.notice(
+            NOTICE_WARNING,
             "Redis persists nothing: a restart of it loses the query log; set appendonly yes, or save");
     atomic_store(&sink->may_evict, policy.may_evict);
     atomic_store(&sink->persists_nothing, policy.persists_nothing);

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "persist/fault.h"
+#include "persist/notice.h"
 #include "persist/querylog/redis_link.h"
 #include "persist/querylog/redis_policy.h"
 #include "persist/querylog/spool.h"
@@ -37,7 +38,7 @@ struct redis_sink_options {
     /* Events that it has to give up; false: not now, nor any more before the stop. */
     bool (*lost)(void *context, const struct query_gap *gap);
     void *context;
-    void (*notice)(const char *line); /* for the operator; called from the sink's thread */
+    notice_fn *notice; /* for the operator; called from the sink's thread */
 };
 
 struct redis_sink_figures {
@@ -63,7 +64,7 @@ struct redis_shipment {
     size_t bytes;              /* of them */
     uint64_t confirmed_bytes;  /* the first so many were confirmed before, and are sent again uncounted */
     uint64_t announce_hour_ms; /* list the server for this hour before; 0: it is listed */
-    void (*notice)(const char *line);
+    notice_fn *notice;
 };
 
 /* One turn of the thread's, without its state: sends the frames and waits for the answers. `*events` is what was confirmed,

@@ -268,7 +268,7 @@ static void fail(struct journal *journal, const struct fault *fault)
     snprintf(line, sizeof line,
              "%s; registrations are read-only now, lookups go on: mend it, then run numberctl snapshot",
              fault->text);
-    journal->options.notice(line);
+    journal->options.notice(NOTICE_ERROR, line);
 }
 
 /* The mutex is held. */
@@ -574,7 +574,7 @@ bool journal_resume(struct journal *journal, uint64_t position, struct fault *fa
     atomic_store_explicit(&journal->acknowledged, position, memory_order_release);
     atomic_store_explicit(&journal->failed, false, memory_order_release);
     pthread_mutex_unlock(&journal->mutex);
-    journal->options.notice("the journal is written again; registrations are taken");
+    journal->options.notice(NOTICE_NORMAL, "the journal is written again; registrations are taken");
     return true;
 }
 

@@ -31,6 +31,7 @@
 
 #include "hashing/record.h"
 #include "persist/fault.h"
+#include "persist/notice.h"
 
 #define JOURNAL_SEGMENT_BYTES_DEFAULT (UINT64_C(64) << 20)
 
@@ -44,7 +45,7 @@ struct journal_options {
     unsigned interval_ms; /* JOURNAL_INTERVAL */
     /* From the journal's thread, each time journal_acknowledged has moved or the journal has failed. */
     void (*changed)(void *context);
-    void (*notice)(const char *line); /* for the operator: a failure, once */
+    notice_fn *notice; /* for the operator: a failure, once */
     void *context;
 };
 

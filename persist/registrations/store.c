@@ -46,7 +46,7 @@ bool store_make_folders(const char *data_dir, struct fault *fault)
 static void notify(const struct store_options *options, const char *line)
 {
     if (options->notice != NULL)
-        options->notice(line);
+        options->notice(NOTICE_WARNING, line);
 }
 
 /* --- the snapshot --- */
@@ -520,8 +520,9 @@ static void ignore_call(void *context)
     (void)context;
 }
 
-static void ignore_line(const char *line)
+static void ignore_line(enum notice_level level, const char *line)
 {
+    (void)level;
     (void)line;
 }
 

@@ -19,13 +19,14 @@
 
 #include "hashing/directory.h"
 #include "persist/fault.h"
+#include "persist/notice.h"
 #include "persist/registrations/snapshot.h"
 
 struct store_options {
     const char *data_dir;
     bool accounts;
     unsigned threads;
-    void (*notice)(const char *line); /* for the operator: what was passed over; may be NULL */
+    notice_fn *notice; /* for the operator: what was passed over; may be NULL */
 };
 
 /* What was found and loaded. */

@@ -1,0 +1,135 @@
+/* The registrations from the disk into service: at a start, while the ports answer NOT_READY, or from a predecessor; see app.h. */
+#include "server/app.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+
+/* They wait for the disk more than they compute: as many reads at once, whatever the processors. */
+#define LOAD_THREADS 4
+
+void app_announce_ready(const struct app *app)
+{
+    char line[512];
+    struct directory_stats stats;
+    directory_stats(app->directory, &stats);
+    snprintf(line, sizeof line, "ready: %" PRIu64 " numbers, %u workers, query log to %s", stats.records,
+             app->worker_count, app->config.redis == NULL ? "the data directory" : "Redis");
+    log_line(NOTICE_NORMAL, line);
+    supervisor_ready(line);
+}
+
+/* From the journal's thread. */
+static void on_acknowledged(void *context)
+{
+    const struct app *app = context;
+    for (unsigned i = 0; i < app->worker_count; i++)
+        worker_acknowledge(app->workers[i]);
+}
+
+/* In the snapshots' thread: a replacement of all registrations is served from now on. */
+static void serve(void *context, struct directory *directory)
+{
+    struct app *app = context;
+    pthread_rwlock_wrlock(&app->directory_lock);
+    app->directory = directory;
+    pthread_rwlock_unlock(&app->directory_lock);
+    for (unsigned i = 0; i < app->worker_count; i++)
+        worker_serve(app->workers[i], directory);
+    for (unsigned i = 0; i < app->worker_count; i++)
+        while (!worker_serves(app->workers[i], directory))
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static bool start_durability(struct app *app, const struct store_found *found, struct fault *fault)
+{
+    struct durability_options options = {
+        .data_dir = app->datadir.path,
+        .registrations = &app->registrations,
+        .directory = app->directory,
+        .found = *found,
+        .policy = (enum journal_policy)app->config.durability,
+        .interval_ms = (unsigned)app->config.durability_interval_ms,
+        .snapshot_seconds = (unsigned)app->config.snapshot_minutes * 60,
+        .journal_bytes = app->config.journal_bytes,
+        .serve = serve,
+        .acknowledged = on_acknowledged,
+        .notice = log_line,
+        .context = app,
+    };
+    app->durability = durability_start(&options, fault);
+    return app->durability != NULL;
+}
+
+/* From here on the workers answer. */
+static void open_directory(struct app *app)
+{
+    atomic_store(&app->open, true);
+    for (unsigned i = 0; i < app->worker_count; i++)
+        worker_serve(app->workers[i], app->directory);
+}
+
+/* In the main loop. */
+static void on_loaded(void *context)
+{
+    struct app *app = context;
+    struct store_found found;
+    app->directory = loader_take(app->loader, &found, &app->fault);
+    if (app->directory == NULL || !start_durability(app, &found, &app->fault)) {
+        app->failed = true;
+        event_base_loopbreak(app->base);
+        return;
+    }
+    open_directory(app);
+    app_announce_ready(app);
+}
+
+static struct store_options store_options(const struct app *app)
+{
+    return (struct store_options){.data_dir = app->config.data_dir,
+                                  .accounts = app->config.accounts,
+                                  .threads = LOAD_THREADS,
+                                  .notice = log_line};
+}
+
+bool app_start_loading(struct app *app, struct fault *fault)
+{
+    struct loader_options options = {
+        .store = store_options(app), .base = app->base, .done = on_loaded, .context = app};
+    if (app->directory != NULL)
+        return true; /* of the predecessor */
+    app->loader = loader_start(&options, fault);
+    return app->loader != NULL;
+}
+
+/* While it serves: all that can be read by then. Then it gives the data directory up. */
+bool app_load_ahead(struct app *app, struct fault *fault)
+{
+    struct store_options options = store_options(app);
+    struct snapshot_progress progress = {0};
+    if (app->predecessor < 0)
+        return true;
+    app->directory = store_load_ahead(&options, &progress, &app->found_ahead, fault);
+    return app->directory != NULL && succession_await(app->predecessor, fault);
+}
+
+/* With the data directory: the rest. Where that does not fit, all is loaded anew, as at any start. */
+bool app_catch_up(struct app *app, struct fault *fault)
+{
+    struct store_options options = store_options(app);
+    struct fault misfit;
+    if (app->directory == NULL)
+        return true;
+    if (!store_catch_up(&options, app->directory, &app->found_ahead, &misfit)) {
+        log_line(NOTICE_WARNING, misfit.text);
+        log_line(NOTICE_WARNING, "the registrations are loaded anew");
+        directory_destroy(app->directory);
+        app->directory = NULL;
+        return true;
+    }
+    if (!store_settle(app->datadir.path, &app->found_ahead, fault) ||
+        !start_durability(app, &app->found_ahead, fault))
+        return false;
+    open_directory(app);
+    return true;
+}
