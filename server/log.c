@@ -44,9 +44,11 @@ static void clean(char text[static LINE_BYTES], const char *line)
 {
     json_t *whole = json_string(line); /* NULL: it is no UTF-8 */
     size_t length = 0;
-    for (; line[length] != '\0' && length < LINE_BYTES - 1; length++) {
+    for (; length < LINE_BYTES - 1 && line[length] != '\0'; length++) {
         unsigned char byte = (unsigned char)line[length];
-        text[length] = byte < ' ' || byte == 0x7f || (byte > 0x7f && whole == NULL) ? '?' : line[length];
+        text[length] = line[length];
+        if (byte < ' ' || byte == 0x7f || (byte > 0x7f && whole == NULL))
+            text[length] = '?';
     }
     /* A cut goes between characters. */
     while (line[length] != '\0' && length > 0 && ((unsigned char)line[length] & 0xc0) == 0x80)

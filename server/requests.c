@@ -170,8 +170,8 @@ static struct asker named_asker(const struct session *session, const struct serv
     return budgets_asker(service->budgets, &name);
 }
 
-static void charge(const struct session *session, struct service *service,
-                   const struct wire_request *request, struct payment *payment)
+static void charge(const struct session *session, struct service *service, const struct wire_request *request,
+                   struct payment *payment)
 {
     payment->verdict.served = request->count;
     payment->verdict.left = BUDGETS_UNLIMITED;

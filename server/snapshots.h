@@ -31,7 +31,7 @@ struct snapshots_options {
     struct snapshot_info found; /* what was loaded at the start; all zero: nothing */
     unsigned every_seconds;     /* 0: on no schedule */
     uint64_t journal_bytes;     /* written since the last one, from where on one is due; 0: never for that */
-    notice_fn *notice; /* for the operator; from the thread */
+    notice_fn *notice;          /* for the operator; from the thread */
 };
 
 struct snapshots *snapshots_start(const struct snapshots_options *options, struct fault *fault);

@@ -14,12 +14,10 @@
 #include <unistd.h>
 
 #define VARIABLE "NUMBERD_SUCCESSION"
+#define ASSIGNMENT "NUMBERD_SUCCESSION=3"
 #define FD 3
-#define NUMBER "3"
 #define LOADED 'l'
 #define YOURS 'y'
-
-extern char **environ;
 
 struct succession {
     struct succession_options options;
@@ -36,7 +34,7 @@ struct succession {
 static bool is_of_this_process(const char *entry)
 {
     static const char *const names[] = {
-        "LISTEN_PID=", "LISTEN_FDS=", "LISTEN_FDNAMES=", "WATCHDOG_PID=", VARIABLE "="};
+        "LISTEN_PID=", "LISTEN_FDS=", "LISTEN_FDNAMES=", "WATCHDOG_PID=", "NUMBERD_SUCCESSION="};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strncmp(entry, names[i], strlen(names[i])) == 0)
             return true;
@@ -62,7 +60,7 @@ static char **make_environment(char *own)
 /* All descriptors but its end of the pair are closed by the exec. */
 static int spawn(struct succession *succession, int its_end)
 {
-    static char own[] = VARIABLE "=" NUMBER;
+    static char own[] = ASSIGNMENT;
     sigset_t none;
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_t actions;
@@ -84,31 +82,31 @@ static int spawn(struct succession *succession, int its_end)
     return error;
 }
 
+/* Room for the descriptors of one message. */
+union control {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(SUCCESSION_SOCKETS_MAX * sizeof(int))];
+};
+
 /* One byte for each socket, whether there is one, and those that there are. */
 static bool send_listeners(int fd, const int *listeners, unsigned count)
 {
     uint8_t has[SUCCESSION_SOCKETS_MAX];
-    int sent[SUCCESSION_SOCKETS_MAX];
-    size_t sent_count = 0;
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof sent)];
-    } control = {0};
+    union control control = {0};
     struct iovec body = {has, count};
     struct msghdr message = {.msg_iov = &body, .msg_iovlen = 1};
+    size_t sent = 0;
     for (unsigned i = 0; i < count; i++) {
         has[i] = listeners[i] >= 0;
-        if (listeners[i] >= 0)
-            sent[sent_count++] = listeners[i];
+        if (has[i])
+            memcpy(CMSG_DATA(&control.header) + sent++ * sizeof(int), &listeners[i], sizeof(int));
     }
-    if (sent_count > 0) {
+    if (sent > 0) {
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sent * sizeof(int));
         message.msg_control = &control;
-        message.msg_controllen = CMSG_SPACE(sent_count * sizeof(int));
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-        *header = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
-                                   .cmsg_type = SCM_RIGHTS,
-                                   .cmsg_len = CMSG_LEN(sent_count * sizeof(int))};
-        memcpy(CMSG_DATA(header), sent, sent_count * sizeof(int));
+        message.msg_controllen = CMSG_SPACE(sent * sizeof(int));
     }
     return sendmsg(fd, &message, MSG_NOSIGNAL) == (ssize_t)count;
 }
@@ -199,8 +197,8 @@ int succession_inherit(void)
     const char *text = getenv(VARIABLE);
     int type = 0;
     socklen_t length = sizeof type;
-    if (text == NULL || strcmp(text, NUMBER) != 0 ||
-        getsockopt(FD, SOL_SOCKET, SO_TYPE, &type, &length) != 0 || type != SOCK_SEQPACKET)
+    if (text == NULL || strcmp(text, "3") != 0 || getsockopt(FD, SOL_SOCKET, SO_TYPE, &type, &length) != 0 ||
+        type != SOCK_SEQPACKET)
         return -1; /* whatever it is, it is not from a numberd */
     (void)fcntl(FD, F_SETFD, FD_CLOEXEC);
     return FD;
@@ -221,10 +219,7 @@ bool succession_take(int fd, int *listeners, unsigned count, struct fault *fault
 {
     uint8_t has[SUCCESSION_SOCKETS_MAX];
     int sockets[SUCCESSION_SOCKETS_MAX];
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof sockets)];
-    } control;
+    union control control;
     struct iovec body = {has, sizeof has};
     struct msghdr message = {
         .msg_iov = &body, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
