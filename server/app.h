@@ -6,6 +6,7 @@
 #ifndef NUMBERD_SERVER_APP_H
 #define NUMBERD_SERVER_APP_H
 
+#include <assert.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -38,6 +39,8 @@
 
 #define WORKERS_MAX TALLY_WORKERS_MAX
 #define STOP_SIGNALS 2
+
+static_assert(WORKERS_MAX <= STATS_WORKERS_MAX, "each has its place in the report");
 
 struct app {
     struct config config;

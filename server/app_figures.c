@@ -65,8 +65,10 @@ static void app_collect(void *context, struct stats_report *report)
                                     .resident_bytes = resident_bytes(),
                                     .server_id = app->datadir.server_id,
                                     .workers = app->worker_count};
-    for (unsigned i = 0; i < app->worker_count; i++)
+    for (unsigned i = 0; i < app->worker_count; i++) {
         stats_add_worker(report, worker_counters(app->workers[i]));
+        report->busy_ns[i] = worker_busy_ns(app->workers[i]);
+    }
     for (unsigned i = 0; i < app->porter_count; i++)
         stats_add_worker(report, porter_counters(app->porters[i]));
     /* Last, so that nobody is seen to leave who was not seen to come. */

@@ -570,6 +570,8 @@ static bool advance(struct connection *connection)
 
 static void take_turn(struct connection *connection)
 {
+    struct counters *counters = connection->connections->counters;
+    uint64_t begun_ns = precise_ns();
     connection->session.cost = connection->session.limited = 0;
     connection->turn_bytes = 0;
     if (connection->is_lingering ? discard(connection) : advance(connection)) {
@@ -581,6 +583,7 @@ static void take_turn(struct connection *connection)
     } else {
         close_connection(connection);
     }
+    counter_add_turn(counters, precise_ns() - begun_ns);
 }
 
 /* True when its turn may be long, or it has no claim to be served before others: it has not said hello, or sends its frame in

@@ -7,22 +7,36 @@
 #include <sysexits.h>
 #include <time.h>
 
-/* Prints nested objects as "outer.inner: value" lines. */
-static void print_flat(const char *prefix, json_t *object)
+/* The values of one section, "name:value" each, as Redis's INFO prints them; not the sections within. */
+static void print_values(json_t *object)
 {
     const char *key;
     json_t *value;
     json_object_foreach(object, key, value)
     {
-        char name[128];
-        snprintf(name, sizeof name, "%s%s%s", prefix, prefix[0] == '\0' ? "" : ".", key);
-        if (json_is_object(value)) {
-            print_flat(name, value);
+        if (json_is_object(value))
             continue;
-        }
-        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(4));
-        printf("%-34s %s\n", name, text == NULL ? "?" : text);
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
+        if (json_is_string(value))
+            printf("%s:%s\n", key, json_string_value(value));
+        else
+            printf("%s:%s\n", key, text == NULL ? "?" : text);
         free(text);
+    }
+}
+
+static void print_sections(json_t *stats)
+{
+    const char *key;
+    json_t *value;
+    printf("# server\n");
+    print_values(stats);
+    json_object_foreach(stats, key, value)
+    {
+        if (!json_is_object(value))
+            continue;
+        printf("\n# %s\n", key);
+        print_values(value);
     }
 }
 
@@ -30,7 +44,7 @@ int ctl_stats(int argc, char **argv)
 {
     struct ctl_common common;
     struct wire_reply reply;
-    int status = ctl_parse(&common, "stats", "", "Prints the server's statistics.", NULL, 0, &argc, &argv);
+    int status = ctl_parse(&common, "stats", "", "Prints the server's statistics, as INFO of Redis does.", NULL, 0, &argc, &argv);
     if (status >= 0)
         return status;
     struct client *client = ctl_connect(&common, &status);
@@ -48,7 +62,7 @@ int ctl_stats(int argc, char **argv)
     if (common.json) {
         ctl_print_json(stats);
     } else {
-        print_flat("", stats);
+        print_sections(stats);
         json_decref(stats);
     }
     return EX_OK;

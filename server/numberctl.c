@@ -23,6 +23,7 @@ static const struct verb verbs[] = {
     {"check", "say whether a data directory's registrations are whole", ctl_check},
     {"snapshot", "have the server save its registrations now", ctl_snapshot},
     {"stats", "print the server's statistics", ctl_stats},
+    {"top", "show what the server does, again and again", ctl_top},
     {"ping", "time one answer of the server", ctl_ping},
     {"disclose", "print the query log's records of a number or a requester", ctl_disclose},
     {"hold", "keep the records that an order names beyond the log's 30 days", ctl_hold},

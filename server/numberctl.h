@@ -87,6 +87,7 @@ int ctl_export(int argc, char **argv);
 int ctl_check(int argc, char **argv);
 int ctl_snapshot(int argc, char **argv);
 int ctl_stats(int argc, char **argv);
+int ctl_top(int argc, char **argv);
 int ctl_ping(int argc, char **argv);
 int ctl_disclose(int argc, char **argv);
 int ctl_officer_key(int argc, char **argv);

@@ -315,6 +315,7 @@ bool requests_lookup(struct session *session, struct service *service, const str
                      struct buffer *out)
 {
     bool is_long = request->count > service->part_numbers;
+    counter_add_batch(service->counters, request->count);
     enum recorder_verdict verdict = recorder_admit(service->recorder, request->count, false);
     struct payment payment;
     if (verdict == RECORDER_REFUSE)

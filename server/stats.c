@@ -46,6 +46,23 @@ void stats_add_worker(struct stats_report *report, const struct counters *counte
         report->answers[i] += counter_read(&counters->answers[i]);
     for (unsigned i = 0; i < COUNTERS_UPDATES; i++)
         report->updates[i] += counter_read(&counters->updates[i]);
+    for (unsigned i = 0; i < COUNTERS_BATCHES; i++)
+        report->batches[i] += counter_read(&counters->batches[i]);
+    for (unsigned i = 0; i < COUNTERS_TURNS; i++)
+        report->turns[i] += counter_read(&counters->turns[i]);
+    report->batch_numbers += counter_read(&counters->batch_numbers);
+    report->turn_ns += counter_read(&counters->turn_ns);
+}
+
+/* Up to which value the place of a histogram goes. */
+static double batch_bound(unsigned place)
+{
+    return (double)(UINT64_C(1) << place);
+}
+
+static double turn_bound(unsigned place)
+{
+    return (double)((uint64_t)COUNTERS_TURN_FIRST_NS << 2 * place) / 1e9;
 }
 
 static double ratio(uint64_t part, uint64_t whole)
@@ -138,6 +155,28 @@ static json_t *journal_json(const struct stats_journal *journal)
                      (double)journal->commit_ns_max / 1e9, "failures", integer(journal->failures));
 }
 
+/* {"bounds": [...], "counts": [...], "sum": ...}; the last place has no bound. */
+static json_t *histogram_json(const uint64_t *counts, unsigned places, double (*bound)(unsigned place),
+                              double sum)
+{
+    json_t *bounds = json_array();
+    json_t *each = json_array();
+    for (unsigned i = 0; i < places; i++) {
+        json_array_append_new(each, integer(counts[i]));
+        if (i + 1 < places)
+            json_array_append_new(bounds, json_real(bound(i)));
+    }
+    return json_pack("{s:o, s:o, s:f}", "bounds", bounds, "counts", each, "sum", sum);
+}
+
+static json_t *busy_json(const struct stats_report *report)
+{
+    json_t *array = json_array();
+    for (unsigned i = 0; i < report->workers; i++)
+        json_array_append_new(array, json_real((double)report->busy_ns[i] / 1e9));
+    return array;
+}
+
 static json_t *allocator_json(const struct stats_allocator *allocator)
 {
     if (!allocator->is_known)
@@ -177,6 +216,13 @@ char *stats_render_json(const struct stats_report *report)
         json_object_set_new(root, "suspicions",
                             by_name(detector_names(), report->suspicions, COUNTERS_DETECTORS)) != 0 ||
         json_object_set_new(root, "journal", journal_json(&report->journal)) != 0 ||
+        json_object_set_new(root, "batches",
+                            histogram_json(report->batches, COUNTERS_BATCHES, batch_bound,
+                                           (double)report->batch_numbers)) != 0 ||
+        json_object_set_new(
+            root, "turns",
+            histogram_json(report->turns, COUNTERS_TURNS, turn_bound, (double)report->turn_ns / 1e9)) != 0 ||
+        json_object_set_new(root, "worker_busy_seconds", busy_json(report)) != 0 ||
         json_object_set_new(root, "loading_percent",
                             report->loading ? json_integer(report->loading_percent) : json_null()) != 0) {
         json_decref(root);
@@ -206,6 +252,33 @@ static void labelled(FILE *out, const char *name, const char *help, const char *
     metric(out, name, "counter", help);
     for (unsigned i = 0; i < count; i++)
         fprintf(out, "%s{%s=\"%s\"} %" PRIu64 "\n", name, label, labels[i], values[i]);
+}
+
+static void histogram(FILE *out, const char *name, const char *help, const uint64_t *counts, unsigned places,
+                      double (*bound)(unsigned place), double sum)
+{
+    uint64_t all = 0;
+    metric(out, name, "histogram", help);
+    for (unsigned i = 0; i + 1 < places; i++)
+        fprintf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, bound(i), all += counts[i]);
+    all += counts[places - 1];
+    fprintf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.9g\n%s_count %" PRIu64 "\n", name, all, name,
+            sum, name, all);
+}
+
+static void put_work(FILE *out, const struct stats_report *report)
+{
+    metric(out, "numberd_worker_busy_seconds_total", "counter",
+           "Processor time of each worker; its rate is the share of the time that it is busy.");
+    for (unsigned i = 0; i < report->workers; i++)
+        fprintf(out, "numberd_worker_busy_seconds_total{worker=\"%u\"} %.6f\n", i,
+                (double)report->busy_ns[i] / 1e9);
+    histogram(out, "numberd_lookup_batch_numbers", "Numbers asked for in a request.", report->batches,
+              COUNTERS_BATCHES, batch_bound, (double)report->batch_numbers);
+    histogram(out, "numberd_turn_seconds",
+              "How long connections' turns take: reading, answering what was read, and sending. The next one "
+              "that is ready waits for so long.",
+              report->turns, COUNTERS_TURNS, turn_bound, (double)report->turn_ns / 1e9);
 }
 
 static void put_server(FILE *out, const struct stats_report *report)
@@ -377,6 +450,7 @@ static void put_allocator(FILE *out, const struct stats_allocator *allocator)
 static void put_metrics(FILE *out, const struct stats_report *report)
 {
     put_server(out, report);
+    put_work(out, report);
     put_allocator(out, &report->allocator);
     put_directory(out, report);
     put_journal(out, &report->journal);

@@ -13,6 +13,8 @@
 #include "server/counters.h"
 #include "server/recorder.h"
 
+#define STATS_WORKERS_MAX 64
+
 struct stats_query_log {
     uint64_t looked_up; /* events since the data directory was made, as all to `lost` */
     uint64_t stored;
@@ -91,7 +93,12 @@ struct stats_report {
     uint64_t requests[COUNTERS_REQUEST_TYPES];
     uint64_t answers[COUNTERS_ANSWERS];
     uint64_t updates[COUNTERS_UPDATES];
-    uint64_t position; /* of the registrations */
+    uint64_t batches[COUNTERS_BATCHES]; /* as in counters.h */
+    uint64_t batch_numbers;
+    uint64_t turns[COUNTERS_TURNS];
+    uint64_t turn_ns;
+    uint64_t busy_ns[STATS_WORKERS_MAX]; /* of each worker: processor time */
+    uint64_t position;                   /* of the registrations */
     struct directory_stats directory;
     const struct directory_stats
         *shards; /* directory.shards of them, for stats_render_shards; NULL: none yet */

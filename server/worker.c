@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -317,6 +318,18 @@ void worker_destroy(struct worker *worker)
 {
     pthread_mutex_destroy(&worker->mutex);
     free(worker);
+}
+
+uint64_t worker_busy_ns(struct worker *worker)
+{
+    struct timespec busy = {0};
+    clockid_t clock;
+    pthread_mutex_lock(&worker->mutex);
+    bool has_thread = worker->started && !worker->has_ended;
+    pthread_mutex_unlock(&worker->mutex);
+    if (has_thread && pthread_getcpuclockid(worker->thread, &clock) == 0)
+        (void)clock_gettime(clock, &busy);
+    return (uint64_t)busy.tv_sec * 1000000000 + (uint64_t)busy.tv_nsec;
 }
 
 const struct counters *worker_counters(const struct worker *worker)

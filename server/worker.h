@@ -61,6 +61,9 @@ bool worker_is_silent(struct worker *worker);
 void worker_join(struct worker *worker);
 void worker_destroy(struct worker *worker);
 
+/* Processor time that its thread has taken so far; from any thread, until worker_join. */
+uint64_t worker_busy_ns(struct worker *worker);
+
 const struct counters *worker_counters(const struct worker *worker);
 
 #endif

@@ -3,8 +3,10 @@ import json
 import os
 import pty
 import subprocess
+import threading
 
 import servers
+from client import Client
 
 A, B, C = "+4915112345678", "+447700900123", "+12025550123"
 
@@ -28,8 +30,48 @@ def test_lookup_register_move():
         mixed = server.ctl("lookup", "-", text=f"{A}\nnonsense\n\n{B}\n", status=65)
         assert mixed.count("not registered") == 2 and "line 2" in mixed
         assert "answered in" in server.ctl("ping") and json.loads(server.ctl("ping", "--json"))["milliseconds"] > 0
-        assert "directory.registered" in server.ctl("stats")
+        printed = server.ctl("stats")
+        sections = {part.split("\n")[0]: dict(line.split(":", 1) for line in part.strip().split("\n")[1:])
+                    for part in printed.removeprefix("# ").split("\n# ")}
+        assert sections["directory"]["registered"].isdigit() and sections["server"]["ready"] == "true", printed
         assert json.loads(server.ctl("stats", "--json"))["ready"] is True
+
+
+def on_terminal(*arguments):
+    """What numberctl prints when it has a terminal."""
+    inside, outside = pty.openpty()
+    process = subprocess.Popen([servers.BIN / "numberctl", *arguments], stdout=outside, stdin=subprocess.DEVNULL)
+    os.close(outside)
+    printed = b""
+    while True:
+        try:
+            piece = os.read(inside, 65536)
+        except OSError:  # the other end is closed
+            break
+        printed += piece
+    os.close(inside)
+    assert process.wait(servers.PATIENCE) == 0, printed
+    return printed.decode()
+
+
+def test_top():
+    """A screen on a terminal, in red what is wrong; lines elsewhere; and it waits for a server that is succeeded."""
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data", "--redis", f"redis://127.0.0.1:{servers.free_port()}/0") as server:
+        with Client(server.port) as client:
+            client.register((4915112000000, 1, 0))
+        screen = on_terminal("top", "--server", server.address, "--count", "2").split("\033[H\033[J")[-1]
+        assert "registrations  1," in screen and "connections    1 open" in screen, screen
+        assert "\033[1;31m! Redis is away: " in screen, screen
+        assert screen.count("\033[1;31m") == 1, screen
+        lines = server.ctl("top", "--count", "2").splitlines()
+        assert len(lines) == 3 and lines[0].split()[0] == "lookups/s" and lines[1].split()[4] == "1", lines
+        asked = threading.Thread(target=lambda: Client(server.port).lookup([4915112000000] * 1000))
+        asked.start()
+        found = [json.loads(line) for line in server.ctl("top", "--count", "2", "--json").splitlines()]
+        asked.join()
+        assert len(found) == 2 and all(one["ready"] for one in found), found
+        assert "--interval" in server.ctl("top", "--interval", "0", status=64)
+        assert "--count" in server.ctl("top", "--count", "many", status=64)
 
 
 def test_import_and_export():

@@ -431,6 +431,12 @@ def test_http():
         assert 'numberd_lookups_total{answer="registered"} 1\n' in metrics
         check = subprocess.run(["promtool", "check", "metrics"], input=metrics, text=True, capture_output=True)
         assert check.returncode == 0 and not check.stderr.strip(), check
+        for line in ('numberd_lookup_batch_numbers_bucket{le="2"} 0', 'numberd_lookup_batch_numbers_bucket{le="4"} 1',
+                     'numberd_lookup_batch_numbers_bucket{le="+Inf"} 1', "numberd_lookup_batch_numbers_sum 3"):
+            assert line + "\n" in metrics, line
+        turns, busy = stats["turns"], stats["worker_busy_seconds"]
+        assert sum(turns["counts"]) >= 3 and 0 < turns["sum"] < 3 * 10 and len(turns["counts"]) == len(turns["bounds"]) + 1
+        assert len(busy) == stats["workers"] and 0 < sum(busy) < 30, busy
         assert server.get("/healthz") == "ok\n" and server.get("/readyz") == "ready\n"
         assert "<td>1</td>" in server.get("/")
         wire = json.loads(client.ask(frame(STATS)).body)
