@@ -7,7 +7,7 @@ install(FILES ${CMAKE_SOURCE_DIR}/server/systemd/numberd.service ${CMAKE_SOURCE_
   DESTINATION lib/systemd/system)
 install(FILES ${CMAKE_SOURCE_DIR}/server/systemd/numberd.sysusers DESTINATION lib/sysusers.d RENAME numberd.conf)
 install(FILES ${CMAKE_SOURCE_DIR}/server/systemd/numberd.tmpfiles DESTINATION lib/tmpfiles.d RENAME numberd.conf)
-install(FILES ${CMAKE_SOURCE_DIR}/server/prometheus/alerts.yml DESTINATION ${CMAKE_INSTALL_DATADIR}/numberd)
+install(FILES ${CMAKE_SOURCE_DIR}/server/prometheus/alerts.yml ${CMAKE_SOURCE_DIR}/server/prometheus/dashboard.json DESTINATION ${CMAKE_INSTALL_DATADIR}/numberd)
 install(FILES ${CMAKE_SOURCE_DIR}/server/numberctl.bash-completion
   DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME numberctl)
 install(FILES ${CMAKE_SOURCE_DIR}/README.md ${CMAKE_SOURCE_DIR}/server/PROTOCOL.md ${CMAKE_SOURCE_DIR}/server/SECURITY.md
