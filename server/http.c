@@ -13,6 +13,7 @@
 #include <event2/listener.h>
 
 #include "server/address.h"
+#include "server/page/page.h"
 
 #define TIMEOUT_SECONDS 10
 #define HTTP_UNAUTHORIZED 401 /* libevent has no names for these */
@@ -34,19 +35,27 @@ struct http {
     void *context;
 };
 
+static void add_headers(struct evhttp_request *request, const char *type)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+    evhttp_add_header(headers, "Content-Type", type);
+    evhttp_add_header(headers, "Cache-Control", "no-store");
+    evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+    evhttp_add_header(headers, "Referrer-Policy", "no-referrer");
+    evhttp_add_header(
+        headers, "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+}
+
 /* Sends `text` and frees it; NULL means that memory was short. */
 static void reply(struct evhttp_request *request, int status, const char *type, char *text)
 {
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
     if (text == NULL) {
         evhttp_send_error(request, HTTP_INTERNAL, "out of memory");
         return;
     }
-    evhttp_add_header(headers, "Content-Type", type);
-    evhttp_add_header(headers, "Cache-Control", "no-store");
-    evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
-    evhttp_add_header(headers, "Content-Security-Policy",
-                      "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+    add_headers(request, type);
     evbuffer_add_printf(evhttp_request_get_output_buffer(request), "%s", text);
     evhttp_send_reply(request, status, NULL, NULL);
     free(text);
@@ -118,10 +127,20 @@ static void get_shards_json(struct evhttp_request *request, void *context)
 
 static void get_page(struct evhttp_request *request, void *context)
 {
+    const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
+    struct evbuffer *out = evhttp_request_get_output_buffer(request);
     if (!is_allowed(request, context))
         return;
-    struct stats_report report = collect(context);
-    reply(request, HTTP_OK, "text/html; charset=utf-8", stats_render_page(&report));
+    for (size_t i = 0; i < page_file_count; i++) {
+        const struct page_file *file = &page_files[i];
+        if (strcmp(path, file->path) != 0)
+            continue;
+        add_headers(request, file->type);
+        (void)evbuffer_add_reference(out, file->bytes, file->length, NULL, NULL);
+        evhttp_send_reply(request, HTTP_OK, NULL, NULL);
+        return;
+    }
+    evhttp_send_error(request, HTTP_NOTFOUND, NULL);
 }
 
 static void get_health(struct evhttp_request *request, void *context)
@@ -211,6 +230,14 @@ static bool start_accepting(struct http *http, struct event_base *base, int fd)
     return http->resume != NULL;
 }
 
+static bool serve_page(struct http *http)
+{
+    for (size_t i = 0; i < page_file_count; i++)
+        if (evhttp_set_cb(http->server, page_files[i].path, get_page, http) != 0)
+            return false;
+    return true;
+}
+
 struct http *http_create(struct event_base *base, int listener, struct tokens *tokens,
                          void (*collect_report)(void *context, struct stats_report *report), void *context)
 {
@@ -238,8 +265,7 @@ struct http *http_create(struct event_base *base, int listener, struct tokens *t
         evhttp_set_cb(server, "/stats.json", get_stats_json, http) != 0 ||
         evhttp_set_cb(server, "/shards.json", get_shards_json, http) != 0 ||
         evhttp_set_cb(server, "/healthz", get_health, http) != 0 ||
-        evhttp_set_cb(server, "/readyz", get_readiness, http) != 0 ||
-        evhttp_set_cb(server, "/", get_page, http) != 0) {
+        evhttp_set_cb(server, "/readyz", get_readiness, http) != 0 || !serve_page(http)) {
         http_destroy(http);
         return NULL;
     }

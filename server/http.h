@@ -3,7 +3,7 @@
  *   GET /metrics      Prometheus text          GET /healthz   200 while the process runs
  *   GET /stats.json   the report as JSON       GET /readyz    200 while it can serve, else 503 with the reason
  *   GET /shards.json  the directory, shard by shard
- *   GET /             a page for people
+ *   GET /             a page for people (page/): figures, what is wrong and what to do about it, charts of the last five minutes
  *
  * HTTP, or HTTPS with http_set_tls. Loopback may ask for all of it. Who comes from elsewhere must show a token with the role operate ("Authorization: Bearer
  * TOKEN"), but for /healthz and /readyz; without tokens (which numberd allows beyond loopback only when told to) anybody may.

@@ -457,78 +457,16 @@ static void put_metrics(FILE *out, const struct stats_report *report)
     put_query_log(out, &report->query_log);
 }
 
-/* --- the page --- */
-
-static void row(FILE *out, const char *name, uint64_t value)
-{
-    fprintf(out, "<tr><th scope=\"row\">%s</th><td>%" PRIu64 "</td></tr>\n", name, value);
-}
-
-static void section(FILE *out, const char *title)
-{
-    fprintf(out, "</table>\n<h2>%s</h2>\n<table>\n", title);
-}
-
-static void put_page(FILE *out, const struct stats_report *report)
-{
-    const struct stats_query_log *log = &report->query_log;
-    fprintf(
-        out,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>numberd</title>\n"
-        "<meta name=\"viewport\" content=\"width=device-width\"><meta http-equiv=\"refresh\" content=\"5\">\n"
-        "<style>:root{color-scheme:light dark}body{font:16px/1.4 system-ui,sans-serif;max-width:40rem;"
-        "margin:2rem auto;padding:0 1rem}table{width:100%%;border-collapse:collapse}th{text-align:left;"
-        "font-weight:normal}td{text-align:right;font-variant-numeric:tabular-nums}"
-        "tr{border-bottom:1px solid #8884}</style></head>\n<body><h1>numberd %s: %s</h1>\n<table>\n",
-        NUMBERD_VERSION, report->ready ? "ready" : "not ready");
-    if (report->loading)
-        row(out, "loading, percent", report->loading_percent);
-    if (report->journal.read_only)
-        fprintf(out, "<tr><th scope=\"row\">registrations</th><td>read-only: the journal cannot be written; "
-                     "mend the disk, then run numberctl snapshot</td></tr>\n");
-    row(out, "registered numbers", report->directory.records);
-    row(out, "connections open", report->connections_open);
-    row(out, "uptime, seconds", report->uptime_seconds);
-    row(out, "resident memory, bytes", report->resident_bytes);
-    section(out, "Lookups");
-    for (unsigned i = 0; i < COUNTERS_ANSWERS; i++)
-        row(out, wire_status_text((uint8_t)i), report->answers[i]);
-    section(out, "Query log: looked up = stored + in flight + lost");
-    row(out, "looked up", log->looked_up);
-    row(out, "stored", log->stored);
-    row(out, "in flight", log->in_flight);
-    row(out, "lost", log->lost);
-    fprintf(out,
-            "</table>\n<p>Redis: %s. More: <a href=\"/stats.json\">/stats.json</a>, "
-            "<a href=\"/metrics\">/metrics</a>.</p>\n</body></html>\n",
-            !log->redis_used       ? "not used"
-            : log->redis_connected ? "connected"
-                                   : "away, events wait in the spool");
-}
-
-/* --- both texts --- */
-
-static char *render(const struct stats_report *report,
-                    void (*put)(FILE *out, const struct stats_report *report))
+char *stats_render_prometheus(const struct stats_report *report)
 {
     char *text = NULL;
     size_t length;
     FILE *out = open_memstream(&text, &length);
     if (out == NULL)
         return NULL;
-    put(out, report);
+    put_metrics(out, report);
     if (fclose(out) == 0)
         return text;
     free(text);
     return NULL;
-}
-
-char *stats_render_prometheus(const struct stats_report *report)
-{
-    return render(report, put_metrics);
-}
-
-char *stats_render_page(const struct stats_report *report)
-{
-    return render(report, put_page);
 }

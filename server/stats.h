@@ -1,4 +1,4 @@
-/* The statistics as one plain report, and its renderings: JSON, Prometheus text, a page.
+/* The statistics as one plain report, and its renderings: JSON and Prometheus text.
  *
  * The report is filled by the main from everybody's counters (stats_add_worker does the workers' part); this
  * module knows no thread. Nothing in it names a number, an IP or a principal.
@@ -116,7 +116,6 @@ void stats_add_worker(struct stats_report *report, const struct counters *counte
 /* Texts to be freed with free(); NULL when memory is short. */
 char *stats_render_json(const struct stats_report *report);
 char *stats_render_prometheus(const struct stats_report *report);
-char *stats_render_page(const struct stats_report *report);
 /* The directory shard by shard, as JSON. */
 char *stats_render_shards(const struct stats_report *report);
 

@@ -438,7 +438,7 @@ def test_http():
         assert sum(turns["counts"]) >= 3 and 0 < turns["sum"] < 3 * 10 and len(turns["counts"]) == len(turns["bounds"]) + 1
         assert len(busy) == stats["workers"] and 0 < sum(busy) < 30, busy
         assert server.get("/healthz") == "ok\n" and server.get("/readyz") == "ready\n"
-        assert "<td>1</td>" in server.get("/")
+        assert "<title>numberd</title>" in server.get("/") and "stats.json" in server.get("/page.js") and "Chart.js" in server.get("/chart.js")
         wire = json.loads(client.ask(frame(STATS)).body)
         assert wire["lookups"] == stats["lookups"]
         for path, method, status in (("/nothing", "GET", 404), ("/metrics", "POST", 501)):
