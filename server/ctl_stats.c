@@ -44,7 +44,8 @@ int ctl_stats(int argc, char **argv)
 {
     struct ctl_common common;
     struct wire_reply reply;
-    int status = ctl_parse(&common, "stats", "", "Prints the server's statistics, as INFO of Redis does.", NULL, 0, &argc, &argv);
+    int status = ctl_parse(&common, "stats", "", "Prints the server's statistics, as INFO of Redis does.",
+                           NULL, 0, &argc, &argv);
     if (status >= 0)
         return status;
     struct client *client = ctl_connect(&common, &status);

@@ -3,6 +3,12 @@ include(GNUInstallDirs)
 find_program(SCDOC scdoc)
 
 install(TARGETS numberd numberctl numberload RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+# The client library (client.h), for other programs: pkg-config numberd-client.
+configure_file(${CMAKE_SOURCE_DIR}/server/numberd-client.pc.in ${CMAKE_BINARY_DIR}/numberd-client.pc @ONLY)
+install(FILES $<TARGET_FILE:wire> DESTINATION lib RENAME libnumberd-client.a COMPONENT client)
+install(FILES ${CMAKE_BINARY_DIR}/numberd-client.pc DESTINATION lib/pkgconfig COMPONENT client)
+install(FILES ${CMAKE_SOURCE_DIR}/server/client.h ${CMAKE_SOURCE_DIR}/server/stream.h ${CMAKE_SOURCE_DIR}/server/tls.h
+  ${CMAKE_SOURCE_DIR}/server/wire.h DESTINATION include/numberd/server COMPONENT client)
 install(FILES ${CMAKE_SOURCE_DIR}/server/systemd/numberd.service ${CMAKE_SOURCE_DIR}/server/systemd/numberd.socket
   DESTINATION lib/systemd/system)
 install(FILES ${CMAKE_SOURCE_DIR}/server/systemd/numberd.sysusers DESTINATION lib/sysusers.d RENAME numberd.conf)
@@ -47,10 +53,11 @@ if(SCDOC)
 Answers whether phone numbers belong to an account, millions of times a
 second, and logs who asked, for 30 days, sealed to an officer's key.
 .
-It holds the server, the tool for its operators, and a load tester.")
+It holds the server, the tool for its operators, a load tester, and a
+library for clients in C.")
   set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
   set(CPACK_DEBIAN_PACKAGE_DEPENDS "systemd | systemd-standalone-sysusers")
-  set(CPACK_DEBIAN_PACKAGE_SUGGESTS "redis-server")
+  set(CPACK_DEBIAN_PACKAGE_SUGGESTS "redis-server, libssl-dev")
   set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
   set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${CMAKE_SOURCE_DIR}/server/debian/postinst ${CMAKE_SOURCE_DIR}/server/debian/prerm
     ${CMAKE_SOURCE_DIR}/server/debian/postrm ${generated}/conffiles)
