@@ -28,6 +28,7 @@
 #define REPORT_STEP 8
 /* Records ahead that a batch brings near: enough for the reads to overlap. */
 #define REGISTER_AHEAD 16
+#define ROOM_AHEAD 8
 
 struct shard {
     pthread_mutex_t writer;
@@ -497,26 +498,45 @@ static void change_lock(struct directory *directory, unsigned from, unsigned to)
         pthread_mutex_lock(&directory->shards[to].writer);
 }
 
+/* What will be touched beyond both lines when these are full, which are near by now. The table may be replaced meanwhile, so it is looked
+ * into as a reader does. */
+static void prefetch_room(struct directory *directory, struct epoch_reader *reader, uint64_t hash)
+{
+    epoch_enter(&directory->epoch, reader);
+    table_prefetch_room(atomic_load(&directory->tables[shard_of(directory, hash)]), hash);
+    epoch_leave(reader);
+}
+
+/* Three stages: what is about to be inserted has its lines fetched, then those to which others may have to move, then it is inserted. */
 void directory_register_batch(struct directory *directory, const struct record *records, size_t count,
                               uint8_t *results)
 {
-    uint64_t seed = directory->view.seed;
+    uint64_t hashes[2 * REGISTER_AHEAD];
     unsigned locked = UINT_MAX;
-    for (size_t i = 0; i < count && i < REGISTER_AHEAD; i++)
-        prefetch_write(directory, hash_number(records[i].number, seed));
-    for (size_t i = 0; i < count; i++) {
-        uint64_t hash = hash_number(records[i].number, seed);
+    struct epoch_reader *reader = count > ROOM_AHEAD ? epoch_register(&directory->epoch) : NULL;
+    for (size_t i = 0; i < count + REGISTER_AHEAD; i++) {
+        size_t near = i - (REGISTER_AHEAD - ROOM_AHEAD);
+        size_t now = i - REGISTER_AHEAD;
+        if (i < count) {
+            hashes[i % (2 * REGISTER_AHEAD)] = hash_number(records[i].number, directory->view.seed);
+            prefetch_write(directory, hashes[i % (2 * REGISTER_AHEAD)]);
+        }
+        if (reader != NULL && near < count)
+            prefetch_room(directory, reader, hashes[near % (2 * REGISTER_AHEAD)]);
+        if (now >= count) /* also below 0 */
+            continue;
+        uint64_t hash = hashes[now % (2 * REGISTER_AHEAD)];
         unsigned index = shard_of(directory, hash);
-        if (i + REGISTER_AHEAD < count)
-            prefetch_write(directory, hash_number(records[i + REGISTER_AHEAD].number, seed));
         if (index != locked || is_crowded(directory))
             change_lock(directory, locked, index);
         locked = index;
-        results[i] = phone_is_valid(records[i].number, &directory->view.phones)
-                         ? (uint8_t)insert_or_grow(directory, index, hash, &records[i])
-                         : DIRECTORY_INVALID_NUMBER;
+        results[now] = phone_is_valid(records[now].number, &directory->view.phones)
+                           ? (uint8_t)insert_or_grow(directory, index, hash, &records[now])
+                           : DIRECTORY_INVALID_NUMBER;
     }
     change_lock(directory, locked, UINT_MAX);
+    if (reader != NULL)
+        epoch_unregister(reader);
 }
 
 /* The bulk's sort: so many parts of a shard that one part's lines and accounts stay near while it is filled (0.2 MB each

@@ -429,6 +429,20 @@ static uint64_t make_room(struct table *table, uint64_t hash)
     return NO_SLOT;
 }
 
+void table_prefetch_room(const struct table *table, uint64_t hash)
+{
+    uint64_t home = home_of(table, hash);
+    uint64_t first = home * TABLE_SLOTS_PER_LINE;
+    if (free_slot(table, home) != NO_SLOT || free_slot(table, alternate_of(table, hash, home)) != NO_SLOT)
+        return;
+    for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
+        uint64_t line = other_line(table, home, first + i);
+        __builtin_prefetch(&table->lines[line], 1);
+        if (i < ACCOUNTS_AHEAD)
+            prefetch_accounts(table, line);
+    }
+}
+
 /* What becomes of the mark when a spilled account is hidden or shown. The mark of one that is hidden goes stale as that
  * of one that is removed does. */
 static void change_mark(struct table *table, uint64_t slot, uint64_t hash, uint8_t flags)

@@ -70,6 +70,10 @@ bool table_find(const struct table *table, uint64_t hash, uint64_t number, uint8
 /* True and the whole record, account and flags of one and the same moment. */
 bool table_find_record(const struct table *table, uint64_t hash, uint64_t number, struct record *record);
 
+/* Fetches the lines to which numbers may have to move for this one, if both of its own are full, which should be near. A hint: by any
+ * thread for which the table lives. */
+void table_prefetch_room(const struct table *table, uint64_t hash);
+
 /* --- the writer --- */
 
 /* Adds the record or replaces the one of the same number (`*old` is then what was there; may be NULL).
