@@ -348,8 +348,11 @@ static struct record read_slot(const struct table *table, uint64_t slot)
 
 static uint64_t free_slot(const struct table *table, uint64_t line)
 {
-    uint32_t empty = match(table, line, 0);
-    return empty == 0 ? NO_SLOT : line * TABLE_SLOTS_PER_LINE + (unsigned)__builtin_ctz(empty);
+    /* From the end: copies fill lines from the front. */
+    for (uint64_t slot = (line + 1) * TABLE_SLOTS_PER_LINE; slot-- > line * TABLE_SLOTS_PER_LINE;)
+        if (layout_number(atomic_load_explicit(word_at(table, slot), memory_order_relaxed)) == 0)
+            return slot;
+    return NO_SLOT;
 }
 
 /* Copies before it clears, so that a reader may see the number twice but never not at all. */
@@ -438,8 +441,7 @@ void table_prefetch_room(const struct table *table, uint64_t hash)
     for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
         uint64_t line = other_line(table, home, first + i);
         __builtin_prefetch(&table->lines[line], 1);
-        if (i < ACCOUNTS_AHEAD)
-            prefetch_accounts(table, line);
+        prefetch_accounts(table, line);
     }
 }
 
