@@ -29,6 +29,7 @@
 /* Records ahead that a batch brings near: enough for the reads to overlap. */
 #define REGISTER_AHEAD 16
 #define ROOM_AHEAD 8
+#define HASHES_KEPT ((size_t)2 * REGISTER_AHEAD)
 
 struct shard {
     pthread_mutex_t writer;
@@ -511,21 +512,21 @@ static void prefetch_room(struct directory *directory, struct epoch_reader *read
 void directory_register_batch(struct directory *directory, const struct record *records, size_t count,
                               uint8_t *results)
 {
-    uint64_t hashes[2 * REGISTER_AHEAD];
+    uint64_t hashes[HASHES_KEPT] = {0};
     unsigned locked = UINT_MAX;
     struct epoch_reader *reader = count > ROOM_AHEAD ? epoch_register(&directory->epoch) : NULL;
     for (size_t i = 0; i < count + REGISTER_AHEAD; i++) {
         size_t near = i - (REGISTER_AHEAD - ROOM_AHEAD);
         size_t now = i - REGISTER_AHEAD;
         if (i < count) {
-            hashes[i % (2 * REGISTER_AHEAD)] = hash_number(records[i].number, directory->view.seed);
-            prefetch_write(directory, hashes[i % (2 * REGISTER_AHEAD)]);
+            hashes[i % HASHES_KEPT] = hash_number(records[i].number, directory->view.seed);
+            prefetch_write(directory, hashes[i % HASHES_KEPT]);
         }
         if (reader != NULL && near < count)
-            prefetch_room(directory, reader, hashes[near % (2 * REGISTER_AHEAD)]);
+            prefetch_room(directory, reader, hashes[near % HASHES_KEPT]);
         if (now >= count) /* also below 0 */
             continue;
-        uint64_t hash = hashes[now % (2 * REGISTER_AHEAD)];
+        uint64_t hash = hashes[now % HASHES_KEPT];
         unsigned index = shard_of(directory, hash);
         if (index != locked || is_crowded(directory))
             change_lock(directory, locked, index);

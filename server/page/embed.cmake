@@ -1,4 +1,4 @@
-# Writes OUTPUT, a C file with the page's files as bytes (page.h).
+# Writes OUTPUT, a C file with the page's files as bytes (page.h), unless it is there and the same.
 #   cmake -D FOLDER=server/page -D CHART=.../chart.min.js -D OUTPUT=page_files.c -P embed.cmake
 set(paths "/" "/page.css" "/page.js" "/chart.js")
 set(files "${FOLDER}/index.html" "${FOLDER}/page.css" "${FOLDER}/page.js" "${CHART}")
@@ -16,4 +16,10 @@ foreach(i RANGE 3)
   string(APPEND list "    {\"${path}\", \"${type}; charset=utf-8\", file_${i}, sizeof file_${i}},\n")
 endforeach()
 string(APPEND code "const struct page_file page_files[] = {\n${list}};\nconst size_t page_file_count = sizeof page_files / sizeof page_files[0];\n")
-file(WRITE "${OUTPUT}" "${code}")
+set(before "")
+if(EXISTS "${OUTPUT}")
+  file(READ "${OUTPUT}" before)
+endif()
+if(NOT before STREQUAL code) # else all that depends on it would be built again
+  file(WRITE "${OUTPUT}" "${code}")
+endif()
