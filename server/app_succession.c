@@ -31,6 +31,10 @@ void app_on_hand_over(evutil_socket_t fd, short events, void *context)
         give_up_successor(app, "the journal has failed, and the successor would not have all changes");
         return;
     }
+    if (!succession_waits(app->succession)) {
+        give_up_successor(app, "the successor has ended while it waited");
+        return;
+    }
     if (!durability_hold(app->durability, true)) {
         event_add(app->hand_over_event, &(struct timeval){.tv_usec = HAND_OVER_US});
         return;

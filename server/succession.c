@@ -168,6 +168,13 @@ pid_t succession_process(const struct succession *succession)
     return succession->process;
 }
 
+bool succession_waits(const struct succession *succession)
+{
+    char word;
+    ssize_t got = recv(succession->fd, &word, sizeof word, MSG_PEEK | MSG_DONTWAIT);
+    return got < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
 void succession_complete(struct succession *succession)
 {
     (void)send(succession->fd, &(char){YOURS}, 1, MSG_NOSIGNAL);

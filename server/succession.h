@@ -47,6 +47,8 @@ struct succession_options {
 /* Starts the new one. NULL with a fault when that cannot be done. */
 struct succession *succession_start(const struct succession_options *options, struct fault *fault);
 pid_t succession_process(const struct succession *succession);
+/* After `loaded`, when some time has passed: whether the new one still waits. */
+bool succession_waits(const struct succession *succession);
 /* After `loaded`: the new one may take what there is. */
 void succession_complete(struct succession *succession);
 /* Ends the new one, unless it was let go, and frees. NULL is fine. */

@@ -1,4 +1,5 @@
 """A restart that nobody notices: SIGUSR2 starts a successor, which takes over (server/succession.h)."""
+import contextlib
 import os
 import signal
 
@@ -97,6 +98,26 @@ def test_a_held_snapshot():
                 assert one.lookup([restart.FIRST_NEW]) == [REGISTERED]
             assert service.stats()["snapshot"]["position"] == 1, service.stats()["snapshot"]  # it was loaded from there
             service.ctl("snapshot")
+
+
+def test_a_successor_that_ends_while_it_waits():
+    """For a snapshot that is under way: then the old one goes on, too."""
+    with servers.temporary_folder() as folder:
+        restart.generate(folder / "data", 3_000_000)
+        with restart.Service(folder / "data") as service, Client(service.port) as one:
+            one.register((restart.FIRST_NEW, 1, 0))
+            one.ask(frame(SNAPSHOT))
+            pid = service.begin_succession()
+            loaded = lambda: len(os.listdir(f"/proc/{pid}/task")) == 1 and int(  # noqa: E731 -- the loading threads are gone
+                open(f"/proc/{pid}/statm").read().split()[1]) > 10000
+            with contextlib.suppress(FileNotFoundError):
+                servers.wait_until(loaded, "the successor waits", pause=0.001)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            servers.wait_until(lambda: "this process goes on" in service.read_log() or "handed over" in service.read_log(), "an end of it")
+            if "handed over" in service.read_log():  # the snapshot was faster
+                raise servers.Skipped("the hand-over had begun")
+            assert one.lookup([restart.FIRST_NEW]) == [REGISTERED]
 
 
 def test_a_stop_meanwhile():
