@@ -1,6 +1,5 @@
 /* numberd: set-up bottom up, the main loop, teardown in reverse. */
 #include <inttypes.h>
-#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>

@@ -10,11 +10,8 @@ import collections
 import contextlib
 import ctypes
 import os
-import pathlib
 import random
 import signal
-import socket
-import struct
 import subprocess
 import threading
 import time
@@ -147,10 +144,9 @@ class Connection:
 class Load:
     """The clients of one test, each a thread."""
 
-    def __init__(self, port, numbers, seed=0):
-        self.port, self.numbers = port, numbers
-        self.known = [number for number in numbers]
-        self.random = random.Random(seed)
+    def __init__(self, port, numbers):
+        self.port = port
+        self.known = list(numbers)
         self.requests = self.goodbyes = self.registered = 0
         self.longest = 0.0
         self.failures = []
