@@ -76,6 +76,7 @@ struct app {
     struct store_found found_ahead;
     struct succession *succession;
     bool is_handing_over;
+    bool is_waiting_to_hand_over; /* for a snapshot, which has been said */
     struct acceptor *acceptor;
     struct http *http;
     struct supervisor *supervisor;

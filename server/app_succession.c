@@ -11,6 +11,7 @@ static void give_up_successor(struct app *app, const char *why)
     char line[600];
     succession_stop(app->succession);
     app->succession = NULL;
+    app->is_waiting_to_hand_over = false;
     (void)durability_hold(app->durability, false);
     snprintf(line, sizeof line, "%s: this process goes on", why);
     log_line(NOTICE_ERROR, line);
@@ -36,6 +37,9 @@ void app_on_hand_over(evutil_socket_t fd, short events, void *context)
         return;
     }
     if (!durability_hold(app->durability, true)) {
+        if (!app->is_waiting_to_hand_over)
+            log_line(NOTICE_NORMAL, "the successor is loaded; the snapshot that is being written is finished first");
+        app->is_waiting_to_hand_over = true;
         event_add(app->hand_over_event, &(struct timeval){.tv_usec = HAND_OVER_US});
         return;
     }
