@@ -70,6 +70,7 @@ struct app {
     struct event *reload_event;
     struct event *succession_event;
     struct event *hand_over_event; /* a timer */
+    struct event *probe_event;
     char *const *argv;
     char program[PATH_MAX]; /* this one's */
     int predecessor;        /* the socket to it; -1: there is none, or no more */

@@ -38,7 +38,8 @@ void app_on_hand_over(evutil_socket_t fd, short events, void *context)
     }
     if (!durability_hold(app->durability, true)) {
         if (!app->is_waiting_to_hand_over)
-            log_line(NOTICE_NORMAL, "the successor is loaded; the snapshot that is being written is finished first");
+            log_line(NOTICE_NORMAL,
+                     "the successor is loaded; the snapshot that is being written is finished first");
         app->is_waiting_to_hand_over = true;
         event_add(app->hand_over_event, &(struct timeval){.tv_usec = HAND_OVER_US});
         return;

@@ -223,13 +223,6 @@ static void put_off(struct connection *connection)
 
 /* --- patience --- */
 
-static uint64_t precise_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static void forgive(struct connection *connection)
 {
     if (connection->owing != NULL)
@@ -571,7 +564,7 @@ static bool advance(struct connection *connection)
 static void take_turn(struct connection *connection)
 {
     struct counters *counters = connection->connections->counters;
-    uint64_t begun_ns = precise_ns();
+    uint64_t begun_ns = clock_precise_ns();
     connection->session.cost = connection->session.limited = 0;
     connection->turn_bytes = 0;
     if (connection->is_lingering ? discard(connection) : advance(connection)) {
@@ -583,7 +576,7 @@ static void take_turn(struct connection *connection)
     } else {
         close_connection(connection);
     }
-    counter_add_turn(counters, precise_ns() - begun_ns);
+    counter_add_time(&counters->turns, clock_precise_ns() - begun_ns);
 }
 
 /* True when its turn may be long, or it has no claim to be served before others: it has not said hello, or sends its frame in
@@ -610,8 +603,9 @@ static void on_late(evutil_socket_t fd, short events, void *context)
     (void)events;
     struct connections *connections = context;
     struct connection *connection;
-    uint64_t begun_ns = precise_ns();
-    while ((connection = TAILQ_FIRST(&connections->put_off)) != NULL && precise_ns() - begun_ns < LATE_NS) {
+    uint64_t begun_ns = clock_precise_ns();
+    while ((connection = TAILQ_FIRST(&connections->put_off)) != NULL &&
+           clock_precise_ns() - begun_ns < LATE_NS) {
         remove_put_off(connection);
         // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked from the lists before it is freed
         if (!connection->is_held)

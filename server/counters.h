@@ -14,9 +14,14 @@
 
 /* Batches by how many numbers were asked for in a request: at most 1, 2, 4 and so on. */
 #define COUNTERS_BATCHES 17
-/* Turns by how long they took: at most 4 us, 16, 64 and so on, the last one longer than all. */
-#define COUNTERS_TURNS 11
-#define COUNTERS_TURN_FIRST_NS 4000u
+/* Times by how long they were: at most 4 us, 16, 64 and so on, the last one longer than all. */
+#define COUNTERS_TIMES 11
+#define COUNTERS_TIME_FIRST_NS 4000u
+
+struct counters_times {
+    _Atomic uint64_t counts[COUNTERS_TIMES];
+    _Atomic uint64_t ns; /* of all of them */
+};
 
 struct counters {
     _Alignas(64) _Atomic uint64_t connections_opened;
@@ -36,8 +41,8 @@ struct counters {
     _Atomic uint64_t updates[COUNTERS_UPDATES];
     _Atomic uint64_t batches[COUNTERS_BATCHES]; /* requests */
     _Atomic uint64_t batch_numbers;             /* of all of them */
-    _Atomic uint64_t turns[COUNTERS_TURNS];
-    _Atomic uint64_t turn_ns; /* of all of them */
+    struct counters_times turns;
+    struct counters_times waits; /* of the probes (worker.h) */
 };
 
 static inline void counter_add(_Atomic uint64_t *counter, uint64_t more)
@@ -60,11 +65,20 @@ static inline void counter_add_batch(struct counters *counters, uint32_t numbers
     counter_add(&counters->batch_numbers, numbers);
 }
 
-static inline void counter_add_turn(struct counters *counters, uint64_t ns)
+static inline void counter_add_time(struct counters_times *times, uint64_t ns)
 {
-    unsigned at = (counter_exponent((ns + COUNTERS_TURN_FIRST_NS - 1) / COUNTERS_TURN_FIRST_NS) + 1) / 2;
-    counter_add(&counters->turns[at < COUNTERS_TURNS ? at : COUNTERS_TURNS - 1], 1);
-    counter_add(&counters->turn_ns, ns);
+    unsigned at = (counter_exponent((ns + COUNTERS_TIME_FIRST_NS - 1) / COUNTERS_TIME_FIRST_NS) + 1) / 2;
+    counter_add(&times->counts[at < COUNTERS_TIMES ? at : COUNTERS_TIMES - 1], 1);
+    counter_add(&times->ns, ns);
+}
+
+/* Of a probe, one of which is sent each `interval_ns` unless another is under way. One that took longer stands for those that would have been
+ * sent meanwhile, too, and would have waited for the rest of the time: else a stall would be one sample among many good ones. */
+static inline void counter_add_wait(struct counters_times *waits, uint64_t ns, uint64_t interval_ns)
+{
+    for (; ns > interval_ns; ns -= interval_ns)
+        counter_add_time(waits, ns);
+    counter_add_time(waits, ns);
 }
 
 static inline uint64_t counter_read(const _Atomic uint64_t *counter)

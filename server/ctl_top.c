@@ -133,8 +133,8 @@ static void print_workers(const struct top *top)
     printf("workers        ");
     for (size_t i = 0; i < workers; i++)
         printf("%s%.0f %%", i == 0 ? "" : ", ", busy_percent(top, i));
-    printf(" busy; turns p50 %.3f ms, p99 %.3f ms\n", 1e3 * percentile(top, "turns", 50),
-           1e3 * percentile(top, "turns", 99));
+    printf(" busy; waits p99 %.3f ms, turns p50 %.3f ms, p99 %.3f ms\n", 1e3 * percentile(top, "waits", 99),
+           1e3 * percentile(top, "turns", 50), 1e3 * percentile(top, "turns", 99));
 }
 
 static void print_traffic(const struct top *top)
@@ -186,25 +186,26 @@ static void print_screen(const struct top *top)
 
 static void print_json(const struct top *top)
 {
-    ctl_print_json(json_pack(
-        "{s:o, s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "time_ms", json_integer((json_int_t)top->now_ms),
-        "ready", (int)is_true_at(top->now, NULL, "ready"), "lookups_per_second", rate_of_all(top, "lookups"),
-        "requests_per_second", rate_of_all(top, "requests"), "changes_per_second",
-        rate_of_all(top, "updates"), "turn_seconds_p99", percentile(top, "turns", 99), "connections_open",
-        number_at(top->now, NULL, "connections_open"), "query_log_in_flight",
-        number_at(top->now, "query_log", "in_flight"), "query_log_lost",
-        number_at(top->now, "query_log", "lost")));
+    ctl_print_json(json_pack("{s:o, s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "time_ms",
+                             json_integer((json_int_t)top->now_ms), "ready",
+                             (int)is_true_at(top->now, NULL, "ready"), "lookups_per_second",
+                             rate_of_all(top, "lookups"), "requests_per_second", rate_of_all(top, "requests"),
+                             "changes_per_second", rate_of_all(top, "updates"), "wait_seconds_p99",
+                             percentile(top, "waits", 99), "turn_seconds_p99", percentile(top, "turns", 99),
+                             "connections_open", number_at(top->now, NULL, "connections_open"),
+                             "query_log_in_flight", number_at(top->now, "query_log", "in_flight"),
+                             "query_log_lost", number_at(top->now, "query_log", "lost")));
 }
 
 static void print_line(const struct top *top, uint64_t look)
 {
     if (look % 20 == 1)
-        printf("%12s %12s %10s %12s %11s %12s %8s\n", "lookups/s", "requests/s", "changes/s", "turn p99 ms",
-               "connections", "in flight", "lost");
-    printf("%12.0f %12.0f %10.0f %12.3f %11.0f %12.0f %8.0f\n", rate_of_all(top, "lookups"),
-           rate_of_all(top, "requests"), rate_of_all(top, "updates"), 1e3 * percentile(top, "turns", 99),
-           number_at(top->now, NULL, "connections_open"), number_at(top->now, "query_log", "in_flight"),
-           number_at(top->now, "query_log", "lost"));
+        printf("%12s %12s %10s %12s %12s %11s %12s %8s\n", "lookups/s", "requests/s", "changes/s",
+               "wait p99 ms", "turn p99 ms", "connections", "in flight", "lost");
+    printf("%12.0f %12.0f %10.0f %12.3f %12.3f %11.0f %12.0f %8.0f\n", rate_of_all(top, "lookups"),
+           rate_of_all(top, "requests"), rate_of_all(top, "updates"), 1e3 * percentile(top, "waits", 99),
+           1e3 * percentile(top, "turns", 99), number_at(top->now, NULL, "connections_open"),
+           number_at(top->now, "query_log", "in_flight"), number_at(top->now, "query_log", "lost"));
 }
 
 /* --- the loop --- */

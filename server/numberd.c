@@ -216,6 +216,26 @@ static bool is_loading(void *context, unsigned *percent)
     return loading;
 }
 
+static void on_probe(evutil_socket_t fd, short events, void *context)
+{
+    (void)fd;
+    (void)events;
+    const struct app *app = context;
+    for (unsigned i = 0; i < app->worker_count; i++)
+        worker_probe(app->workers[i]);
+}
+
+/* The watchdog's questions, and the probes. */
+static bool watch_workers(struct app *app, struct fault *fault)
+{
+    app->supervisor = supervisor_start(&(struct supervisor_options){app->base, is_alive, is_loading, app});
+    app->probe_event = event_new(app->base, -1, EV_PERSIST, on_probe, app);
+    if (app->supervisor == NULL || app->probe_event == NULL ||
+        event_add(app->probe_event, &(struct timeval){.tv_usec = WORKER_PROBE_MS * 1000}) != 0)
+        return fault_set(fault, EX_OSERR, "out of memory for the watchdog");
+    return true;
+}
+
 static bool start_serving(struct app *app, struct fault *fault)
 {
     for (unsigned i = 0; i < app->worker_count; i++)
@@ -238,11 +258,9 @@ static bool start_serving(struct app *app, struct fault *fault)
                                                                .proxy_count = app->ports.proxy_count});
     if (app->http == NULL || app->acceptor == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for the ports");
-    app->supervisor = supervisor_start(&(struct supervisor_options){app->base, is_alive, is_loading, app});
-    if (app->supervisor == NULL)
-        return fault_set(fault, EX_OSERR, "out of memory for the watchdog");
     app_take_tls(app);
-    return open_doors(app) || fault_set(fault, EX_OSERR, "out of memory for the ports");
+    return watch_workers(app, fault) &&
+           (open_doors(app) || fault_set(fault, EX_OSERR, "out of memory for the ports"));
 }
 
 static bool start(struct app *app, struct fault *fault)
@@ -327,7 +345,8 @@ static bool stop(struct app *app, struct fault *fault)
             event_free(app->stop_events[i]);
         signal(stop_signals[i], SIG_IGN); /* libevent has set the default again; we are ending anyway */
     }
-    struct event *const others[] = {app->reload_event, app->succession_event, app->hand_over_event};
+    struct event *const others[] = {app->reload_event, app->succession_event, app->hand_over_event,
+                                    app->probe_event};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (others[i] != NULL)
             event_free(others[i]);

@@ -21,6 +21,13 @@ static const char *const update_names[COUNTERS_UPDATES] = {"added",  "replaced",
 
 static const char *const refusal_names[COUNTERS_REFUSALS] = {"full", "crowded_address", "hasty_address"};
 
+static void add_times(struct stats_times *times, const struct counters_times *more)
+{
+    for (unsigned i = 0; i < COUNTERS_TIMES; i++)
+        times->counts[i] += counter_read(&more->counts[i]);
+    times->ns += counter_read(&more->ns);
+}
+
 void stats_add_worker(struct stats_report *report, const struct counters *counters)
 {
     /* Closed first, so that the difference is never below zero. */
@@ -48,10 +55,9 @@ void stats_add_worker(struct stats_report *report, const struct counters *counte
         report->updates[i] += counter_read(&counters->updates[i]);
     for (unsigned i = 0; i < COUNTERS_BATCHES; i++)
         report->batches[i] += counter_read(&counters->batches[i]);
-    for (unsigned i = 0; i < COUNTERS_TURNS; i++)
-        report->turns[i] += counter_read(&counters->turns[i]);
     report->batch_numbers += counter_read(&counters->batch_numbers);
-    report->turn_ns += counter_read(&counters->turn_ns);
+    add_times(&report->turns, &counters->turns);
+    add_times(&report->waits, &counters->waits);
 }
 
 /* Up to which value the place of a histogram goes. */
@@ -60,9 +66,9 @@ static double batch_bound(unsigned place)
     return (double)(UINT64_C(1) << place);
 }
 
-static double turn_bound(unsigned place)
+static double time_bound(unsigned place)
 {
-    return (double)((uint64_t)COUNTERS_TURN_FIRST_NS << 2 * place) / 1e9;
+    return (double)((uint64_t)COUNTERS_TIME_FIRST_NS << 2 * place) / 1e9;
 }
 
 static double ratio(uint64_t part, uint64_t whole)
@@ -169,6 +175,11 @@ static json_t *histogram_json(const uint64_t *counts, unsigned places, double (*
     return json_pack("{s:o, s:o, s:f}", "bounds", bounds, "counts", each, "sum", sum);
 }
 
+static json_t *times_json(const struct stats_times *times)
+{
+    return histogram_json(times->counts, COUNTERS_TIMES, time_bound, (double)times->ns / 1e9);
+}
+
 static json_t *busy_json(const struct stats_report *report)
 {
     json_t *array = json_array();
@@ -219,9 +230,8 @@ char *stats_render_json(const struct stats_report *report)
         json_object_set_new(root, "batches",
                             histogram_json(report->batches, COUNTERS_BATCHES, batch_bound,
                                            (double)report->batch_numbers)) != 0 ||
-        json_object_set_new(
-            root, "turns",
-            histogram_json(report->turns, COUNTERS_TURNS, turn_bound, (double)report->turn_ns / 1e9)) != 0 ||
+        json_object_set_new(root, "turns", times_json(&report->turns)) != 0 ||
+        json_object_set_new(root, "waits", times_json(&report->waits)) != 0 ||
         json_object_set_new(root, "worker_busy_seconds", busy_json(report)) != 0 ||
         json_object_set_new(root, "loading_percent",
                             report->loading ? json_integer(report->loading_percent) : json_null()) != 0) {
@@ -278,7 +288,12 @@ static void put_work(FILE *out, const struct stats_report *report)
     histogram(out, "numberd_turn_seconds",
               "How long connections' turns take: reading, answering what was read, and sending. The next one "
               "that is ready waits for so long.",
-              report->turns, COUNTERS_TURNS, turn_bound, (double)report->turn_ns / 1e9);
+              report->turns.counts, COUNTERS_TIMES, time_bound, (double)report->turns.ns / 1e9);
+    histogram(
+        out, "numberd_queue_seconds",
+        "How long what arrives waits until its worker comes to it, as probes find that each worker gets "
+        "20 times a second.",
+        report->waits.counts, COUNTERS_TIMES, time_bound, (double)report->waits.ns / 1e9);
 }
 
 static void put_server(FILE *out, const struct stats_report *report)

@@ -67,6 +67,11 @@ struct stats_allocator {
     uint64_t retained_bytes;  /* address space without memory behind it */
 };
 
+struct stats_times {
+    uint64_t counts[COUNTERS_TIMES]; /* as in counters.h */
+    uint64_t ns;
+};
+
 struct stats_report {
     uint64_t uptime_seconds;
     uint64_t resident_bytes;
@@ -95,8 +100,8 @@ struct stats_report {
     uint64_t updates[COUNTERS_UPDATES];
     uint64_t batches[COUNTERS_BATCHES]; /* as in counters.h */
     uint64_t batch_numbers;
-    uint64_t turns[COUNTERS_TURNS];
-    uint64_t turn_ns;
+    struct stats_times turns;
+    struct stats_times waits;
     uint64_t busy_ns[STATS_WORKERS_MAX]; /* of each worker: processor time */
     uint64_t position;                   /* of the registrations */
     struct directory_stats directory;

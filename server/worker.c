@@ -11,6 +11,7 @@
 
 #include <event2/event.h>
 
+#include "server/clock.h"
 #include "server/requests.h"
 
 /* Callbacks in a row before the sockets are looked at again: one that always has more to do (a client under TLS that sends
@@ -41,6 +42,8 @@ struct worker {
     bool is_silent; /* has answered all that it will answer */
     unsigned drain_ms;
     bool is_pinged; /* and has not answered */
+    /* When the probe was sent that is under way, by the precise clock; 0: none is. */
+    _Atomic uint64_t probed_ns;
 };
 
 /* --- from the worker's thread --- */
@@ -104,6 +107,13 @@ static void fall_silent(struct worker *worker)
     pthread_mutex_unlock(&worker->mutex);
 }
 
+static void take_probe(struct worker *worker)
+{
+    uint64_t probed_ns = atomic_exchange_explicit(&worker->probed_ns, 0, memory_order_relaxed);
+    if (probed_ns != 0)
+        counter_add_wait(&worker->counters.waits, clock_precise_ns() - probed_ns, WORKER_PROBE_MS * 1000000u);
+}
+
 static void on_wake(evutil_socket_t fd, short events, void *context)
 {
     (void)events;
@@ -111,6 +121,7 @@ static void on_wake(evutil_socket_t fd, short events, void *context)
     uint64_t count;
     struct arrival arrival;
     (void)!read(fd, &count, sizeof count);
+    take_probe(worker);
     pthread_mutex_lock(&worker->mutex);
     bool draining = worker->draining;
     worker->is_pinged = false;
@@ -193,6 +204,14 @@ bool worker_answers(struct worker *worker)
     pthread_mutex_unlock(&worker->mutex);
     wake(worker);
     return answered;
+}
+
+void worker_probe(struct worker *worker)
+{
+    if (atomic_load_explicit(&worker->probed_ns, memory_order_relaxed) != 0)
+        return;
+    atomic_store_explicit(&worker->probed_ns, clock_precise_ns(), memory_order_relaxed);
+    wake(worker);
 }
 
 void worker_drain(struct worker *worker, unsigned patience_ms)

@@ -48,6 +48,12 @@ void worker_acknowledge(struct worker *worker);
 /* Whether it has answered the ping before, if there was one; and pings it anew. For the main thread alone. */
 bool worker_answers(struct worker *worker);
 
+/* Has it measured how long what arrives now waits until the worker comes to it (counters.h: waits). To be called each
+ * WORKER_PROBE_MS; while a probe is still under way this does nothing, and its time counts for those that it kept from being sent, too. For
+ * the main thread alone. */
+#define WORKER_PROBE_MS 50
+void worker_probe(struct worker *worker);
+
 /* Answers what has arrived, says goodbye to all, closes as their output goes out, and after `patience_ms` in any
  * case; then the thread ends. */
 void worker_drain(struct worker *worker, unsigned patience_ms);

@@ -362,6 +362,17 @@ def test_user():
             assert "runs as root" in server.read_log() and status_of(server.process)["NoNewPrivs"] == "1"
 
 
+def test_probes():
+    """Each worker is probed 20 times a second, and idle ones take a probe soon."""
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data", "--threads", "2") as server:
+        counts = lambda: server.stats()["waits"]["counts"]  # noqa: E731
+        before, begun = sum(counts()), time.monotonic()
+        servers.wait_until(lambda: sum(counts()) >= before + 40, "forty probes")
+        took = time.monotonic() - begun
+        assert took > 0.8, took
+        assert sum(counts()[:9]) > 20, counts()  # 0.26 s at most
+
+
 def test_two_workers():
     """Connections are dealt out to all workers; what one registers the others see."""
     with running("--threads", "3") as server:
@@ -434,6 +445,7 @@ def test_http():
         for line in ('numberd_lookup_batch_numbers_bucket{le="2"} 0', 'numberd_lookup_batch_numbers_bucket{le="4"} 1',
                      'numberd_lookup_batch_numbers_bucket{le="+Inf"} 1', "numberd_lookup_batch_numbers_sum 3"):
             assert line + "\n" in metrics, line
+        assert 'numberd_queue_seconds_bucket{le="+Inf"} ' in metrics
         turns, busy = stats["turns"], stats["worker_busy_seconds"]
         assert sum(turns["counts"]) >= 3 and 0 < turns["sum"] < 3 * 10 and len(turns["counts"]) == len(turns["bounds"]) + 1
         assert len(busy) == stats["workers"] and 0 < sum(busy) < 30, busy

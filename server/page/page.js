@@ -43,7 +43,8 @@ function derive(now, before, seconds) {
   for (const answer of Object.keys(now.lookups)) rates[answer] = rate(now.lookups[answer], before.lookups[answer], seconds);
   const busy = now.worker_busy_seconds.map((value, i) => rate(value, before.worker_busy_seconds[i] ?? 0, seconds));
   return {
-    rates, busy, lookups: sum(rates), p50: quantile(now.turns, before.turns, 0.5), p99: quantile(now.turns, before.turns, 0.99),
+    rates, busy, lookups: sum(rates), wait: quantile(now.waits, before.waits, 0.99),
+    p50: quantile(now.turns, before.turns, 0.5), p99: quantile(now.turns, before.turns, 0.99),
     updates: rate(sum(now.updates), sum(before.updates), seconds), lost: now.query_log.lost - before.query_log.lost,
     refused: rate(sum(now.connections_refused), sum(before.connections_refused), seconds),
   };
@@ -59,6 +60,7 @@ function tiles(now, d) {
       !now.ready && now.loading_percent === null && "It cannot log what it answers: the query log is full. Make room on its disk, or see that Redis takes it."],
     ["registered", "Registered numbers", now.directory.registered, whole(now.directory.registered)],
     ["lookups", "Lookups a second", d.lookups, whole(d.lookups)],
+    ["wait", "What arrives waits, p99", d.wait, d.wait > 0 ? `≤ ${milliseconds(d.wait)}` : "–"],
     ["latency", "A turn takes, p99", d.p99, d.p99 > 0 ? `≤ ${milliseconds(d.p99)}` : "–"],
     ["busy", "Workers busy", d.busy, d.busy.map(percent).join(", ")],
     ["connections", "Connections", now.connections_open, whole(now.connections_open)],
@@ -156,7 +158,7 @@ function recolour() {
 function makeCharts() {
   addChart("Lookups a second", [["registered", d => d.rates.registered], ["not registered", d => d.rates.not_registered],
     ["invalid", d => d.rates.invalid], ["limited", d => d.rates.limited]], whole);
-  addChart("A turn takes, at most", [["p50", d => d.p50], ["p99", d => d.p99]], milliseconds);
+  addChart("Times, at most", [["wait p99", d => d.wait], ["turn p50", d => d.p50], ["turn p99", d => d.p99]], milliseconds);
   addChart("Workers busy", [["mean", d => d.busy.reduce((a, b) => a + b, 0) / Math.max(1, d.busy.length)]], percent, 1);
   addChart("Memory", [["resident", (d, now) => now.resident_bytes], ["tables", (d, now) => now.directory.bytes]], bytes);
   addChart("Query events in flight", [["in flight", (d, now) => now.query_log.in_flight]], whole);
