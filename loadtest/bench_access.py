@@ -13,15 +13,13 @@ time, since rates are at the mercy of what else runs here; numberload checks eve
 And under TLS beside plain TCP, with the token that has no budget: 128 numbers a request, and one; and new connections a
 second, with a handshake each, whole and resumed. It takes about 6 minutes, of which the cost takes 4."""
 import contextlib
-import json
-import pathlib
 import re
 import socket
 import struct
 import subprocess
 import time
 
-from bench_base import AT_MOST, Bench, Numberd, Others, check, main
+from bench_base import AT_MOST, Bench, Numberd, Others, check, load_round, main
 from certificates import Authority
 from own_network import own_network
 
@@ -60,23 +58,6 @@ def make_token(bench, tokens, principal, budget):
     return path
 
 
-def times(server):
-    """Processor time in ns of each thread."""
-    return {task.name: int((task / "schedstat").read_text().split()[0])
-            for task in pathlib.Path(f"/proc/{server.process.pid}/task").iterdir()}
-
-
-def measure_round(bench, server, address, token, batch=128, flags=()):
-    """Lookups in a second, and the worker's ns for each: of all threads it has most to do."""
-    before = times(server)
-    report = json.loads(bench.run("numberload", "run", "--server", address, "--token-file", token, "--count", bench.n, "--batch",
-                                  batch, "--connections", 4, "--outstanding", 8, "--seconds", bench.seconds, "--json", *flags))
-    check(report["wrong"] == report["unavailable"] == report["broken"] == report["limited"] == 0 < report["numbers"],
-          f"the lookups: {report}")
-    after = times(server)
-    return report["numbers_per_second"], max(after[name] - before[name] for name in before if name in after) / report["numbers"]
-
-
 def connects_per_second(bench, port, token, context=None, resume=False):
     """Of one client that says hello and goodbye."""
     hello = struct.pack("<IBBHII", 28 + len(token), 1, 0, 0, 1, 0) + b"NMBR" + struct.pack("<HHHH", 1, 1, len(token), 0) + token
@@ -103,18 +84,18 @@ def measure_pairs(bench, server, tokens, plain, other):
     free, charged = tokens
     kinds = [("free", plain, free), ("charged", other, charged)]
     for _ in range(3 * bench.rounds):
-        yield {name: measure_round(bench, server, address, token) for name, address, token in kinds}
+        yield {name: load_round(bench, server, address, ("--token-file", token)) for name, address, token in kinds}
         kinds.reverse()
 
 
 def measure_tls_rounds(bench, server, token, plain, encrypted, tls):
-    context, flags = tls[0], ("--tls-ca", tls[1])
+    context, told, flags = tls[0], ("--token-file", token), ("--tls-ca", tls[1])
     said, ports = token.read_text().strip().encode(), [int(address.rsplit(":", 1)[1]) for address in (plain, encrypted)]
     for _ in range(bench.rounds // 2):
-        yield {"plain_128": measure_round(bench, server, plain, token),
-               "tls_128": measure_round(bench, server, encrypted, token, flags=flags),
-               "plain_1": measure_round(bench, server, plain, token, batch=1),
-               "tls_1": measure_round(bench, server, encrypted, token, batch=1, flags=flags),
+        yield {"plain_128": load_round(bench, server, plain, told),
+               "tls_128": load_round(bench, server, encrypted, (*told, *flags)),
+               "plain_1": load_round(bench, server, plain, told, batch=1),
+               "tls_1": load_round(bench, server, encrypted, (*told, *flags), batch=1),
                "plain_connects": connects_per_second(bench, ports[0], said),
                "tls_handshakes": connects_per_second(bench, ports[1], said, context),
                "tls_resumed": connects_per_second(bench, ports[1], said, context, resume=True)}

@@ -148,6 +148,23 @@ class Numberd:
         return fail("/proc/PID/status has no RssAnon")
 
 
+def thread_times(server):
+    """Processor time in ns of each thread, by its id."""
+    return {task.name: int((task / "schedstat").read_text().split()[0])
+            for task in pathlib.Path(f"/proc/{server.process.pid}/task").iterdir()}
+
+
+def load_round(bench, server, address, flags=(), batch=128):
+    """For bench.seconds, of bench.n numbers: lookups in a second, and the worker's ns for each; of all threads it has most to do."""
+    before = thread_times(server)
+    report = json.loads(bench.run("numberload", "run", "--server", address, "--count", bench.n, "--batch", batch, "--connections", 4,
+                                  "--outstanding", 8, "--seconds", bench.seconds, "--json", *flags))
+    check(report["wrong"] == report["unavailable"] == report["broken"] == report["limited"] == 0 < report["numbers"],
+          f"the lookups: {report}")
+    after = thread_times(server)
+    return report["numbers_per_second"], max(after[name] - before[name] for name in before if name in after) / report["numbers"]
+
+
 def kind_of_disk(folder):
     """The type of the file system that the folder is on."""
     return subprocess.run(["stat", "--file-system", "--format=%T", folder], capture_output=True, text=True,
