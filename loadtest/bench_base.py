@@ -54,7 +54,8 @@ class Bench:
             print(json.dumps({"name": name, "n": n, "value": float(f"{value:.6g}"), "unit": unit, "bar": bar, "ok": ok}),
                   flush=True)
             return
-        verdict = "" if kind is None else f" {kind} {bar:<6g} {'ok' if ok else 'MISSED'}"
+        word = "(not at this size)" if self.quick else "ok" if ok else "MISSED"
+        verdict = "" if kind is None else f" {kind} {bar:<6g} {word}"
         spread = f"   {min(values):.4g} .. {max(values):.4g} in {len(values)}" if len(values) > 1 else ""
         print(f"{name:<28} {value:>14.4g} {unit:<18}{verdict}   n={n}{spread}   {about}", flush=True)
 

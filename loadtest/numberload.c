@@ -1,16 +1,16 @@
-/* numberload: generates a population, verifies a server against it, and loads the server with lookups or registrations. */
+/* numberload: generates a population, verifies a server against it, and loads the server, or a peer of it, with lookups or registrations. */
+#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sysexits.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <jansson.h>
 
 #include "hashing/phone.h"
+#include "load_floor.h"
 #include "load_options.h"
+#include "load_report.h"
 #include "load_run.h"
 #include "population.h"
 #include "server/client.h"
@@ -127,84 +127,35 @@ static int verify(const struct load_options *options, const struct population *p
 
 /* --- run and register --- */
 
-static const double percents[] = {50, 90, 99, 99.9, 99.99};
-#define PERCENT_COUNT (sizeof percents / sizeof percents[0])
-
-static double rate(uint64_t count, double seconds)
+static bool write_files(const struct load_options *options, const struct load_report *report)
 {
-    return seconds > 0 ? (double)count / seconds : 0;
-}
-
-static json_t *latency_json(const struct histogram *latency)
-{
-    json_t *object = json_object();
-    for (size_t i = 0; i < PERCENT_COUNT; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "p%g", percents[i]);
-        json_object_set_new(object, name,
-                            json_integer((json_int_t)histogram_percentile(latency, percents[i])));
-    }
-    json_object_set_new(object, "max", json_integer((json_int_t)latency->max_ns));
-    return object;
-}
-
-/* The answers of the verb's kind. */
-static json_t *answers_json(const struct load_report *report, enum load_verb verb)
-{
-    if (verb == LOAD_REGISTER)
-        return json_pack("{s:I, s:I}", "added", (json_int_t)report->added, "replaced",
-                         (json_int_t)report->replaced);
-    return json_pack("{s:I, s:I}", "registered", (json_int_t)report->registered, "limited",
-                     (json_int_t)report->limited);
-}
-
-static void print_json(const struct load_report *report, enum load_verb verb)
-{
-    json_t *object = json_pack(
-        "{s:f, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:o}", "seconds", report->seconds, "requests",
-        (json_int_t)report->requests, "numbers", (json_int_t)report->numbers, "requests_per_second",
-        rate(report->requests, report->seconds), "numbers_per_second", rate(report->numbers, report->seconds),
-        "wrong", (json_int_t)report->wrong, "unavailable", (json_int_t)report->unavailable, "broken",
-        (json_int_t)report->broken, "latency_ns", latency_json(&report->latency));
-    json_t *answers = answers_json(report, verb);
-    json_object_update(object, answers);
-    json_decref(answers);
-    json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    putchar('\n');
-    json_decref(object);
-}
-
-static void print_text(const struct load_report *report, enum load_verb verb)
-{
-    printf("%" PRIu64 " numbers in %" PRIu64 " requests in %.2f s: %.0f numbers/s, %.0f requests/s\n",
-           report->numbers, report->requests, report->seconds, rate(report->numbers, report->seconds),
-           rate(report->requests, report->seconds));
-    printf("latency of a request:");
-    for (size_t i = 0; i < PERCENT_COUNT; i++)
-        printf(" p%g %.3f ms,", percents[i],
-               (double)histogram_percentile(&report->latency, percents[i]) / 1e6);
-    printf(" max %.3f ms\n", (double)report->latency.max_ns / 1e6);
-    if (verb == LOAD_REGISTER)
-        printf("%" PRIu64 " added, %" PRIu64 " replaced, ", report->added, report->replaced);
-    else
-        printf("%" PRIu64 " registered, %" PRIu64 " limited, ", report->registered, report->limited);
-    printf("%" PRIu64 " wrong; %" PRIu64 " requests unavailable, %" PRIu64 " connections broken\n",
-           report->wrong, report->unavailable, report->broken);
+    const char *failed = NULL;
+    if (options->percentiles_path != NULL &&
+        !load_report_write_percentiles(report, options->percentiles_path))
+        failed = options->percentiles_path;
+    else if (options->page_path != NULL && !load_page_write(report, options, options->page_path))
+        failed = options->page_path;
+    if (failed != NULL)
+        fprintf(stderr, "numberload: cannot write %s: %s\n", failed, strerror(errno));
+    return failed == NULL;
 }
 
 static int run(const struct load_options *options, const struct population *population)
 {
     static struct load_report report;
+    const struct load_record *total = &report.total;
     if (!load_run(options, population, &report))
         return fail(EX_UNAVAILABLE, "the load was not started");
-    if (options->json)
-        print_json(&report, options->verb);
-    else
-        print_text(&report, options->verb);
+    load_report_print(&report, options);
+    bool written = write_files(options, &report);
+    free(report.timeline);
+    if (!written)
+        return EX_CANTCREAT;
     /* A lookup without an answer costs nothing but that; a registration without one may not be there. */
-    if (report.broken > 0 || (options->verb == LOAD_REGISTER && report.unavailable > 0))
+    if (load_record_count(total, LOAD_BROKEN) > 0 ||
+        (options->verb == LOAD_REGISTER && load_record_count(total, LOAD_UNAVAILABLE) > 0))
         return EX_UNAVAILABLE;
-    return report.wrong > 0 ? EX_DATAERR : EX_OK;
+    return load_record_count(total, LOAD_WRONG) > 0 ? EX_DATAERR : EX_OK;
 }
 
 int main(int argc, char **argv)
@@ -225,6 +176,9 @@ int main(int argc, char **argv)
         case LOAD_RUN:
         case LOAD_REGISTER:
             status = run(&options, &population);
+            break;
+        case LOAD_FLOOR:
+            status = load_floor_serve(options.server);
             break;
         }
     }

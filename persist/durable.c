@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -23,6 +24,15 @@ static bool cannot_write(const struct durable_file *file, int error, struct faul
                      file->final_path, strerror(error));
 }
 
+/* Who could read the old file can read the new one, when root writes what is another's. */
+static void take_after(const struct durable_file *file)
+{
+    struct stat status;
+    if (geteuid() == 0 && stat(file->final_path, &status) == 0 && S_ISREG(status.st_mode) &&
+        fchown(file->fd, status.st_uid, status.st_gid) == 0)
+        (void)fchmod(file->fd, status.st_mode & 0777);
+}
+
 bool durable_begin(struct durable_file *file, const char *folder, const char *name, struct fault *fault)
 {
     if (!set_path(file->final_path, folder, name, "", fault) ||
@@ -30,6 +40,8 @@ bool durable_begin(struct durable_file *file, const char *folder, const char *na
         return false;
     /* For the owner alone: all that is written here is about people. */
     file->fd = open(file->aside_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (file->fd >= 0)
+        take_after(file);
     return file->fd >= 0 ||
            fault_set(fault, EX_CANTCREAT, "cannot create %s: %s; check the folder's permissions and space",
                      file->aside_path, strerror(errno));

@@ -17,7 +17,8 @@ struct durable_file {
     char aside_path[PATH_MAX];
 };
 
-/* Opens `folder`/`name`.new for writing; the file of the final name stays as it is. */
+/* Opens `folder`/`name`.new for writing; the file of the final name stays as it is. The new one is for its owner alone; when root writes, it has
+ * owner, group and mode of the one that it replaces. */
 bool durable_begin(struct durable_file *file, const char *folder, const char *name, struct fault *fault);
 
 /* Writes all bytes at the offset. On failure the file is still open: abort it. */

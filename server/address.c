@@ -38,8 +38,8 @@ static bool split(const char *text, char host[static ADDRESS_HOST_BYTES], char p
     return true;
 }
 
-bool address_parse(const char *text, uint16_t default_port, struct address *address, char *error,
-                   size_t error_bytes)
+unsigned address_parse_all(const char *text, uint16_t default_port, struct address *addresses, unsigned max,
+                           char *error, size_t error_bytes)
 {
     char host[ADDRESS_HOST_BYTES];
     char port[8];
@@ -47,19 +47,28 @@ bool address_parse(const char *text, uint16_t default_port, struct address *addr
     if (!split(text, host, port) || strspn(port, "0123456789") != strlen(port) ||
         strtoul(port, NULL, 10) > 65535) {
         snprintf(error, error_bytes, "not an address: write HOST:PORT, with an IPv6 host in [ ]");
-        return false;
+        return 0;
     }
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     struct addrinfo *found = NULL;
     int result = getaddrinfo(host, port, &hints, &found);
     if (result != 0) {
         snprintf(error, error_bytes, "cannot resolve \"%s\": %s", host, gai_strerror(result));
-        return false;
+        return 0;
     }
-    memcpy(&address->storage, found->ai_addr, found->ai_addrlen);
-    address->length = found->ai_addrlen;
+    unsigned count = 0;
+    for (const struct addrinfo *each = found; each != NULL && count < max; each = each->ai_next, count++) {
+        memcpy(&addresses[count].storage, each->ai_addr, each->ai_addrlen);
+        addresses[count].length = each->ai_addrlen;
+    }
     freeaddrinfo(found);
-    return true;
+    return count;
+}
+
+bool address_parse(const char *text, uint16_t default_port, struct address *address, char *error,
+                   size_t error_bytes)
+{
+    return address_parse_all(text, default_port, address, 1, error, error_bytes) == 1;
 }
 
 bool address_host(const char *text, char host[static ADDRESS_HOST_BYTES])

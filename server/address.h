@@ -18,6 +18,10 @@ struct address {
 bool address_parse(const char *text, uint16_t default_port, struct address *address, char *error,
                    size_t error_bytes);
 
+/* All that the host stands for, in the order in which they are to be tried (getaddrinfo(3)); `max` at most. How many; 0 and the error. */
+unsigned address_parse_all(const char *text, uint16_t default_port, struct address *addresses, unsigned max,
+                           char *error, size_t error_bytes);
+
 /* False for a host alone, and for what is no address. */
 bool address_has_port(const char *text);
 

@@ -10,15 +10,26 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <openssl/ssl.h>
 
 #include "server/address.h"
 
+/* Of a host, those that are tried. */
+#define ADDRESSES_MAX 8
+/* Between two tries to connect: the first pause, which doubles, and the longest. */
+#define PAUSE_MS_FIRST 10u
+#define PAUSE_MS_MAX 1000u
+
 struct client {
     struct stream stream;
     struct tls_context *tls; /* a reference, or NULL */
+    char *server;
+    char *token;    /* NULL: none */
+    char *tls_name; /* NULL: none needed */
     unsigned timeout_ms;
+    unsigned patience_ms;
     uint32_t next_id;
     uint32_t awaited_id;
     uint8_t *out;
@@ -27,18 +38,29 @@ struct client {
     uint8_t *in; /* WIRE_REPLY_BYTES_MAX */
     size_t in_start;
     size_t in_end;
+    bool is_passing;   /* the failure: another try may do */
+    uint8_t last_code; /* of the reply that was not OK, or that came unasked */
     char error[256];
 };
 
 static bool fail(struct client *client, const char *what)
 {
     snprintf(client->error, sizeof client->error, "%s", what);
+    client->is_passing = false;
+    return false;
+}
+
+static bool fail_for_now(struct client *client, const char *what)
+{
+    (void)fail(client, what);
+    client->is_passing = true;
     return false;
 }
 
 static bool fail_errno(struct client *client, const char *what)
 {
     snprintf(client->error, sizeof client->error, "%s: %s", what, strerror(errno));
+    client->is_passing = true;
     return false;
 }
 
@@ -68,17 +90,12 @@ static bool connect_socket(struct client *client, const struct address *address)
     return true;
 }
 
-/* The server's name in its certificate: what is asked for, or the host of its address. */
-static bool speak_tls(struct client *client, const struct client_options *options)
+static bool speak_tls(struct client *client)
 {
-    char host[ADDRESS_HOST_BYTES];
-    const char *name = options->tls_name;
-    if (options->tls == NULL)
+    if (client->tls == NULL)
         return true;
-    client->tls = tls_context_acquire(options->tls);
-    if (name == NULL && address_host(options->server, host))
-        name = host;
-    client->stream.ssl = name == NULL ? NULL : tls_connect(options->tls, client->stream.fd, name);
+    client->stream.ssl =
+        client->tls_name == NULL ? NULL : tls_connect(client->tls, client->stream.fd, client->tls_name);
     return client->stream.ssl != NULL || fail(client, "out of memory for TLS, or the server's name is none");
 }
 
@@ -90,7 +107,7 @@ static bool wait_for(struct client *client, short events)
         count = poll(&ready, 1, (int)client->timeout_ms);
     while (count < 0 && errno == EINTR);
     if (count == 0)
-        return fail(client, "the server did not answer in time");
+        return fail_for_now(client, "the server did not answer in time");
     return count > 0 || fail_errno(client, "cannot wait for the server");
 }
 
@@ -111,10 +128,11 @@ static uint8_t *reserve_out(struct client *client, uint32_t bytes)
     return room;
 }
 
-static bool say_hello(struct client *client, const char *token)
+static bool say_hello(struct client *client)
 {
     struct wire_reply reply;
     struct wire_hello_reply hello;
+    const char *token = client->token;
     size_t token_bytes = token == NULL ? 0 : strlen(token);
     if (token_bytes > WIRE_TOKEN_BYTES_MAX)
         return fail(client, "the token is longer than 255 bytes");
@@ -126,32 +144,115 @@ static bool say_hello(struct client *client, const char *token)
            (wire_get_hello_reply(&reply, &hello) || fail(client, "the server's hello is malformed"));
 }
 
+/* What is kept for the next time. False: memory is short. */
+static bool keep_options(struct client *client, const struct client_options *options)
+{
+    char host[ADDRESS_HOST_BYTES];
+    const char *name = options->tls_name;
+    if (options->tls != NULL) {
+        client->tls = tls_context_acquire(options->tls);
+        if (name == NULL && address_host(options->server, host))
+            name = host;
+    }
+    client->timeout_ms = options->timeout_ms == 0 ? CLIENT_TIMEOUT_MS_DEFAULT : options->timeout_ms;
+    client->patience_ms = options->patience_ms;
+    client->server = strdup(options->server);
+    client->token = options->token == NULL ? NULL : strdup(options->token);
+    client->tls_name = name == NULL ? NULL : strdup(name);
+    client->in = malloc(WIRE_REPLY_BYTES_MAX);
+    return client->server != NULL && client->in != NULL &&
+           (options->token == NULL || client->token != NULL) && (name == NULL || client->tls_name != NULL);
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* From half of it to all of it, by the clock's last digits: clients do not come in step. */
+static void pause_some(unsigned ms)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    long ns = (long)ms * 1000000;
+    ns -= now.tv_nsec / 1000 * 7919 % (ns / 2);
+    (void)nanosleep(&(struct timespec){ns / 1000000000, ns % 1000000000}, NULL);
+}
+
+/* The first of the host's addresses that takes a connection. */
+static bool reach(struct client *client)
+{
+    struct address addresses[ADDRESSES_MAX];
+    char text[ADDRESS_TEXT_BYTES];
+    char what[sizeof client->error];
+    unsigned count =
+        address_parse_all(client->server, WIRE_PORT_DEFAULT, addresses, ADDRESSES_MAX, what, sizeof what);
+    if (count == 0)
+        return fail(client, what);
+    for (unsigned i = 0; i < count; i++) {
+        if (connect_socket(client, &addresses[i]))
+            return true;
+        stream_close(&client->stream);
+        client->stream.fd = -1;
+    }
+    address_format(&addresses[0], text);
+    snprintf(what, sizeof what, "%s", client->error);
+    snprintf(client->error, sizeof client->error, "%s: %.150s; is numberd running there (--server)?", text,
+             what);
+    return false;
+}
+
+static bool try_to_connect(struct client *client)
+{
+    char what[sizeof client->error];
+    stream_close(&client->stream);
+    client->stream = (struct stream){.fd = -1};
+    client->out_bytes = client->in_start = client->in_end = 0;
+    client->next_id = client->awaited_id = 1;
+    if (!reach(client))
+        return false;
+    if (speak_tls(client) && say_hello(client))
+        return true;
+    snprintf(what, sizeof what, "%s", client->error);
+    snprintf(client->error, sizeof client->error, "%.64s: %.180s", client->server, what);
+    return false;
+}
+
+bool client_reconnect(struct client *client)
+{
+    unsigned pause_ms = PAUSE_MS_FIRST;
+    uint64_t end_ms = now_ms() + client->patience_ms;
+    while (!try_to_connect(client)) {
+        if (!client->is_passing || now_ms() >= end_ms)
+            return false;
+        pause_some(pause_ms);
+        pause_ms = 2 * pause_ms < PAUSE_MS_MAX ? 2 * pause_ms : PAUSE_MS_MAX;
+    }
+    return true;
+}
+
+struct client *client_create(const struct client_options *options)
+{
+    struct client *client = calloc(1, sizeof *client);
+    if (client == NULL)
+        return NULL;
+    client->stream.fd = -1;
+    if (keep_options(client, options))
+        return client;
+    client_close(client);
+    return NULL;
+}
+
 struct client *client_connect(const struct client_options *options, char *error, size_t error_bytes)
 {
-    struct address address;
-    char text[ADDRESS_TEXT_BYTES];
-    if (!address_parse(options->server, WIRE_PORT_DEFAULT, &address, error, error_bytes))
-        return NULL;
-    struct client *client = calloc(1, sizeof *client);
-    uint8_t *in = malloc(WIRE_REPLY_BYTES_MAX);
-    if (client == NULL || in == NULL) {
-        free(client);
-        free(in);
-        snprintf(error, error_bytes, "out of memory");
-        return NULL;
-    }
-    client->stream.fd = -1;
-    client->in = in;
-    client->next_id = client->awaited_id = 1;
-    client->timeout_ms = options->timeout_ms == 0 ? CLIENT_TIMEOUT_MS_DEFAULT : options->timeout_ms;
-    if (!connect_socket(client, &address) || !speak_tls(client, options) ||
-        !say_hello(client, options->token)) {
-        address_format(&address, text);
-        snprintf(error, error_bytes, "%s: %s; is numberd running there (--server)?", text, client->error);
-        client_close(client);
-        return NULL;
-    }
-    return client;
+    struct client *client = client_create(options);
+    if (client != NULL && client_reconnect(client))
+        return client;
+    snprintf(error, error_bytes, "%s", client == NULL ? "out of memory" : client_error(client));
+    client_close(client);
+    return NULL;
 }
 
 bool client_read_token(const char *path, char token[static WIRE_TOKEN_BYTES_MAX + 1])
@@ -170,6 +271,9 @@ void client_close(struct client *client)
         return;
     stream_close(&client->stream);
     tls_context_release(client->tls);
+    free(client->server);
+    free(client->token);
+    free(client->tls_name);
     free(client->out);
     free(client->in);
     free(client);
@@ -186,6 +290,11 @@ struct stream client_detach(struct client *client)
 const char *client_error(const struct client *client)
 {
     return client->error;
+}
+
+uint8_t client_code(const struct client *client)
+{
+    return client->last_code;
 }
 
 /* --- sending --- */
@@ -281,7 +390,7 @@ static bool read_more(struct client *client)
             return true;
         }
         if (got == 0)
-            return fail(client, "the server closed the connection");
+            return fail_for_now(client, "the server closed the connection");
         if (!wait_again(client, stream->receive_wants_room ? POLLOUT : POLLIN))
             return false;
     }
@@ -297,10 +406,12 @@ bool client_receive(struct client *client, struct wire_reply *reply)
     if (state == WIRE_MALFORMED)
         return fail(client, "the server's reply is malformed: is it numberd that listens there?");
     client->in_start += reply->frame_bytes;
+    client->last_code = reply->code;
     if (reply->code == WIRE_GOING_AWAY && reply->request_id == 0)
-        return fail(client, "the server is stopping");
+        return fail_for_now(client, "the server is stopping");
     if (reply->code == WIRE_UNAVAILABLE && reply->request_id == 0)
-        return fail(client, "the server says that all its connections are taken, or ours; try again later");
+        return fail_for_now(client,
+                            "the server says that all its connections are taken, or ours; try again later");
     if (reply->request_id != client->awaited_id++)
         return fail(client, "the server's reply is out of order");
     return true;
@@ -312,6 +423,7 @@ bool client_finish(struct client *client, struct wire_reply *reply)
         return false;
     if (reply->code == WIRE_OK)
         return true;
+    client->is_passing = false;
     if (reply->body_bytes == 0)
         snprintf(client->error, sizeof client->error, "%s", wire_code_text(reply->code));
     else
@@ -320,15 +432,44 @@ bool client_finish(struct client *client, struct wire_reply *reply)
     return false;
 }
 
-bool client_lookup(struct client *client, const uint64_t *numbers, uint16_t count, uint8_t *statuses)
+/* The statuses of the reply to what was sent. */
+static bool take_statuses(struct client *client, uint16_t count, uint8_t *statuses)
 {
     struct wire_reply reply;
-    if (!client_send_numbers(client, WIRE_LOOKUP, NULL, numbers, count) || !client_finish(client, &reply))
+    if (!client_finish(client, &reply))
         return false;
     if (reply.count != count)
         return fail(client, "the server answered another number of numbers than asked");
     memcpy(statuses, reply.body, count);
     return true;
+}
+
+/* The connection broke, and another try is allowed and has a connection. */
+static bool may_ask_again(struct client *client, uint64_t end_ms)
+{
+    return client->is_passing && now_ms() < end_ms && client_reconnect(client);
+}
+
+bool client_lookup(struct client *client, const uint64_t *numbers, uint16_t count, uint8_t *statuses)
+{
+    uint64_t end_ms = now_ms() + client->patience_ms;
+    do {
+        if (client_send_numbers(client, WIRE_LOOKUP, NULL, numbers, count) &&
+            take_statuses(client, count, statuses))
+            return true;
+    } while (may_ask_again(client, end_ms));
+    return false;
+}
+
+bool client_register(struct client *client, const struct client_registration *registrations, uint16_t count,
+                     uint8_t *statuses)
+{
+    uint64_t end_ms = now_ms() + client->patience_ms;
+    do {
+        if (client_send_register(client, registrations, count) && take_statuses(client, count, statuses))
+            return true;
+    } while (may_ask_again(client, end_ms));
+    return false;
 }
 
 bool client_goodbye(struct client *client)

@@ -3,7 +3,12 @@
  * One client, one connection, one thread at a time. Requests may be sent ahead of their replies (send_*
  * buffers, flush writes); replies come in the order of the requests. The server stops reading from a client
  * that does not read its replies, so keep fewer than CLIENT_OUTSTANDING_BYTES_MAX unanswered.
- * A failing function returns false and client_error says why; the connection is then of no more use.
+ * A failing function returns false and client_error says why; the connection is then of no more use, until client_reconnect.
+ *
+ * A server that is restarted says goodbye, and who connects again meanwhile may have to wait. With `patience_ms` connecting is tried
+ * again for so long, with pauses that double from 10 ms to a second, each shortened by chance so that not all clients come at once; and
+ * client_lookup and client_register, which may be carried out twice without harm, connect anew and ask again when the connection broke.
+ * Who pipelines calls client_reconnect and sends again what was not answered.
  *
  * With TLS the program must ignore SIGPIPE.
  *
@@ -30,9 +35,10 @@
 struct client;
 
 struct client_options {
-    const char *server;  /* HOST:PORT, HOST, [IPv6]:PORT */
-    const char *token;   /* NULL: none */
-    unsigned timeout_ms; /* for connecting and for each wait; 0: the default */
+    const char *server;   /* HOST:PORT, HOST, [IPv6]:PORT */
+    const char *token;    /* NULL: none */
+    unsigned timeout_ms;  /* for connecting and for each wait; 0: the default */
+    unsigned patience_ms; /* 0: connects once, or fails */
     /* With TLS: what is shown and trusted; the client has a reference of its own. NULL: plain. */
     struct tls_context *tls;
     const char *tls_name; /* whose certificate the server must have; NULL: HOST of `server` */
@@ -44,11 +50,17 @@ struct client_registration {
     uint8_t flags;
 };
 
-/* Connects and says hello. NULL and the error on failure. */
+/* Connects and says hello. NULL and the error on failure. The options' texts may go afterwards. */
 struct client *client_connect(const struct client_options *options, char *error, size_t error_bytes);
+/* The same, in two steps for who wants to know more of a failure than its text: a client without a connection, which client_reconnect makes.
+ * NULL: memory is short. */
+struct client *client_create(const struct client_options *options);
 
 /* Reads a token, the first word of a file. False when there is none. */
 bool client_read_token(const char *path, char token[static WIRE_TOKEN_BYTES_MAX + 1]);
+
+/* Leaves the connection and makes another, as at first. What was buffered or not answered is forgotten. */
+bool client_reconnect(struct client *client);
 
 /* Closes at once; client_goodbye first is the orderly way. Frees. */
 void client_close(struct client *client);
@@ -58,6 +70,8 @@ void client_close(struct client *client);
 struct stream client_detach(struct client *client);
 
 const char *client_error(const struct client *client);
+/* The code (enum wire_code) of the last reply; WIRE_OK before the first. */
+uint8_t client_code(const struct client *client);
 
 /* --- pipelining --- */
 
@@ -78,7 +92,10 @@ bool client_receive(struct client *client, struct wire_reply *reply);
 /* Sends what is buffered, waits for one reply and wants code OK. */
 bool client_finish(struct client *client, struct wire_reply *reply);
 
+/* One status for each number or registration, into `statuses`. */
 bool client_lookup(struct client *client, const uint64_t *numbers, uint16_t count, uint8_t *statuses);
+bool client_register(struct client *client, const struct client_registration *registrations, uint16_t count,
+                     uint8_t *statuses);
 bool client_goodbye(struct client *client);
 
 #endif

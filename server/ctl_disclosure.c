@@ -160,8 +160,8 @@ void disclosure_abandon(struct disclosure_files *files)
 static void format_ip(const struct disclose_record *record, char text[static ADDRESS_TEXT_BYTES])
 {
     text[0] = '\0';
-    if (record->ip_kept == QUERY_IP_NONE)
-        return;
+    if (record->ip_kept == QUERY_IP_NONE || address_ip_is_zero(record->ip))
+        return; /* of a front that named none, too */
     address_format_ip(record->ip, text);
     size_t length = strlen(text);
     if (record->ip_kept == QUERY_IP_NETWORK)

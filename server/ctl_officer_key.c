@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 
 #include "persist/querylog/officer.h"
@@ -18,6 +19,8 @@ static int print_files(const struct ctl_common *common, const char *name, bool f
         char path[PATH_MAX + 8];
         snprintf(path, sizeof path, "%s.%s", name, files[i]);
         json_object_set_new(object, files[i], json_string(path));
+        if (i < 2)
+            (void)chmod(path, 0644); /* the first two are for others */
     }
     if (common->json) {
         ctl_print_json(object);

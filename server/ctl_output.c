@@ -129,13 +129,28 @@ static bool use_tls(const struct ctl_common *common, struct client_options *opti
     return options->tls != NULL;
 }
 
+/* Of what the server said last, or of a server that is not there. */
+static int status_of(const struct client *client)
+{
+    switch (client_code(client)) {
+    case WIRE_UNAUTHORIZED:
+    case WIRE_FORBIDDEN:
+        return EX_NOPERM;
+    case WIRE_UNAVAILABLE:
+    case WIRE_NOT_READY:
+    case WIRE_READ_ONLY:
+        return EX_TEMPFAIL;
+    default:
+        return EX_UNAVAILABLE;
+    }
+}
+
 /* Connects; NULL with the status and why not. */
 static struct client *try_to_connect(const struct ctl_common *common, int *status, char *error,
                                      size_t error_bytes)
 {
     char token[WIRE_TOKEN_BYTES_MAX + 1];
     struct client_options options = {.server = common->server};
-    *status = EX_UNAVAILABLE;
     if (common->token_file != NULL) {
         if (!client_read_token(common->token_file, token)) {
             *status = EX_NOINPUT;
@@ -148,9 +163,14 @@ static struct client *try_to_connect(const struct ctl_common *common, int *statu
         *status = EX_CONFIG;
         return NULL;
     }
-    struct client *client = client_connect(&options, error, error_bytes);
+    struct client *client = client_create(&options);
     tls_context_release(options.tls);
-    return client;
+    if (client != NULL && client_reconnect(client))
+        return client;
+    *status = client == NULL ? EX_OSERR : status_of(client);
+    snprintf(error, error_bytes, "%s", client == NULL ? "out of memory" : client_error(client));
+    client_close(client);
+    return NULL;
 }
 
 struct client *ctl_connect(const struct ctl_common *common, int *status)
@@ -165,7 +185,7 @@ struct client *ctl_connect(const struct ctl_common *common, int *status)
 
 int ctl_fail_client(const struct client *client)
 {
-    return ctl_fail(EX_UNAVAILABLE, "%s", client_error(client));
+    return ctl_fail(status_of(client), "%s", client_error(client));
 }
 
 int ctl_take_snapshot(struct client *client, enum wire_type type)

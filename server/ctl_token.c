@@ -72,17 +72,9 @@ static int save_file(const struct token_file *file)
         free(text);
         return ctl_fail(EX_OSERR, "out of memory");
     }
-    struct stat before;
-    bool was_there = stat(file->path, &before) == 0;
     bool good = durable_write(file->folder, file->name, text, length, &fault);
     free(text);
-    if (!good)
-        return ctl_fail(fault.status, "%s", fault.text);
-    /* Root changes the file of a server that runs as somebody else, who could not read it again. */
-    if (was_there && before.st_uid != geteuid() && chown(file->path, before.st_uid, before.st_gid) != 0)
-        return ctl_fail(EX_NOPERM, "%s is written, but is yours now: cannot give it back to its owner: %s",
-                        file->path, strerror(errno));
-    return EX_OK;
+    return good ? EX_OK : ctl_fail(fault.status, "%s", fault.text);
 }
 
 static bool parse_id(const char *text, uint64_t *id)
@@ -258,8 +250,9 @@ int ctl_token(int argc, char **argv)
         "       numberctl token revoke FILE ID...",
         "Makes, lists and revokes the tokens in FILE, which is numberd's --token-file and "
         "holds only salted hashes.\n"
-        "A new token is printed once. With --certificate the client shows that certificate in its "
-        "TLS handshake\ninstead (numberd's --tls-client-ca), also one that was renewed for the same key. "
+        "A new token is printed once. With --certificate there is none: the client shows that certificate in "
+        "its "
+        "TLS handshake\n(numberd's --tls-client-ca), or one that was renewed for the same key. "
         "numberd reads the file again at SIGHUP.\n\n"
         "lookup: look numbers up; register: change registrations; front: look numbers up "
         "for requesters and IPs\n"

@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -18,10 +20,18 @@
 #define FD 3
 #define LOADED 'l'
 #define YOURS 'y'
+/* For a program to be started and to say who it is. */
+#define START_MS 10000
+
+/* What a successor says first; its pidfd comes with it. */
+struct introduction {
+    pid_t process;
+};
 
 struct succession {
     struct succession_options options;
     pid_t process;
+    int pidfd; /* -1: it has not said who it is */
     int fd;
     struct event *readable;
     bool is_loaded;
@@ -58,7 +68,7 @@ static char **make_environment(char *own)
 }
 
 /* All descriptors but its end of the pair are closed by the exec. */
-static int spawn(struct succession *succession, int its_end)
+static int spawn(struct succession *succession, int its_end, pid_t *process)
 {
     static char own[] = ASSIGNMENT;
     sigset_t none;
@@ -74,7 +84,7 @@ static int spawn(struct succession *succession, int its_end)
     posix_spawn_file_actions_init(&actions);
     int error = posix_spawn_file_actions_adddup2(&actions, its_end, FD);
     if (error == 0)
-        error = posix_spawn(&succession->process, succession->options.program, &actions, &attributes,
+        error = posix_spawn(process, succession->options.program, &actions, &attributes,
                             succession->options.argv, environment);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
@@ -111,6 +121,50 @@ static bool send_listeners(int fd, const int *listeners, unsigned count)
     return sendmsg(fd, &message, MSG_NOSIGNAL) == (ssize_t)count;
 }
 
+/* The sockets of one message; how many are there. */
+static size_t take_sockets(struct msghdr *message, int sockets[static SUCCESSION_SOCKETS_MAX])
+{
+    struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    if (header == NULL || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+        return 0;
+    size_t bytes = header->cmsg_len - CMSG_LEN(0);
+    memcpy(sockets, CMSG_DATA(header), bytes);
+    return bytes / sizeof(int);
+}
+
+/* Takes the successor's introduction. 0, or an errno. */
+static int meet(struct succession *succession)
+{
+    int sockets[SUCCESSION_SOCKETS_MAX];
+    struct introduction introduction;
+    union control control;
+    struct iovec body = {&introduction, sizeof introduction};
+    struct msghdr message = {
+        .msg_iov = &body, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    if (poll(&(struct pollfd){succession->fd, POLLIN, 0}, 1, START_MS) != 1)
+        return ETIMEDOUT;
+    ssize_t got = recvmsg(succession->fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (got != sizeof introduction || take_sockets(&message, sockets) != 1)
+        return EPROTO;
+    succession->process = introduction.process;
+    succession->pidfd = sockets[0];
+    return 0;
+}
+
+/* Starts the program; what is started forks the successor, introduces it and ends. */
+static int start(struct succession *succession, int its_end)
+{
+    pid_t starter;
+    int error = spawn(succession, its_end, &starter);
+    if (error != 0)
+        return error;
+    error = meet(succession);
+    if (error != 0)
+        (void)kill(starter, SIGKILL);
+    (void)waitpid(starter, NULL, 0);
+    return error;
+}
+
 static void on_readable(evutil_socket_t fd, short events, void *context)
 {
     (void)events;
@@ -140,9 +194,7 @@ static bool begin(struct succession *succession)
     if (error == 0 && !send_listeners(pair[0], succession->options.listeners, succession->options.count))
         error = errno;
     if (error == 0)
-        error = spawn(succession, pair[1]);
-    if (error != 0)
-        succession->process = 0;
+        error = start(succession, pair[1]);
     close(pair[1]);
     errno = error;
     return error == 0;
@@ -154,7 +206,7 @@ struct succession *succession_start(const struct succession_options *options, st
     errno = ENOMEM;
     if (succession != NULL) {
         succession->options = *options;
-        succession->fd = -1;
+        succession->fd = succession->pidfd = -1;
         if (begin(succession))
             return succession;
     }
@@ -185,11 +237,13 @@ void succession_stop(struct succession *succession)
 {
     if (succession == NULL)
         return;
-    if (succession->process > 0 && !succession->is_complete) {
+    if (succession->pidfd >= 0 && !succession->is_complete) {
         /* It only reads, so it may end anywhere. */
-        (void)kill(succession->process, SIGKILL);
-        (void)waitpid(succession->process, NULL, 0);
+        (void)pidfd_send_signal(succession->pidfd, SIGKILL, NULL, 0);
+        (void)poll(&(struct pollfd){succession->pidfd, POLLIN, 0}, 1, START_MS);
     }
+    if (succession->pidfd >= 0)
+        close(succession->pidfd);
     if (succession->readable != NULL)
         event_free(succession->readable);
     if (succession->fd >= 0)
@@ -198,6 +252,29 @@ void succession_stop(struct succession *succession)
 }
 
 /* --- the new one's end --- */
+
+/* From here on in a process that is no child of the old one's: a service manager waits only for children of its own. Only the new one
+ * returns. */
+static void part(void)
+{
+    struct introduction introduction = {.process = fork()};
+    if (introduction.process == 0)
+        return;
+    union control control = {0};
+    struct iovec body = {&introduction, sizeof introduction};
+    struct msghdr message = {.msg_iov = &body,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = CMSG_SPACE(sizeof(int))};
+    int pidfd = introduction.process < 0 ? -1 : pidfd_open(introduction.process, 0);
+    if (pidfd < 0)
+        _exit(EX_OSERR); /* the old one sees that nobody came */
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(&control.header), &pidfd, sizeof pidfd);
+    _exit(sendmsg(FD, &message, MSG_NOSIGNAL) == (ssize_t)sizeof introduction ? EX_OK : EX_OSERR);
+}
 
 int succession_inherit(void)
 {
@@ -208,18 +285,8 @@ int succession_inherit(void)
         type != SOCK_SEQPACKET)
         return -1; /* whatever it is, it is not from a numberd */
     (void)fcntl(FD, F_SETFD, FD_CLOEXEC);
+    part();
     return FD;
-}
-
-/* The sockets of one message; how many are there. */
-static size_t take_sockets(struct msghdr *message, int sockets[static SUCCESSION_SOCKETS_MAX])
-{
-    struct cmsghdr *header = CMSG_FIRSTHDR(message);
-    if (header == NULL || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
-        return 0;
-    size_t bytes = header->cmsg_len - CMSG_LEN(0);
-    memcpy(sockets, CMSG_DATA(header), bytes);
-    return bytes / sizeof(int);
 }
 
 bool succession_take(int fd, int *listeners, unsigned count, struct fault *fault)

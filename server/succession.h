@@ -10,6 +10,9 @@
  *   and query log, gives the directory's lock up ------> takes the lock, reads the rest of the journal, and serves: connections that
  *   ends as its last clients close                       were made meanwhile have waited in the sockets that both have
  *
+ * The new one is no child of the old one's: what the old one starts forks and ends, so that the new one is a child of the service manager's
+ * (or of whoever takes orphans), who could else not wait for its end and would take it for ended at once.
+ *
  * As long as the new one is not loaded the old one does not depend on it: if the new one cannot start, it says why in the log, and the
  * old one goes on. The two talk over a pair of sockets whose number is in the environment (NUMBERD_SUCCESSION); that one has ended is
  * seen by its end of it. Memory for the registrations is needed twice while both are there.
@@ -44,7 +47,7 @@ struct succession_options {
     void *context;
 };
 
-/* Starts the new one. NULL with a fault when that cannot be done. */
+/* Starts the new one, and waits some milliseconds until it is there. NULL with a fault when that cannot be done. */
 struct succession *succession_start(const struct succession_options *options, struct fault *fault);
 pid_t succession_process(const struct succession *succession);
 /* After `loaded`, when some time has passed: whether the new one still waits. */
@@ -57,7 +60,7 @@ void succession_stop(struct succession *succession);
 /* --- the new one's end --- */
 
 /* The socket to the old one, which the caller closes; -1 when there is none, since this is no successor. To be asked once, before other
- * descriptors are opened. */
+ * descriptors are opened and threads are started, since it forks; only the child returns. */
 int succession_inherit(void);
 /* Takes the listening sockets; the same `count`. */
 bool succession_take(int fd, int *listeners, unsigned count, struct fault *fault);

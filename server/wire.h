@@ -56,8 +56,8 @@ enum wire_type {
     X(WIRE_VERSION_UNSUPPORTED, 3, "no common protocol version; the connection is closed")                   \
     X(WIRE_UNAUTHORIZED, 4, "the token is missing or unknown; the connection is closed")                     \
     X(WIRE_UNKNOWN_TYPE, 5, "this server does not know the request's type")                                  \
-    X(WIRE_UNAVAILABLE, 6, "the server cannot do this now; try again after retry_after_ms")                  \
-    X(WIRE_NOT_READY, 7, "the server is starting; try again after retry_after_ms")                           \
+    X(WIRE_UNAVAILABLE, 6, "the server cannot do this now; try again in a moment")                           \
+    X(WIRE_NOT_READY, 7, "the server is starting; try again in a moment")                                    \
     X(WIRE_READ_ONLY, 8, "the server takes no registrations now")                                            \
     X(WIRE_GOING_AWAY, 9, "the server is stopping; reconnect elsewhere or later")                            \
     X(WIRE_INTERNAL, 10, "the server failed; nothing of the request was done")                               \

@@ -26,8 +26,20 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans():
-    """Successors are grandchildren of ours; when their parent has ended they are to be our children, to be waited for."""
+    """Successors are nobody's children (server/succession.h); they are to be ours, to be waited for, as a service manager's would be its."""
     assert ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat") as status:
+        return int(status.read().rsplit(")", 1)[1].split()[1])
+
+
+def has_ended(pid):
+    """Also waits for it, if it has."""
+    with contextlib.suppress(ChildProcessError):
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    return True
 
 
 class Service(servers.Numberd):
@@ -44,7 +56,10 @@ class Service(servers.Numberd):
         count = len(self.successors())
         os.kill(self.pid, signal.SIGUSR2)
         servers.wait_until(lambda: len(self.successors()) > count, "a successor", pause=0.001)
-        return self.successors()[-1]
+        pid = self.successors()[-1]
+        with contextlib.suppress(FileNotFoundError):
+            assert parent_of(pid) == os.getpid(), f"the successor is a child of {parent_of(pid)}"
+        return pid
 
     def successors(self):
         return [int(line.split(" process ")[1].split()[0]) for line in self.read_log().splitlines() if "SIGUSR2: process " in line]

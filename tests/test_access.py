@@ -51,7 +51,7 @@ def test_tokens():
             shown = folder / "token"
             shown.write_bytes(second + b"\n")
             servers.ctl("lookup", "--server", server.address, "--token-file", shown, f"+{BASE}")
-            servers.ctl("lookup", "--server", server.address, f"+{BASE}", status=69)
+            servers.ctl("lookup", "--server", server.address, f"+{BASE}", status=77)
             emitted = server.read_log() + server.get("/stats.json") + server.get("/metrics")
         assert first[17:].decode() not in emitted and second[17:].decode() not in emitted
         for requester in (41, 42):
@@ -121,6 +121,32 @@ def test_owner_of_the_file():
         servers.ctl("token", "revoke", tokens, token[4:16].decode())
         status = tokens.stat()
         assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (65534, 65534, 0o600)
+
+
+def test_a_file_of_roots():
+    """A server reads what root alone writes and its group may read, and nothing that others may read; the owner stays so."""
+    if os.geteuid() != 0:
+        raise servers.Skipped("only root can give files away")
+    with servers.temporary_folder() as folder:
+        folder.chmod(0o755)
+        tokens = folder / "tokens"
+        token = add(tokens, 1, "lookup")
+        os.chown(tokens, 0, 65534)
+        tokens.chmod(0o640)
+        add(tokens, 2, "lookup")
+        status = tokens.stat()
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, 65534, 0o640)
+        (folder / "data").mkdir()
+        os.chown(folder / "data", 65534, 65534)
+        with servers.Numberd(folder / "data", "--token-file", tokens, "--user", "nobody") as server:
+            with Client(server.port, token=token) as client:
+                client.lookup([BASE])
+            tokens.chmod(0o644)
+            os.kill(server.process.pid, signal.SIGHUP)
+            server.wait_for("open to others")
+            tokens.chmod(0o600)
+            os.kill(server.process.pid, signal.SIGHUP)
+            server.wait_for("must be readable by the user")
 
 
 def test_concurrent_adds():

@@ -64,7 +64,7 @@ def test_top():
         assert "\033[1;31m! Redis is away: " in screen, screen
         assert screen.count("\033[1;31m") == 1, screen
         lines = server.ctl("top", "--count", "2").splitlines()
-        assert len(lines) == 3 and lines[0].split()[0] == "lookups/s" and lines[1].split()[4] == "1", lines
+        assert len(lines) == 3 and lines[0].split()[0] == "lookups/s" and lines[1].split()[5] == "1", lines
         asked = threading.Thread(target=lambda: Client(server.port).lookup([4915112000000] * 1000))
         asked.start()
         found = [json.loads(line) for line in server.ctl("top", "--count", "2", "--json").splitlines()]
@@ -258,6 +258,7 @@ def test_sealed():
         servers.ctl("officer-key", folder / "second")
         assert "first.private is there already" in servers.ctl("officer-key", folder / "first", status=73)
         assert (folder / "first.private").stat().st_mode & 0o777 == 0o600
+        assert (folder / "first.public").stat().st_mode & 0o777 == (folder / "first.verify").stat().st_mode & 0o777 == 0o644
         data, requester = folder / "data", 0x1122334455667788
         with servers.Numberd(data, "--officer-key", folder / "first.public") as server:
             server.ctl("lookup", "--requester", requester, "--ip", "203.0.113.9", A, B)

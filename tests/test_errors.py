@@ -26,6 +26,7 @@ def fails(program, status, words, *arguments, text=None):
     assert result.stderr.count("\n") == 1, (arguments, result.stderr)
     for word in words:
         assert word in result.stderr, (arguments, word, result.stderr)
+    return result.stderr
 
 
 def numberd_fails(folder, status, words, *flags):
@@ -261,6 +262,29 @@ def test_numberctl_usage():
     fails("numberctl", USAGE, ("can be 0",), "plan", "--rate", "0")
     fails("numberctl", UNAVAILABLE_STATUS, ("is numberd running",), "ping", "--server", f"127.0.0.1:{servers.free_port()}")
     fails("numberctl", UNAVAILABLE_STATUS, ("HOST:PORT",), "ping", "--server", "[::1")
+
+
+def test_host_with_two_addresses():
+    """localhost is ::1 and 127.0.0.1 on many machines; the server is at one of them."""
+    if os.geteuid() != 0:
+        raise servers.Skipped("another /etc/hosts takes root and a mount namespace")
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server:
+        (folder / "hosts").write_text("::1 two.test\n127.0.0.1 two.test\n")
+        command = f"mount --bind {folder / 'hosts'} /etc/hosts && exec {servers.BIN / 'numberctl'} ping --server two.test:{server.port}"
+        result = subprocess.run(["unshare", "--mount", "sh", "-c", command], capture_output=True, text=True, timeout=60)
+        assert "answered" in result.stdout, result
+
+
+def test_statuses():
+    """What the server refuses has the status that numberctl --help says."""
+    with servers.temporary_folder() as folder:
+        tokens = folder / "tokens"
+        (folder / "token").write_text(servers.ctl("token", "add", tokens, "--principal", "1", "--roles", "lookup"))
+        with servers.Numberd(folder / "data", "--token-file", tokens) as server:
+            line = fails("numberctl", NOPERM, ("missing or unknown",), "lookup", "+447700900123", "--server", server.address)
+            assert "is numberd running" not in line
+            fails("numberctl", NOPERM, ("does not allow",), "register", "+447700900123", "--account", "1", "--server", server.address,
+                  "--token-file", folder / "token")
     help_text = run("numberctl", "--help").stdout
     for verb in "lookup register deregister move import export snapshot stats ping disclose ledger verify officer-key plan hold".split():
         assert verb in help_text

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <sodium.h>
 
@@ -247,7 +248,8 @@ bool grant_budget_parse(const char *text, struct grant *grant)
 
 static bool fail_to_read(char *error, size_t error_bytes, const char *path)
 {
-    snprintf(error, error_bytes, "cannot read the token file %s: %s", path, strerror(errno));
+    snprintf(error, error_bytes, "cannot read the token file %s: %s%s", path, strerror(errno),
+             errno == EACCES ? "; it must be readable by the user that numberd runs as" : "");
     return false;
 }
 
@@ -351,6 +353,13 @@ static struct tokens *read_tokens(FILE *file, const char *path, char *error, siz
     return NULL;
 }
 
+/* Its owner may read it, and our own group if the file is root's: so a service reads what its administrator alone writes. */
+static bool is_open_to_others(const struct stat *status)
+{
+    bool is_roots = status->st_uid == 0 && (status->st_gid == getegid() || geteuid() == 0);
+    return (status->st_mode & (is_roots ? 037 : 077)) != 0;
+}
+
 struct tokens *tokens_load(const char *path, char *error, size_t error_bytes)
 {
     struct stat status;
@@ -358,7 +367,7 @@ struct tokens *tokens_load(const char *path, char *error, size_t error_bytes)
     FILE *file = fopen(path, "re");
     if (file == NULL || fstat(fileno(file), &status) != 0)
         fail_to_read(error, error_bytes, path);
-    else if ((status.st_mode & 077) != 0)
+    else if (is_open_to_others(&status))
         snprintf(error, error_bytes, "the token file %s is open to others: chmod 600 it", path);
     else
         tokens = read_tokens(file, path, error, error_bytes);
