@@ -9,7 +9,7 @@
  *
  * Encoders and decoders are pure. The peers' text is written and read by hand: what a library does beyond that (an allocation for each
  * element of a reply) would be the load tester's time, on the processor beside the server's. hiredis is the oracle in tests/test_dialects.c,
- * which prints what each takes for a number of a reply: 2 to 4 ns here, 59 ns there. */
+ * which prints what each takes for a number of a reply: 1 ns here, 43 ns there. */
 #ifndef NUMBERD_LOADTEST_LOAD_DIALECT_H
 #define NUMBERD_LOADTEST_LOAD_DIALECT_H
 
