@@ -260,6 +260,16 @@ enum directory_answer directory_lookup_alike(const struct directory *directory, 
     return (enum directory_answer)answer;
 }
 
+/* No reader's section: a line that is no longer the table's is prefetched for nothing. */
+void directory_prefetch(const struct directory *directory, uint64_t number, bool alike)
+{
+    uint64_t hash = hash_flipped(number, directory->view.flip);
+    uint64_t placement = lookup_placement(&directory->view, hash);
+    __builtin_prefetch(lookup_home(&directory->view, placement, hash));
+    if (alike)
+        __builtin_prefetch(lookup_alternate(&directory->view, placement, hash));
+}
+
 /* Where a number's account most likely is: beside its home line. A shard's table may be another by the time it is
  * read; then this was for nothing. */
 static void prefetch_account(const struct directory *directory, uint64_t hash)

@@ -26,6 +26,7 @@
 #include "persist/querylog/officer.h"
 #include "persist/querylog/querylog.h"
 #include "ring/event.h"
+#include "server/cipher.h"
 
 #define DEFAULT_N UINT64_C(100000000)
 #define QUICK_N UINT64_C(300000)
@@ -237,6 +238,7 @@ static double run_log(struct world *world, const char *data_dir, uint64_t n, uin
     struct ring *ring = ring_create(RING_BYTES);
     struct querylog *log =
         querylog_start(&(struct querylog_options){.folder = dir.querylog_path,
+                                                  .cipher = cipher_seal,
                                                   .officer = officer,
                                                   .server_id = dir.server_id,
                                                   .redis_url = to_redis ? world->redis_url : NULL,

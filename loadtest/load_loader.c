@@ -143,16 +143,23 @@ static uint64_t due_ns(const struct load_loader *loader)
     return loader->start_ns + (uint64_t)loader->pace.due_ns;
 }
 
-/* Open loop: asks all that is due by now, as far as the connections have room. */
+/* Open loop: asks all that is due by now, as far as the connections have room; what goes to the same connection goes out together. */
 static void ask_what_is_due(struct load_loader *loader, uint64_t now)
 {
-    while (due_ns(loader) <= now && may_ask(loader, due_ns(loader))) {
-        struct load_connection *connection = next_free(loader);
-        if (connection == NULL)
-            return;
+    unsigned first = loader->next_connection;
+    unsigned asked = 0;
+    struct load_connection *connection;
+    while (due_ns(loader) <= now && may_ask(loader, due_ns(loader)) &&
+           (connection = next_free(loader)) != NULL) {
         ask(loader, connection, due_ns(loader));
-        flush(loader, connection);
+        asked++;
     }
+    if (asked == 0)
+        return;
+    do { /* all connections, when they have been round once */
+        flush(loader, &loader->connections[first]);
+        first = (first + 1) % loader->connection_count;
+    } while (first != loader->next_connection);
 }
 
 /* --- what is answered --- */

@@ -23,6 +23,7 @@ struct loader {
 static void *run(void *context)
 {
     struct loader *loader = context;
+    (void)pthread_setname_np(pthread_self(), "loader");
     if (store_make_folders(loader->options.store.data_dir, &loader->fault))
         loader->directory =
             store_load(&loader->options.store, &loader->progress, &loader->found, &loader->fault);

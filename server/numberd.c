@@ -13,6 +13,7 @@
 
 #include "persist/querylog/officer.h"
 #include "server/app.h"
+#include "server/cipher.h"
 #include "server/privileges.h"
 #include "server/succession.h"
 
@@ -88,6 +89,7 @@ static bool start_query_log(struct app *app, struct fault *fault)
             return fault_set(fault, EX_OSERR, "out of memory for the query log's rings");
     }
     app->querylog = querylog_start(&(struct querylog_options){.folder = app->datadir.querylog_path,
+                                                              .cipher = cipher_seal,
                                                               .officer = officer,
                                                               .server_id = app->datadir.server_id,
                                                               .redis_url = app->config.redis,

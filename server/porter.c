@@ -196,6 +196,7 @@ static void wake(struct porter *porter)
 static void *run(void *context)
 {
     struct porter *porter = context;
+    (void)pthread_setname_np(pthread_self(), "porter");
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(),
                       NICE); /* of this thread; where it is refused, all is as it was */
     event_base_dispatch(porter->base);

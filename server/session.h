@@ -12,6 +12,7 @@
 #include "hashing/directory.h"
 #include "server/access/budgets.h"
 #include "server/access/tokens.h"
+#include "server/ahead.h"
 #include "server/buffer.h"
 #include "server/counters.h"
 #include "server/recorder.h"
@@ -41,6 +42,7 @@ struct service_scratch {
     uint8_t answers[WIRE_COUNT_MAX];
     struct record records[WIRE_COUNT_MAX];
     struct registrations_pair pairs[WIRE_COUNT_MAX];
+    struct ahead ahead;
 };
 
 struct service {

@@ -157,6 +157,7 @@ static bool wait_for_one(struct snapshots *snapshots)
 static void *run(void *context)
 {
     struct snapshots *snapshots = context;
+    (void)pthread_setname_np(pthread_self(), "snapshots");
     /* Of this thread alone, as Linux has it: workers that wake come first, and it gets a tenth of a crowded processor. Not
      * less: it holds locks of shards, and the file system's. */
     (void)setpriority(PRIO_PROCESS, 0, THREAD_NICE);

@@ -236,6 +236,7 @@ bool worker_is_silent(struct worker *worker)
 static void *run(void *context)
 {
     struct worker *worker = context;
+    (void)pthread_setname_np(pthread_self(), "worker");
     event_base_dispatch(worker->base);
     connections_close(&worker->connections);
     if (worker->service.reader != NULL)

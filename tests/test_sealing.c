@@ -21,7 +21,7 @@ static size_t seal(struct frame *frame, const struct frame_batch *batch)
     frame->key = 70;
     frame->nonce = 4;
     frame->ordinal = 2;
-    return frame_seal(frame, batch, &place, secret);
+    return frame_seal(frame, batch, &place, secret, NULL);
 }
 
 static bool opens(const struct frame *frame)
@@ -100,7 +100,7 @@ static void test_frame_is_bound(void **state)
     assert_non_null(memmem(batch->blocks, batch->bytes, &number, 6));
     seal(again, batch);
     again->nonce++;
-    frame_seal(again, batch, &place, secret);
+    frame_seal(again, batch, &place, secret, NULL);
     assert_memory_not_equal(frame->payload, again->payload, batch->bytes);
     ((struct query_block *)(void *)batch->blocks)->count = 2;
     seal(frame, batch);

@@ -280,7 +280,7 @@ def test_connection_limit():
             reply = third.receive()
             assert (reply.type, reply.code, reply.request_id) == (HELLO | 0x80, UNAVAILABLE, 0) and reply.retry_after_ms > 0
             assert third.is_closed()
-        assert "all its connections are taken" in servers.ctl("ping", "--server", server.address, status=69)
+        assert "all its connections are taken" in servers.ctl("ping", "--server", server.address, status=75)
         first.socket.close()
         servers.wait_until(lambda: server.stats()["connections_open"] == 1, "the first is gone")
         with Client(server.port) as third:
@@ -360,6 +360,36 @@ def test_user():
         assert "there is no user no-such-user" in line and not (folder / "other").exists()
         with running() as server:
             assert "runs as root" in server.read_log() and status_of(server.process)["NoNewPrivs"] == "1"
+
+
+def test_lookups_ahead():
+    """Requests that come together are answered as one by one: each lookup sees the changes before it, and none after it."""
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server, Client(server.port) as client:
+        chance = random.Random(7)
+        there, frames, expected = set(), [], []
+        for request_id in range(1, 1500):
+            kind = chance.choice(["lookup"] * 6 + ["lone", "long", "register", "deregister", "ping"])
+            some = [BASE + chance.randrange(400) for _ in range({"lone": 1, "long": 700, "lookup": chance.randrange(2, 60)}.get(kind, 3))]
+            if kind == "register":
+                frames.append(registrations([(number, 1, 0) for number in dict.fromkeys(some)], request_id))
+                there.update(some)
+                expected.append(None)
+            elif kind == "deregister":
+                frames.append(numbers(DEREGISTER, list(dict.fromkeys(some)), request_id))
+                there.difference_update(some)
+                expected.append(None)
+            elif kind == "ping":
+                frames.append(frame(PING, request_id=request_id))
+                expected.append(None)
+            else:
+                frames.append(numbers(LOOKUP, some, request_id))
+                expected.append([REGISTERED if number in there else NOT_REGISTERED for number in some])
+        for at in range(0, len(frames), 100):  # that many at once
+            client.send(b"".join(frames[at:at + 100]))
+            for i in range(at, min(at + 100, len(frames))):
+                reply = client.receive()
+                assert (reply.request_id, reply.code) == (i + 1, OK), (i, reply.code)
+                assert expected[i] is None or list(reply.body) == expected[i], (i, reply.body, expected[i])
 
 
 def test_probes():

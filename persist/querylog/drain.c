@@ -299,6 +299,7 @@ static void keep_house(struct drain *drain, uint64_t now_ms, uint64_t *last_gaps
 static void *run(void *context)
 {
     struct drain *drain = context;
+    (void)pthread_setname_np(pthread_self(), "query-log");
     uint64_t last_turn_ms = 0;
     uint64_t last_gaps_ms = 0;
     uint64_t last_expire_ms = 0;

@@ -82,10 +82,16 @@ static inline uint64_t frame_hour_over_at(uint64_t hour_ms, uint64_t retention_m
     return hour_ms + FRAME_HOUR_MS + retention_ms;
 }
 
+/* ChaCha20-Poly1305 (RFC 8439): encrypts `bytes` of `plain` to `sealed`, and writes the tag behind them. False when it cannot now. */
+typedef bool frame_cipher_fn(uint8_t *sealed, const uint8_t *plain, size_t bytes, const uint8_t *context,
+                             size_t context_bytes, const uint8_t nonce[static 12],
+                             const uint8_t secret[static FRAME_KEY_BYTES]);
+
 /* Makes the frame of the batch, which is not changed; its index, key, nonce and ordinal must be set, and the nonce
- * never have been used with this secret. `frame` has room for FRAME_BYTES_MAX. Returns its bytes, a multiple of 8. */
+ * never have been used with this secret. `frame` has room for FRAME_BYTES_MAX. `cipher` NULL, or unable: by libsodium.
+ * Returns its bytes, a multiple of 8. */
 size_t frame_seal(struct frame *frame, const struct frame_batch *batch, const struct frame_place *place,
-                  const uint8_t secret[static FRAME_KEY_BYTES]);
+                  const uint8_t secret[static FRAME_KEY_BYTES], frame_cipher_fn *cipher);
 
 /* The bytes that the frame of this batch has. */
 static inline size_t frame_sealed_bytes(const struct frame_batch *batch)

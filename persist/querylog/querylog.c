@@ -54,6 +54,7 @@ static bool open_spool(struct querylog *querylog, const struct querylog_options 
     uint64_t most = options->bytes_max / 4;
     uint64_t segment_bytes = redis ? SEGMENT_BYTES_QUEUE : SEGMENT_BYTES_LOG;
     struct spool_options spool = {.folder = options->folder,
+                                  .cipher = options->cipher,
                                   .officer = options->officer,
                                   .server_id = options->server_id,
                                   .retention_ms = options->retention_hours * HOUR_MS,

@@ -10,6 +10,7 @@
 
 #include "persist/fault.h"
 #include "persist/notice.h"
+#include "persist/querylog/frame.h"
 #include "persist/querylog/tally.h"
 #include "ring/ring.h"
 
@@ -27,7 +28,8 @@ struct querylog_options {
     uint64_t bytes_max; /* of all segments together */
     struct ring *const *rings;
     unsigned ring_count;
-    notice_fn *notice; /* for the operator; from the log's threads */
+    notice_fn *notice;       /* for the operator; from the log's threads */
+    frame_cipher_fn *cipher; /* what seals; NULL: libsodium's. From the drain's thread */
 };
 
 struct querylog_figures {

@@ -509,6 +509,7 @@ static enum ship_result take_turn(struct redis_sink *sink)
 static void *run(void *context)
 {
     struct redis_sink *sink = context;
+    (void)pthread_setname_np(pthread_self(), "redis");
     /* Of this thread alone: workers that wake come first. */
     (void)setpriority(PRIO_PROCESS, 0, THREAD_NICE);
     for (;;) {

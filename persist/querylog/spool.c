@@ -301,7 +301,8 @@ static size_t seal(struct spool *spool, const struct frame_batch *batch, uint64_
     frame->key = key->number;
     frame->nonce = ++key->nonce;
     frame->ordinal = key->ordinals[batch->bucket] + 1;
-    return frame_seal(frame, batch, &(struct frame_place){spool->options.server_id, sequence}, key->secret);
+    return frame_seal(frame, batch, &(struct frame_place){spool->options.server_id, sequence}, key->secret,
+                      spool->options.cipher);
 }
 
 bool spool_append(struct spool *spool, const struct frame_batch *batch, bool beyond_cap, struct fault *fault)

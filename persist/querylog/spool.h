@@ -25,9 +25,10 @@ struct spool_options {
     const uint8_t *officer; /* OFFICER_KEY_BYTES: the public key that the log is sealed to */
     uint64_t server_id;
     uint64_t retention_ms;
-    uint64_t bytes_max;     /* appends that would go beyond are refused */
-    uint64_t segment_bytes; /* a new file is begun at this size */
-    bool is_queue;          /* Redis is the log: events count until they are confirmed there */
+    uint64_t bytes_max;      /* appends that would go beyond are refused */
+    uint64_t segment_bytes;  /* a new file is begun at this size */
+    frame_cipher_fn *cipher; /* NULL: libsodium's */
+    bool is_queue;           /* Redis is the log: events count until they are confirmed there */
 };
 
 struct spool_figures {

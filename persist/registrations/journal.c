@@ -394,6 +394,7 @@ static void skip(struct journal *journal)
 static void *run(void *context)
 {
     struct journal *journal = context;
+    (void)pthread_setname_np(pthread_self(), "journal");
     pthread_mutex_lock(&journal->mutex);
     uint64_t marked = journal->output.written;
     for (;;) {

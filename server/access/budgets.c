@@ -29,7 +29,7 @@
 /* One number of so many is sampled for the density, which is judged from so many sampled numbers on. */
 #define STRIDE 32
 #define BLOCK_NUMBERS 1000
-#define DENSITY_MAX 8 /* sampled numbers in each block */
+#define DENSITY_MAX 10 /* sampled numbers in each block */
 #define DENSITY_MIN 128
 /* A HyperLogLog in one word: registers, bits of each, and above them 4 bits of the day that it is of. */
 #define REGISTERS 12

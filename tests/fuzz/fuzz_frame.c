@@ -50,7 +50,7 @@ static void examine_sealed(const uint8_t *data, size_t size, struct frame_batch 
     batch->hour_ms = FRAME_HOUR_MS;
     batch->bytes = size / 8 * 8;
     memcpy(batch->blocks, data, batch->bytes);
-    (void)examine(frame, frame_seal(frame, batch, &place, secret), batch);
+    (void)examine(frame, frame_seal(frame, batch, &place, secret, NULL), batch);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -84,7 +84,7 @@ static void make_frames(const uint8_t secret[static FRAME_KEY_BYTES])
         }
         batch.hour_ms = HOUR;
         batch.bucket = i == 2 ? FRAME_GAP_BUCKET : frame_bucket_of(REQUESTER);
-        all.frame_bytes[i] = frame_seal(frame, &batch, &place, secret);
+        all.frame_bytes[i] = frame_seal(frame, &batch, &place, secret, NULL);
         all.frame_events[i] = batch.events;
     }
     all.frames[FRAMES - 1][all.frame_bytes[FRAMES - 1] - 1] ^= 1;

@@ -95,7 +95,7 @@ static size_t seal(const uint8_t *data, size_t size)
         } else {
             batch.events = batch.bucket == FRAME_GAP_BUCKET ? 0 : data[2] / 8;
         }
-        size_t sealed = frame_seal(frame, &batch, &place, key->secret);
+        size_t sealed = frame_seal(frame, &batch, &place, key->secret, NULL);
         memcpy(all.file + length, memory, sealed);
         length += sealed;
         data += 3 + bytes;
