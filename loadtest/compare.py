@@ -8,8 +8,8 @@ ends within two minutes, and its figures mean nothing; --json one object a line;
 numberd with one worker and its query log on; the floor (numberload floor), which reads the same frames and answers without a look; Redis,
 numbers in one set (SMISMEMBER); memcached with one thread, numbers as keys (get). All are loaded with the same numbers, and each load goes to
 one after the other, round after round; a figure is the median of the rounds, a ratio that of the rounds' ratios. numberload checks every
-answer of all but the floor. The one thread that serves has the first processor; the load has the second one, and with it numberd's thread that
-writes the query log, so that what the log takes is in the figures. It takes about 10 minutes, and at 100 million
+answer of all but the floor. The one thread that serves has the first processor, the load the second one; numberd's thread that writes the query log
+takes what it needs of both, so that what the log takes is in the figures. It takes about 10 minutes, and at 100 million
 numbers 18 GB of memory and 20 minutes."""
 import contextlib
 import json
@@ -129,7 +129,7 @@ class Ours:
         self.worker = None
         for task in pathlib.Path(f"/proc/{self.pid}/task").iterdir():
             is_worker = (task / "comm").read_text() == "worker\n"
-            os.sched_setaffinity(int(task.name), {0 if is_worker else 1})
+            os.sched_setaffinity(int(task.name), {0} if is_worker else {0, 1})
             if is_worker:
                 self.worker = task
         check(self.worker is not None, "numberd has no worker")

@@ -38,8 +38,9 @@ struct client {
     uint8_t *in; /* WIRE_REPLY_BYTES_MAX */
     size_t in_start;
     size_t in_end;
-    bool is_passing;   /* the failure: another try may do */
-    uint8_t last_code; /* of the reply that was not OK, or that came unasked */
+    bool is_passing;         /* the failure: another try may do */
+    unsigned retry_after_ms; /* 0: over another connection */
+    uint8_t last_code;       /* of the reply that was not OK, or that came unasked */
     char error[256];
 };
 
@@ -54,6 +55,7 @@ static bool fail_for_now(struct client *client, const char *what)
 {
     (void)fail(client, what);
     client->is_passing = true;
+    client->retry_after_ms = 0;
     return false;
 }
 
@@ -61,6 +63,7 @@ static bool fail_errno(struct client *client, const char *what)
 {
     snprintf(client->error, sizeof client->error, "%s: %s", what, strerror(errno));
     client->is_passing = true;
+    client->retry_after_ms = 0;
     return false;
 }
 
@@ -423,7 +426,8 @@ bool client_finish(struct client *client, struct wire_reply *reply)
         return false;
     if (reply->code == WIRE_OK)
         return true;
-    client->is_passing = false;
+    client->is_passing = reply->code == WIRE_NOT_READY || reply->code == WIRE_UNAVAILABLE;
+    client->retry_after_ms = client->is_passing ? reply->retry_after_ms : 0;
     if (reply->body_bytes == 0)
         snprintf(client->error, sizeof client->error, "%s", wire_code_text(reply->code));
     else
@@ -444,10 +448,16 @@ static bool take_statuses(struct client *client, uint16_t count, uint8_t *status
     return true;
 }
 
-/* The connection broke, and another try is allowed and has a connection. */
+/* Another try is allowed, when the server is ready, or over another connection. */
 static bool may_ask_again(struct client *client, uint64_t end_ms)
 {
-    return client->is_passing && now_ms() < end_ms && client_reconnect(client);
+    if (!client->is_passing || now_ms() >= end_ms)
+        return false;
+    if (client->retry_after_ms == 0)
+        return client_reconnect(client);
+    pause_some(client->retry_after_ms < PAUSE_MS_MAX ? client->retry_after_ms : PAUSE_MS_MAX);
+    client->retry_after_ms = 0;
+    return true;
 }
 
 bool client_lookup(struct client *client, const uint64_t *numbers, uint16_t count, uint8_t *statuses)

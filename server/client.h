@@ -7,7 +7,8 @@
  *
  * A server that is restarted says goodbye, and who connects again meanwhile may have to wait. With `patience_ms` connecting is tried
  * again for so long, with pauses that double from 10 ms to a second, each shortened by chance so that not all clients come at once; and
- * client_lookup and client_register, which may be carried out twice without harm, connect anew and ask again when the connection broke.
+ * client_lookup and client_register, which may be carried out twice without harm, ask again when the connection broke, over a new one, or
+ * when the server was not ready.
  * Who pipelines calls client_reconnect and sends again what was not answered.
  *
  * With TLS the program must ignore SIGPIPE.

@@ -9,7 +9,7 @@ packages=(gcc cmake ninja-build pkg-config curl libc6-dev libevent-dev libjemall
     libjansson-dev libinih-dev libcsv-dev libzstd-dev zlib1g-dev libsodium-dev libssl-dev libsystemd-dev libcmocka-dev libjs-chart.js)
 case "${1:-build}" in
 build) ;;
-test) packages+=(git faketime python3 python3-phonenumbers redis-server redis-tools prometheus clang clang-format clang-tidy cppcheck llvm
+test) packages+=(git faketime python3 python3-phonenumbers redis-server redis-tools memcached libck-dev prometheus clang clang-format clang-tidy cppcheck llvm
     libclang-rt-14-dev util-linux strace spin g++ libboost1.81-dev
     openssl haproxy iproute2 systemd tshark chromium chromium-driver python3-selenium)
     # The tests of the other processor, run by an emulator (tests/arm64.sh); one library of that architecture.

@@ -2,6 +2,7 @@
 import os
 import pathlib
 import subprocess
+import time
 
 import servers
 
@@ -15,6 +16,24 @@ def run(*command, **environment):
     return result.stdout
 
 
+def check_patience(folder, port):
+    """The program waits for a server that is not there yet, and goes on with the next one when it has gone; without patience it ends."""
+    listen = ("--listen", f"127.0.0.1:{port}")
+    with subprocess.Popen([folder / "program", f"127.0.0.1:{port}", "patient"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        time.sleep(0.3)
+        for _ in range(3):
+            with servers.Numberd(folder / "data", *listen):
+                assert program.stdout.readline() == "registered, not registered\n"
+            program.stdin.write("\n")
+            program.stdin.flush()
+        with servers.Numberd(folder / "data", *listen) as server:
+            assert program.stdout.readline() == "registered, not registered\n"
+            server.kill()
+        with servers.Numberd(folder / "data", *listen):
+            out, _ = program.communicate("\n", timeout=60)
+            assert (program.returncode, out) == (0, "registered, not registered\n")
+
+
 def test_program():
     """It builds without a warning, and asks a server."""
     with servers.temporary_folder() as folder:
@@ -24,6 +43,8 @@ def test_program():
         run("gcc", "-std=c17", "-Wall", "-Wextra", "-Werror", HERE / "client_library.c", *flags, "-o", folder / "program")
         with servers.Numberd(folder / "data") as server:
             assert run(folder / "program", server.address) == "registered, not registered\n"
+            port = server.port
+        check_patience(folder, port)
         failed = subprocess.run([folder / "program", server.address], capture_output=True, text=True, timeout=60)
         assert failed.returncode == 1 and "cannot connect" in failed.stderr, failed
 

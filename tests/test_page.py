@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import pathlib
+import subprocess
 import time
 
 from selenium import webdriver
@@ -137,6 +138,24 @@ def test_a_server_that_is_gone():
             servers.wait_until(lambda: len(values(driver)) > 10, "the tiles are there")
         servers.wait_until(lambda: text(driver, "#state") == "no answer", "it says so")
         assert "see whether it runs" in text(driver, "#complaints") and len(values(driver)) > 10
+
+
+def test_page_of_a_load():
+    """What numberload --page writes: two charts with a line each, nothing cut off on a phone, nothing to complain about."""
+    with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server:
+        command = [servers.BIN / "numberload", "run", "--server", server.address, "--hit-ratio", "0", "--seconds", "5", "--page", folder / "load.html"]
+        subprocess.run([str(word) for word in command], check=True, capture_output=True, timeout=60)
+        for width, dark in ((900, False), (360, True)):
+            with browser(width, 1500, dark) as driver:
+                driver.get((folder / "load.html").as_uri())
+                shoot(driver, f"load-{width}")
+                lengths = driver.execute_script("return [...document.querySelectorAll('svg path')].map(path => path.getTotalLength())")
+                assert len(lengths) == 2 and all(length > 300 for length in lengths), lengths
+                inside = driver.execute_script("return [...document.querySelectorAll('svg path')].map(path => path.getBBox()).every(box => "
+                                               "box.x >= 75 && box.y >= 15 && box.x + box.width <= 705 && box.y + box.height <= 233)")
+                assert inside, driver.page_source
+                assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+                assert "numbers" in text(driver, "table") and not complaints(driver), complaints(driver)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 #include "persist/querylog/spool.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
@@ -305,6 +306,19 @@ static size_t seal(struct spool *spool, const struct frame_batch *batch, uint64_
                       spool->options.cipher);
 }
 
+/* Each time that so much was written, its way to the disk is begun, and what is there already leaves the kernel's cache: nobody reads a
+ * segment soon, unless it is on its way to Redis. So the log takes the same few pages again and again, where it else fills all memory with
+ * what it wrote; a virtual machine whose host has to find each page first pays for that. (6 million lookups a second, 16 a request, in the
+ * middle of a long run: p99 0.85 ms, without this 2.5; at 37 million a second none of 340 million events was lost, without 370,000 of 680
+ * million. With 4 MiB at a time p99 was 1.3 ms, with 512 KiB events were lost.) */
+#define LET_GO_BYTES (UINT64_C(1) << 20)
+
+static void let_go(const struct spool *spool, uint64_t before, uint64_t after)
+{
+    if (!spool->options.is_queue && before / LET_GO_BYTES != after / LET_GO_BYTES)
+        (void)posix_fadvise(spool->fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 bool spool_append(struct spool *spool, const struct frame_batch *batch, bool beyond_cap, struct fault *fault)
 {
     if (!beyond_cap && is_beyond_cap(spool, frame_sealed_bytes(batch))) {
@@ -326,6 +340,7 @@ bool spool_append(struct spool *spool, const struct frame_batch *batch, bool bey
     size_t bytes = seal(spool, batch, segment.sequence);
     if (!write_whole(spool, spool->frame, bytes, segment.bytes, fault))
         return false;
+    let_go(spool, segment.bytes, segment.bytes + bytes);
     spool->next_index++;
     spool->key->ordinals[batch->bucket]++;
     pthread_mutex_lock(&spool->mutex);

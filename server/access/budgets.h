@@ -8,7 +8,7 @@
  *
  * Detectors look at what was looked up. They see
  *   misses      of 2,000 numbers or more, a larger share than allowed was not registered
- *   density     of what was asked in a day, whatever the order, more than 8 sampled numbers lie in each block of 1,000 numbers:
+ *   density     of what was asked in a day, whatever the order, more than 10 sampled numbers lie in each block of 1,000 numbers:
  *               one number in 32 is sampled, numbers and blocks are counted by HyperLogLogs of 12 registers (Flajolet and
  *               others), and judged from 128 on. A walk through all numbers of a range has 31, the address book of somebody in
  *               a city of ten million 1
