@@ -24,7 +24,8 @@ static const char style[] =
     "h1{font-size:1.4rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}table{border-collapse:collapse;width:100%}\n"
     "th,td{text-align:right;padding:.25rem .6rem;border-bottom:1px solid "
     "var(--line);font-variant-numeric:tabular-nums}\n"
-    "th:first-child,td:first-child{text-align:left}.scroll{overflow-x:auto}svg{width:100%;height:auto;"
+    "th:first-child,td:first-child{text-align:left}.scroll{overflow-x:auto}svg{width:100%;min-width:34rem;"
+    "height:auto;"
     "display:block}\n"
     "svg text{font-size:12px;fill:var(--dim)}svg .axis{stroke:var(--line)}svg "
     "path{fill:none;stroke-width:2}\n"
@@ -61,7 +62,10 @@ static double round_up(double value)
 
 static void begin_chart(FILE *out, const char *title, const char *about)
 {
-    fprintf(out, "<h2>%s</h2>\n<svg viewBox=\"0 0 720 280\" role=\"img\" aria-label=\"%s\">\n", title, about);
+    fprintf(
+        out,
+        "<h2>%s</h2>\n<div class=\"scroll\"><svg viewBox=\"0 0 720 280\" role=\"img\" aria-label=\"%s\">\n",
+        title, about);
 }
 
 /* Horizontal lines with their values, from 0 to max. */
@@ -101,14 +105,14 @@ static void put_throughput(FILE *out, const struct load_report *report)
     put_scale(out, top, "");
     for (unsigned i = 0; i <= 4; i++) {
         char text[24];
-        snprintf(text, sizeof text, "%.0f s", end * i / 4);
+        snprintf(text, sizeof text, "%.3g s", end * i / 4);
         put_tick(out, LEFT + WIDTH * i / 4, text);
     }
     fprintf(out, "<path class=\"one\" d=\"");
     for (uint64_t i = 0; i < length; i++)
         fprintf(out, "%c%.1f %.1f", i == 0 ? 'M' : 'L', LEFT + WIDTH * all[i].seconds / end,
                 TOP + HEIGHT * (1 - all[i].numbers_per_second / top));
-    fprintf(out, "\"/>\n</svg>\n");
+    fprintf(out, "\"/>\n</svg></div>\n");
 }
 
 /* --- latency --- */
@@ -149,11 +153,12 @@ static void put_curve(FILE *out, const struct histogram *latency)
     for (unsigned i = 0; i <= (unsigned)curve.nines_max; i++) {
         char text[24];
         snprintf(text, sizeof text, "%.*f %%", i < 3 ? 0 : (int)i - 2, 100 * (1 - pow(10, -(double)i)));
-        put_tick(out, LEFT + WIDTH * i / curve.nines_max, text);
+        /* The last one would be cut off. */
+        put_tick(out, LEFT + WIDTH * i / curve.nines_max - (i == (unsigned)curve.nines_max ? 24 : 0), text);
     }
     fprintf(out, "<path class=\"two\" d=\"");
     histogram_each(latency, put_point, &curve);
-    fprintf(out, "\"/>\n</svg>\n");
+    fprintf(out, "\"/>\n</svg></div>\n");
 }
 
 /* --- the page --- */
