@@ -35,6 +35,7 @@ class Bench:
         self.json, self.only, self.quick = options.json, options.only, options.quick
         self.bin, self.folder, self.rows = pathlib.Path(options.bin), folder, rows
         self.failed = 0
+        self.figures = {}  # what was reported, by name
 
     def matches(self, name):
         return self.only is None or name == self.only or name.startswith(self.only + "_")
@@ -48,6 +49,7 @@ class Bench:
         if not self.matches(name):
             return
         value = statistics.median(values)
+        self.figures[name] = value
         ok = kind is None or (value <= bar if kind == AT_MOST else value >= bar)
         self.failed += not ok
         if self.json:

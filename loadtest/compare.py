@@ -1,9 +1,10 @@
 """compare: numberd beside what else could answer, under the same load. Started by compare.sh.
 
-    bash loadtest/compare.sh [--json] [--list] [--only NAME] [--n N] [--quick] [--dir DIR] [--chart FILE]
+    bash loadtest/compare.sh [--json] [--list] [--only NAME] [--n N] [--quick] [--dir DIR] [--chart FILE] [--table FILE]
 
 --list names the rows; --only NAME runs one, or all that begin with NAME_; --n N sets how many numbers are registered (5 million); --quick
-ends within two minutes, and its figures mean nothing; --json one object a line; --chart writes the rates as a picture.
+ends within two minutes, and its figures mean nothing; --json one object a line; --chart writes the rates as a picture, --table as
+a table in Markdown.
 
 numberd with one worker and its query log on; the floor (numberload floor), which reads the same frames and answers without a look; Redis,
 numbers in one set (SMISMEMBER); memcached with one thread, numbers as keys (get). All are loaded with the same numbers, and each load goes to
@@ -13,6 +14,7 @@ takes what it needs of both, so that what the log takes is in the figures. It ta
 numbers 18 GB of memory and 20 minutes."""
 import contextlib
 import json
+import math
 import os
 import pathlib
 import resource
@@ -26,22 +28,23 @@ import time
 
 from bench_base import AT_LEAST, AT_MOST, PATIENCE, Bench, Numberd, Others, check, main, wait_until
 
-LOADS = {1: ("floor", "redis", "memcached"), 16: ("floor", "redis", "memcached"), 128: ("floor", "redis", "memcached"), 1000: ("floor", "redis", "memcached")}
+LOADS = (1, 16, 128, 1000)
 BARS = {(1, "floor"): 0.85, (1, "redis"): 2.5, (1, "memcached"): 2.5, (16, "floor"): 0.75, (16, "redis"): 12, (16, "memcached"): 12,
         (128, "redis"): 20, (128, "memcached"): 20, (1000, "redis"): 30, (1000, "memcached"): 30}
 NAMES = ("numberd", "floor", "redis", "memcached")
+PEERS = NAMES[1:]
 IDLE = 10000
 
 
 def make_rows():
     rows = []
-    for batch, peers in LOADS.items():
+    for batch in LOADS:
         each = "1 number" if batch == 1 else f"{batch} numbers"
         rows += [(f"batch_{batch}_{name}", "M/s", AT_LEAST if (batch, name) == (128, "numberd") else None,
                   20 if (batch, name) == (128, "numberd") else None, f"{each} a request, 4 connections, 8 under way on each: {name}")
                  for name in NAMES]
         rows += [(f"batch_{batch}_over_{peer}", "ratio", AT_LEAST if (batch, peer) in BARS else None, BARS.get((batch, peer)),
-                  f"numberd over {peer}") for peer in peers]
+                  f"numberd over {peer}") for peer in PEERS]
         rows += [(f"batch_{batch}_p99_{name}", "us", None, None, f"a request's 99th percentile: {name}") for name in NAMES]
         rows += [(f"batch_{batch}_cpu_{name}", "s/M", None, None, f"processor time of {name} for a million numbers") for name in NAMES]
     return rows + [
@@ -209,17 +212,16 @@ def rate(report):
 
 
 def measure_batches(bench, servers):
-    for batch, peers in LOADS.items():
-        names = ["numberd", *(name for name in peers if name in servers)]
+    for batch in LOADS:
         if not bench.wants(*(row[0] for row in ROWS if row[0].startswith(f"batch_{batch}_"))):
             continue
-        rounds = list(in_turn(bench, [servers[name] for name in names], "--batch", batch))
-        for name in names:
+        rounds = list(in_turn(bench, [servers[name] for name in NAMES], "--batch", batch))
+        for name in NAMES:
             bench.rates[batch, name] = statistics.median(rate(each[name]) for each in rounds)
             bench.report(f"batch_{batch}_{name}", bench.n, [rate(each[name]) for each in rounds])
-        for name in names[1:]:
+        for name in PEERS:
             bench.report(f"batch_{batch}_over_{name}", bench.n, [rate(each["numberd"]) / rate(each[name]) for each in rounds])
-        for name in names:
+        for name in NAMES:
             bench.report(f"batch_{batch}_p99_{name}", bench.n, [each[name]["latency_ns"]["p99"] / 1e3 for each in rounds])
             bench.report(f"batch_{batch}_cpu_{name}", bench.n, [each[name]["cpu"] for each in rounds])
 
@@ -323,7 +325,6 @@ def draw(bench, path):
     colours = {"numberd": "#0b5cad", "floor": "#9aa5b1", "redis": "#b5480b", "memcached": "#3b7d3a"}
     left, top, height, group = 70, 40, 240, 150
     low, high = 0.1, 1000
-    import math
     y = lambda value: top + height * (1 - math.log10(value / low) / math.log10(high / low))  # noqa: E731
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + 4 * group + 10} {top + height + 50}" font-family="sans-serif" '
              f'font-size="12" role="img" aria-label="Million numbers a second by size of request"><rect width="100%" height="100%" fill="#fff"/>']
@@ -336,7 +337,7 @@ def draw(bench, path):
                      f'<text x="{left + 120 * i + 17}" y="22">{name}</text>')
     for g, batch in enumerate(LOADS):
         for i, name in enumerate(NAMES):
-            value = bench.rates[batch, name]
+            value = bench.figures[f"batch_{batch}_{name}"]
             x = left + g * group + 12 + i * 32
             parts.append(f'<rect x="{x}" y="{y(value):.1f}" width="28" height="{top + height - y(value):.1f}" fill="{colours[name]}"/>'
                          f'<text x="{x + 14}" y="{y(value) - 4:.1f}" text-anchor="middle" font-size="11">{value:.3g}</text>')
@@ -346,12 +347,24 @@ def draw(bench, path):
     pathlib.Path(path).write_text("\n".join(parts))
 
 
+def tabulate(bench, path):
+    figure = lambda name: f"{bench.figures[name]:.3g}"  # noqa: E731
+    lines = ["| numbers a request | numberd, M/s | floor | Redis | memcached | numberd over floor | over Redis | over memcached | p99 of a request |",
+             "|---|---|---|---|---|---|---|---|---|"]
+    for batch in LOADS:
+        cells = [figure(f"batch_{batch}_{name}") for name in NAMES] + [figure(f"batch_{batch}_over_{name}") for name in PEERS]
+        lines.append("| " + " | ".join([str(batch), *cells, figure(f"batch_{batch}_p99_numberd") + " us"]) + " |")
+    lines.append("| **processor seconds a million**, 16 a request | " + " | ".join(figure(f"batch_16_cpu_{name}") for name in NAMES) + " | | | | |")
+    lines.append("| **bytes a number** | " + " | ".join(["–" if name == "floor" else figure(f"memory_{name}") for name in NAMES]) + " | | | | |")
+    pathlib.Path(path).write_text("\n".join(lines) + "\n")
+
+
 def compare(bench):
     others = Others()
-    wanted = {name for name in NAMES if bench.only is None or bench.only.startswith(("open", "batch_16", "batch")) or name == "floor"}
+    alone = bench.only is not None and bench.only.startswith(("connections", "idle"))  # these want no peers
     with contextlib.ExitStack() as stack:
         if bench.wants(*(row[0] for row in ROWS if not row[0].startswith(("log", "others")))):
-            servers = start_all(bench, stack, NAMES if bench.only is None or not bench.only.startswith(("connections", "idle")) else wanted)
+            servers = start_all(bench, stack, ("floor",) if alone else NAMES)
             fill(bench, servers)
             measure_batches(bench, servers)
             measure_table(bench)
@@ -364,16 +377,18 @@ def compare(bench):
                 measure_open(bench, servers)
     measure_log(bench)
     bench.report("others", bench.n, [others.percent()])
-    if CHART is not None:
-        draw(bench, CHART)
+    for option, write in (("--chart", draw), ("--table", tabulate)):
+        if option in FILES:
+            write(bench, FILES[option])
 
 
-CHART = None
+FILES = {}
 if __name__ == "__main__":
-    if "--chart" in sys.argv:
-        at = sys.argv.index("--chart")
-        check(len(sys.argv) > at + 1, "--chart: name a file")
-        CHART = sys.argv[at + 1]
-        del sys.argv[at:at + 2]
+    for option in ("--chart", "--table"):
+        if option in sys.argv:
+            at = sys.argv.index(option)
+            check(len(sys.argv) > at + 1, f"{option}: name a file")
+            FILES[option] = sys.argv[at + 1]
+            del sys.argv[at:at + 2]
     check((os.cpu_count() or 1) >= 2, "this takes two processors")
     raise SystemExit(main(__doc__, ROWS, Compare, compare, takes_size=True))

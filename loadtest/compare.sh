@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # numberd beside a floor, Redis and memcached under the same load: installs what is missing, builds, measures, prints a table.
-#   bash loadtest/compare.sh [--json] [--list] [--only NAME] [--n N] [--quick] [--dir DIR] [--chart FILE]
+#   bash loadtest/compare.sh [--json] [--list] [--only NAME] [--n N] [--quick] [--dir DIR] [--chart FILE] [--table FILE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case " $* " in

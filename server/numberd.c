@@ -421,7 +421,10 @@ static int report_check(struct app *app)
     struct fault fault;
     int status = check_config(app, &fault) ? EX_OK : fail(&fault);
     if (status == EX_OK)
-        puts("numberd: the configuration is good");
+        printf("numberd: the configuration is good%s\n",
+               geteuid() == 0 && app->config.user == NULL
+                   ? " (root can read all that it names: see that the user of the service can, too)"
+                   : "");
     ports_close(&app->ports);
     tokens_release(app->tokens);
     return status;

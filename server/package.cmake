@@ -16,9 +16,11 @@ install(FILES ${CMAKE_SOURCE_DIR}/server/systemd/numberd.tmpfiles DESTINATION li
 install(FILES ${CMAKE_SOURCE_DIR}/server/prometheus/alerts.yml ${CMAKE_SOURCE_DIR}/server/prometheus/dashboard.json DESTINATION ${CMAKE_INSTALL_DATADIR}/numberd)
 install(FILES ${CMAKE_SOURCE_DIR}/server/numberctl.bash-completion
   DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME numberctl)
-install(FILES ${CMAKE_SOURCE_DIR}/README.md ${CMAKE_SOURCE_DIR}/server/PROTOCOL.md ${CMAKE_SOURCE_DIR}/server/SECURITY.md
-  ${CMAKE_SOURCE_DIR}/persist/QUERYLOG.md ${CMAKE_SOURCE_DIR}/persist/REGISTRATIONS.md
-  DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/numberd)
+# In folders, so that README's links hold.
+foreach(document README.md server/PROTOCOL.md server/SECURITY.md persist/QUERYLOG.md persist/REGISTRATIONS.md loadtest/compare.svg)
+  get_filename_component(folder ${document} DIRECTORY)
+  install(FILES ${CMAKE_SOURCE_DIR}/${document} DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/numberd/${folder})
+endforeach()
 
 if(SCDOC)
   set(generated ${CMAKE_BINARY_DIR}/package)

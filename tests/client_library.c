@@ -7,7 +7,8 @@
 int main(int argc, char **argv)
 {
     char error[256];
-    const struct client_options options = {.server = argc > 1 ? argv[1] : NULL, .patience_ms = argc > 2 ? 10000 : 0};
+    const struct client_options options = {.server = argc > 1 ? argv[1] : NULL,
+                                           .patience_ms = argc > 2 ? 10000 : 0};
     const struct client_registration registration = {4915112345678, 42, 0};
     const uint64_t numbers[] = {4915112345678, 4915112345679};
     uint8_t statuses[2];
@@ -17,7 +18,8 @@ int main(int argc, char **argv)
         return 1;
     }
     do {
-        if (!client_register(client, &registration, 1, statuses) || !client_lookup(client, numbers, 2, statuses)) {
+        if (!client_register(client, &registration, 1, statuses) ||
+            !client_lookup(client, numbers, 2, statuses)) {
             fprintf(stderr, "%s\n", client_error(client));
             client_close(client);
             return 1;

@@ -56,7 +56,7 @@ check "the user" inside getent passwd numberd
 check "the configuration is good" inside numberd --check-config --config /etc/numberd/numberd.conf
 check "its files" there /usr/lib/systemd/system/numberd.service /usr/lib/systemd/system/numberd.socket /usr/share/man/man8/numberd.8.gz \
     /usr/share/man/man5/numberd.conf.5.gz /usr/share/man/man1/numberctl.1.gz /usr/share/man/man1/numberload.1.gz \
-    /usr/share/bash-completion/completions/numberctl /usr/share/doc/numberd/PROTOCOL.md
+    /usr/share/bash-completion/completions/numberctl /usr/share/doc/numberd/server/PROTOCOL.md
 check "nobody else reads the configuration" private
 inside install -d -o numberd -g numberd -m 700 /var/lib/numberd
 check "it serves" serves

@@ -177,7 +177,7 @@ def test_print_and_check_config():
         assert numberd("--config", config, "--print-config").stdout == printed.stdout
         assert "threads = 5" in numberd("--config", config, "--threads", "5", "--print-config").stdout
         checked = numberd("--config", config, "--check-config")
-        assert checked.returncode == 0 and checked.stdout == "numberd: the configuration is good\n" and not checked.stderr
+        assert checked.returncode == 0 and checked.stdout.startswith("numberd: the configuration is good") and not checked.stderr
         assert not (folder / "data").exists()
         tokens.write_text("nonsense\n")
         fails("numberd", CONFIG, ["line 1"], "--config", config, "--check-config")
