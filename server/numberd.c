@@ -233,7 +233,7 @@ static bool watch_workers(struct app *app, struct fault *fault)
     app->supervisor = supervisor_start(&(struct supervisor_options){app->base, is_alive, is_loading, app});
     app->probe_event = event_new(app->base, -1, EV_PERSIST, on_probe, app);
     if (app->supervisor == NULL || app->probe_event == NULL ||
-        event_add(app->probe_event, &(struct timeval){.tv_usec = WORKER_PROBE_MS * 1000}) != 0)
+        event_add(app->probe_event, &(struct timeval){.tv_usec = WORKER_PROBE_MS * 1000L}) != 0)
         return fault_set(fault, EX_OSERR, "out of memory for the watchdog");
     return true;
 }

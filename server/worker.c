@@ -111,7 +111,8 @@ static void take_probe(struct worker *worker)
 {
     uint64_t probed_ns = atomic_exchange_explicit(&worker->probed_ns, 0, memory_order_relaxed);
     if (probed_ns != 0)
-        counter_add_wait(&worker->counters.waits, clock_precise_ns() - probed_ns, WORKER_PROBE_MS * 1000000u);
+        counter_add_wait(&worker->counters.waits, clock_precise_ns() - probed_ns,
+                         WORKER_PROBE_MS * UINT64_C(1000000));
 }
 
 static void on_wake(evutil_socket_t fd, short events, void *context)
