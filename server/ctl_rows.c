@@ -73,7 +73,7 @@ static void take_reject(void *context, uint64_t line, const char *reason, const 
 /* --- progress --- */
 
 /* In less a rate says nothing. */
-#define RATE_SECONDS_MIN 0.1
+#define RATE_SECONDS_MIN 0.01
 
 static void show_progress(struct reading *reading, bool last)
 {
