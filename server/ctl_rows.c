@@ -72,9 +72,6 @@ static void take_reject(void *context, uint64_t line, const char *reason, const 
 
 /* --- progress --- */
 
-/* In less a rate says nothing. */
-#define RATE_SECONDS_MIN 0.01
-
 static void show_progress(struct reading *reading, bool last)
 {
     uint64_t now_ms = ctl_now_ms();
@@ -89,11 +86,9 @@ static void show_progress(struct reading *reading, bool last)
     if (reading->bytes_total > 0 && consumed > 0 && consumed <= reading->bytes_total && !last)
         snprintf(left, sizeof left, ", %.0f s left",
                  seconds * (double)(reading->bytes_total - consumed) / (double)consumed);
-    char rate[32] = "";
-    if (seconds >= RATE_SECONDS_MIN)
-        snprintf(rate, sizeof rate, ", %.0f rows/s", (double)reading->figures->rows / seconds);
-    fprintf(stderr, "%s%" PRIu64 " rows%s, %" PRIu64 " rejects%s%s", reading->is_terminal ? "\r\033[K" : "",
-            reading->figures->rows, rate, reading->figures->rejected, left,
+    fprintf(stderr, "%s%" PRIu64 " rows, %.0f rows/s, %" PRIu64 " rejects%s%s",
+            reading->is_terminal ? "\r\033[K" : "", reading->figures->rows,
+            (double)reading->figures->rows / seconds, reading->figures->rejected, left,
             reading->is_terminal && !last ? "" : "\n");
 }
 
