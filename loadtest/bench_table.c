@@ -3,6 +3,7 @@
  * All times of one row set come from one run, the contestants taking turns, each figure the median of the
  * rounds. Every lookup's answers are counted and checked. */
 #include "bench_table.h"
+#include "load_random.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,14 +66,6 @@ static const struct bench_row rows[] = {
 /* The first rows come from one run; this is the last of them. */
 #define LAST_OF_LOOKUPS "boost_over_single_miss"
 
-uint64_t world_random(uint64_t *state)
-{
-    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
 void world_open(struct world *world, uint64_t expected, bool accounts)
 {
     world->directory =
@@ -110,8 +103,8 @@ void world_draw(struct world *world, uint64_t first)
 {
     uint64_t random = 99;
     for (uint64_t i = 0; i < world->query_count; i++) {
-        world->hits[i] = population_number(&world->population, first + world_random(&random) % world->n);
-        world->misses[i] = population_neighbour(&world->population, first + world_random(&random) % world->n);
+        world->hits[i] = population_number(&world->population, first + load_random(&random) % world->n);
+        world->misses[i] = population_neighbour(&world->population, first + load_random(&random) % world->n);
     }
 }
 

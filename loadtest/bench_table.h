@@ -25,9 +25,6 @@ struct world {
     uint8_t *answers;
 };
 
-/* SplitMix64. */
-uint64_t world_random(uint64_t *state);
-
 /* A directory for `expected` numbers, joined by the world's reader; world_close takes both away. */
 void world_open(struct world *world, uint64_t expected, bool accounts);
 void world_close(struct world *world);

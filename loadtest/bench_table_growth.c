@@ -6,6 +6,7 @@
 
 #include "bench_table.h"
 #include "histogram.h"
+#include "load_random.h"
 #ifdef HAVE_BOOST
 #include "peer_boost.h"
 #endif
@@ -163,7 +164,7 @@ static void read_while_growing(struct world *world, struct grower *grower, struc
     while (!atomic_load(&grower->done)) {
         uint64_t started = bench_now_ns();
         for (unsigned i = 0; i < TABLE_SMALL_BATCH; i++)
-            numbers[i] = population_number(&world->population, world_random(&random) % grower->from);
+            numbers[i] = population_number(&world->population, load_random(&random) % grower->from);
         long before = preemptions();
         uint64_t ready = bench_now_ns();
         directory_lookup(world->directory, world->reader, numbers, TABLE_SMALL_BATCH, answers);

@@ -6,6 +6,7 @@
 #include "bench_table.h"
 #include "hashing/arena.h"
 #include "huge.h"
+#include "load_random.h"
 #ifdef HAVE_BOOST
 #include "peer_boost.h"
 #endif
@@ -184,7 +185,7 @@ void bench_table_lookups(struct world *world)
     memset(memory, 0, lines * 64);
     uint64_t random = 5;
     for (uint64_t i = 0; i < world->query_count; i++)
-        order[i] = (uint32_t)(world_random(&random) % lines);
+        order[i] = (uint32_t)(load_random(&random) % lines);
     for (unsigned round = 0; round < TABLE_ROUNDS; round++)
         run_round(world, memory, order, times[round], peer);
     for (unsigned c = 0; c < CONTESTANTS; c++) {

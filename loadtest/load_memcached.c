@@ -62,13 +62,7 @@ static enum wire_state decode(const uint8_t *bytes, size_t length, const struct 
     struct load_cursor cursor = {bytes, bytes + length, WIRE_DONE};
     bool good = asked->accounts == NULL ? take_values(&cursor, asked, answer->room)
                                         : take_stored(&cursor, asked, answer->room);
-    if (!good)
-        return cursor.state;
-    answer->kind = LOAD_ANSWERED;
-    answer->bytes = (size_t)(cursor.at - bytes);
-    answer->count = asked->count;
-    answer->statuses = answer->room;
-    return WIRE_DONE;
+    return good ? load_answered(&cursor, bytes, asked, answer) : cursor.state;
 }
 
 const struct load_dialect load_memcached = {.name = "memcached",

@@ -1,4 +1,4 @@
-/* Random numbers for the load: SplitMix64 (Steele, Lea, Flood 2014), whose state is one word of the caller's. Never for secrets. */
+/* Random numbers for the load tester and the benchmarks: SplitMix64 (Steele, Lea, Flood 2014), whose state is one word of the caller's. Never for secrets. */
 #ifndef NUMBERD_LOADTEST_LOAD_RANDOM_H
 #define NUMBERD_LOADTEST_LOAD_RANDOM_H
 

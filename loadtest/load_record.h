@@ -19,7 +19,7 @@ enum load_count {
     LOAD_ADDED,       /* registrations that were new */
     LOAD_REPLACED,    /* and those that were not */
     LOAD_UPDATES,     /* requests of registrations beside lookups */
-    LOAD_UNAVAILABLE, /* requests refused for now */
+    LOAD_UNAVAILABLE, /* requests that the server would not carry out */
     LOAD_BROKEN,      /* connections lost */
     LOAD_GOODBYES,    /* connections that the server ended in order, and that were made anew */
     LOAD_CHURNED,     /* connections closed and made anew as --churn says */

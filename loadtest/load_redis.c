@@ -66,17 +66,6 @@ static enum wire_state decode_error(struct load_cursor *cursor, const uint8_t *b
     return WIRE_DONE;
 }
 
-/* The bytes taken so far are the reply. */
-static enum wire_state answered(const struct load_cursor *cursor, const uint8_t *bytes,
-                                const struct load_asked *asked, struct load_answer *answer)
-{
-    answer->kind = LOAD_ANSWERED;
-    answer->bytes = (size_t)(cursor->at - bytes);
-    answer->count = asked->count;
-    answer->statuses = answer->room;
-    return WIRE_DONE;
-}
-
 /* The head of an array with an element for each number. */
 static bool take_head(struct load_cursor *cursor, const struct load_asked *asked)
 {
@@ -136,7 +125,7 @@ static enum wire_state decode_set(const uint8_t *bytes, size_t length, const str
         return decode_error(&cursor, bytes, answer);
     bool good = asked->accounts == NULL ? take_each(&cursor, asked, answer->room, take_membership)
                                         : take_added(&cursor, asked, answer->room);
-    return good ? answered(&cursor, bytes, asked, answer) : cursor.state;
+    return good ? load_answered(&cursor, bytes, asked, answer) : cursor.state;
 }
 
 /* MSET does not say which were new. */
@@ -150,7 +139,7 @@ static enum wire_state decode_keys(const uint8_t *bytes, size_t length, const st
         memset(answer->room, WIRE_ADDED, asked->count);
     bool good = asked->accounts == NULL ? take_each(&cursor, asked, answer->room, take_value)
                                         : load_take_text(&cursor, "+OK\r\n", 5);
-    return good ? answered(&cursor, bytes, asked, answer) : cursor.state;
+    return good ? load_answered(&cursor, bytes, asked, answer) : cursor.state;
 }
 
 const struct load_dialect load_redis_set = {.name = "redis-set",

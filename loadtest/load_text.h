@@ -1,4 +1,4 @@
-/* Decimal numbers in the peers' protocols. */
+/* Decimal numbers in the peers' text protocols, and reading their replies. */
 #ifndef NUMBERD_LOADTEST_LOAD_TEXT_H
 #define NUMBERD_LOADTEST_LOAD_TEXT_H
 
@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "server/wire.h"
+#include "load_dialect.h"
 
 #define LOAD_DIGITS_MAX 20
 
@@ -44,6 +44,17 @@ static inline bool load_stop(struct load_cursor *cursor, enum wire_state state)
 {
     cursor->state = state;
     return false;
+}
+
+/* The bytes taken so far are the reply, the statuses are in the answer's room. */
+static inline enum wire_state load_answered(const struct load_cursor *cursor, const uint8_t *bytes,
+                                            const struct load_asked *asked, struct load_answer *answer)
+{
+    answer->kind = LOAD_ANSWERED;
+    answer->bytes = (size_t)(cursor->at - bytes);
+    answer->count = asked->count;
+    answer->statuses = answer->room;
+    return WIRE_DONE;
 }
 
 /* Takes these bytes. */

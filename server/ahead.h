@@ -1,6 +1,7 @@
 /* Looks numbers up ahead: requests that are there together, as a client that pipelines sends them, are carried out one by one, but their
- * lookups are joined into one, whose reads of memory overlap. (5 million numbers, 16 a request, 8 requests on each of 4 connections: the worker
- * took 88 ns a number without, and takes 78 so; of requests with one number 1,100, and 800.)
+ * lookups are joined into one, whose reads of memory overlap. (5 million numbers, 8 requests on each of 4 connections, by turns with a
+ * server that does not: 1.37 times as many requests of one number, and of 16 numbers 1.12 times when they are only fetched ahead, 1.15 times that
+ * when they are joined.)
  *
  * A lookup is looked up after it has come and before it is answered, as without this; and no further ahead than up to the next request that is
  * no lookup, since it may change what is registered. Whoever is not served after all has been looked up for nothing.
