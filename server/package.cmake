@@ -34,10 +34,12 @@ if(SCDOC)
     list(APPEND made ${generated}/${page}.gz)
     install(FILES ${generated}/${page}.gz DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section} OPTIONAL)
   endforeach()
+  # Who publishes the package names himself; this is nobody's address, and lintian says so.
+  set(NUMBERD_MAINTAINER "The numberd developers <numberd@localhost.localdomain>" CACHE STRING "the package's maintainer")
   # The configuration: as the program writes it, but without what depends on the machine that built it.
   add_custom_command(OUTPUT ${generated}/numberd.conf ${generated}/changelog.gz
     COMMAND sh -c "${CMAKE_BINARY_DIR}/bin/numberd --print-config | sed 's/^threads = .*/# threads =/; s/^data-dir = .*/# data-dir =/' > ${generated}/numberd.conf"
-    COMMAND sh -c "gzip -9nc ${CMAKE_SOURCE_DIR}/server/debian/changelog > ${generated}/changelog.gz"
+    COMMAND sh -c "sed 's/^ -- [^>]*>/ -- ${NUMBERD_MAINTAINER}/' ${CMAKE_SOURCE_DIR}/server/debian/changelog | gzip -9nc > ${generated}/changelog.gz"
     DEPENDS numberd server/debian/changelog VERBATIM)
   install(FILES ${generated}/numberd.conf DESTINATION /etc/numberd OPTIONAL)
   install(FILES ${generated}/changelog.gz ${CMAKE_SOURCE_DIR}/server/debian/copyright
@@ -47,7 +49,6 @@ if(SCDOC)
   set(CPACK_GENERATOR DEB)
   set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
   set(CPACK_STRIP_FILES ON)
-  set(NUMBERD_MAINTAINER "The numberd developers <numberd@localhost.localdomain>" CACHE STRING "the package's maintainer")
   set(CPACK_PACKAGE_CONTACT ${NUMBERD_MAINTAINER})
   set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
   set(CPACK_DEBIAN_PACKAGE_SECTION net)
