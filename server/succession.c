@@ -253,27 +253,48 @@ void succession_stop(struct succession *succession)
 
 /* --- the new one's end --- */
 
-/* From here on in a process that is no child of the old one's: a service manager waits only for children of its own. Only the new one
- * returns. */
-static void part(void)
+/* Sends what the old one has to know of the child. */
+static bool introduce(pid_t child)
 {
-    struct introduction introduction = {.process = fork()};
-    if (introduction.process == 0)
-        return;
+    struct introduction introduction = {.process = child};
     union control control = {0};
     struct iovec body = {&introduction, sizeof introduction};
     struct msghdr message = {.msg_iov = &body,
                              .msg_iovlen = 1,
                              .msg_control = &control,
                              .msg_controllen = CMSG_SPACE(sizeof(int))};
-    int pidfd = introduction.process < 0 ? -1 : pidfd_open(introduction.process, 0);
+    int pidfd = pidfd_open(child, 0);
     if (pidfd < 0)
-        _exit(EX_OSERR); /* the old one sees that nobody came */
+        return false;
     control.header.cmsg_level = SOL_SOCKET;
     control.header.cmsg_type = SCM_RIGHTS;
     control.header.cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(&control.header), &pidfd, sizeof pidfd);
-    _exit(sendmsg(FD, &message, MSG_NOSIGNAL) == (ssize_t)sizeof introduction ? EX_OK : EX_OSERR);
+    return sendmsg(FD, &message, MSG_NOSIGNAL) == (ssize_t)sizeof introduction;
+}
+
+/* From here on in a process that is no child of the old one's: a service manager waits only for children of its own. Only the new one
+ * returns, and not before it is introduced: what it says itself must come after that. If it cannot be it ends, and the old one sees that
+ * nobody came. */
+static void part(void)
+{
+    int introduced[2];
+    char word = LOADED;
+    if (pipe2(introduced, O_CLOEXEC) != 0)
+        _exit(EX_OSERR);
+    pid_t child = fork();
+    if (child != 0) {
+        bool done = child > 0 && introduce(child) && write(introduced[1], &word, 1) == 1;
+        _exit(done ? EX_OK : EX_OSERR);
+    }
+    close(introduced[1]);
+    ssize_t got;
+    do
+        got = read(introduced[0], &word, 1);
+    while (got < 0 && errno == EINTR);
+    if (got != 1)
+        _exit(EX_OSERR);
+    close(introduced[0]);
 }
 
 int succession_inherit(void)

@@ -7,6 +7,7 @@ import restart
 import servers
 from certificates import Authority
 from client import *  # noqa: F403 -- the protocol's names
+from test_persistence import strace
 from test_systemd import Manager, environment
 
 BASE = 4915112000000
@@ -82,6 +83,14 @@ def test_a_successor_that_cannot_start():
             with Client(service.port) as one:
                 reply = one.ask(numbers(LOOKUP, [BASE, BASE + 1]))
                 assert (list(reply.body), reply.cache_seconds) == ([REGISTERED, REGISTERED], 30)
+
+
+def test_a_late_introduction():
+    """A successor that is faster than what introduces it to the old one does not speak before it."""
+    with servers.temporary_folder() as folder, restart.Service(folder / "data", wrapper=strace("pidfd_open:delay_enter=500000")) as service:
+        service.succeed()
+        with Client(service.port) as one:
+            assert one.lookup([BASE]) == [NOT_REGISTERED]
 
 
 def test_a_held_snapshot():
