@@ -80,11 +80,12 @@ def connects_per_second(bench, port, token, context=None, resume=False):
 
 
 def measure_pairs(bench, server, tokens, plain, other):
-    """Without and with a budget, in an order that changes with each pair."""
+    """Without and with a budget, in an order that changes with each pair. Many short rounds: what else the machine does then changes less
+    between the two of a pair."""
     free, charged = tokens
     kinds = [("free", plain, free), ("charged", other, charged)]
-    for _ in range(3 * bench.rounds):
-        yield {name: load_round(bench, server, address, ("--token-file", token)) for name, address, token in kinds}
+    for _ in range(6 * bench.rounds):
+        yield {name: load_round(bench, server, address, ("--token-file", token), seconds=1) for name, address, token in kinds}
         kinds.reverse()
 
 

@@ -157,11 +157,12 @@ def thread_times(server):
             for task in pathlib.Path(f"/proc/{server.process.pid}/task").iterdir()}
 
 
-def load_round(bench, server, address, flags=(), batch=128):
-    """For bench.seconds, of bench.n numbers: lookups in a second, and the worker's ns for each; of all threads it has most to do."""
+def load_round(bench, server, address, flags=(), batch=128, seconds=None):
+    """For bench.seconds unless told otherwise, of bench.n numbers: lookups in a second, and the worker's ns for each; of all threads it
+    has most to do."""
     before = thread_times(server)
     report = json.loads(bench.run("numberload", "run", "--server", address, "--count", bench.n, "--batch", batch, "--connections", 4,
-                                  "--outstanding", 8, "--seconds", bench.seconds, "--json", *flags))
+                                  "--outstanding", 8, "--seconds", seconds or bench.seconds, "--json", *flags))
     check(report["wrong"] == report["unavailable"] == report["broken"] == report["limited"] == 0 < report["numbers"],
           f"the lookups: {report}")
     after = thread_times(server)

@@ -465,14 +465,16 @@ static uint64_t register_of(uint64_t seen, unsigned i)
 }
 
 /* A value with one of these bits set in its hash changes no register: none is so low. All registers at once: whether the least of
- * them has reached 4, 2 or 1. */
+ * them has reached 8, 4, 2 or 1. (What has to be looked at closely costs most, since it comes at random: of somebody who asks much it
+ * should be rare.) */
 static uint64_t useless_bits(uint64_t seen)
 {
     const uint64_t lowest = UINT64_C(0x84210842108421); /* bit of each register */
-    uint64_t reach_4 = (seen >> 2 | seen >> 3 | seen >> 4) & lowest;
+    uint64_t reach_8 = (seen >> 3 | seen >> 4) & lowest;
+    uint64_t reach_4 = reach_8 | (seen >> 2 & lowest);
     uint64_t reach_2 = reach_4 | (seen >> 1 & lowest);
     uint64_t reach_1 = reach_2 | (seen & lowest);
-    return reach_4 == lowest ? 15 : reach_2 == lowest ? 3 : reach_1 == lowest;
+    return reach_8 == lowest ? 255 : reach_4 == lowest ? 15 : reach_2 == lowest ? 3 : reach_1 == lowest;
 }
 
 /* Adds a hashed value; true when a register has changed. */
