@@ -7,12 +7,16 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define NO_ROOM SIZE_MAX
 #define RESERVED_MIN (16 * ARENA_GRANULE)
 #define PAGE ((size_t)4096)
+/* A table that is rebuilt in its turn (directory.c) is 12 % larger than the one before it: of two that went a new one has room, and so eight
+ * of nine need nothing of the system. */
+#define KEPT_EXTENTS 2
 
 struct granule {
     uint32_t used;  /* bytes taken */
@@ -24,9 +28,11 @@ struct arena {
     size_t granule_count;
     pthread_mutex_t lock;
     /* All below under the lock. An offset counts from `base`. */
-    size_t front;    /* behind the extent taken last */
-    size_t taken;    /* bytes */
-    size_t expected; /* bytes; constant */
+    size_t front;      /* behind the extent taken last */
+    size_t taken;      /* bytes, with what is kept */
+    size_t kept;       /* what was given back and is still accounted for: from here on ... */
+    size_t kept_bytes; /* ... so much, not zeroed; 0: nothing */
+    size_t expected;   /* bytes; constant */
     struct granule *granules;
     uint16_t *edges; /* bytes of each page that extents have taken which do not fill it */
 };
@@ -166,10 +172,15 @@ static size_t find_room(const struct arena *arena, size_t bytes)
     return NO_ROOM;
 }
 
+static bool wants_huge_pages(const struct arena *arena)
+{
+    return arena->taken >= ARENA_HUGE_FROM || arena->expected >= ARENA_HUGE_EXPECTED;
+}
+
 /* Makes the granules readable and writable. Only now does the system have to account for them. */
 static bool commit(struct arena *arena, size_t first, size_t end)
 {
-    bool huge = arena->taken >= ARENA_HUGE_FROM || arena->expected >= ARENA_HUGE_EXPECTED;
+    bool huge = wants_huge_pages(arena);
     for (size_t i = first; i < end; i++) {
         if (arena->granules[i].committed)
             continue;
@@ -211,21 +222,44 @@ static void account(struct arena *arena, size_t offset, size_t bytes, bool takin
     arena->taken = taking ? arena->taken + bytes : arena->taken - bytes;
 }
 
+/* Of what is new, which is zero; NULL when there is none. */
+static void *take_fresh(struct arena *arena, size_t bytes)
+{
+    size_t offset = find_room(arena, bytes);
+    if (offset == NO_ROOM ||
+        !commit(arena, offset / ARENA_GRANULE, (offset + bytes + ARENA_GRANULE - 1) / ARENA_GRANULE))
+        return NULL;
+    account(arena, offset, bytes, true);
+    arena->front = offset + bytes;
+    return arena->base + offset;
+}
+
+/* Of what is kept, which is not; NULL when that is too small. */
+static void *take_kept(struct arena *arena, size_t bytes)
+{
+    size_t offset = arena->kept;
+    if (arena->kept_bytes < bytes)
+        return NULL;
+    account(arena, offset, arena->kept_bytes, false);
+    account(arena, offset, bytes, true);
+    arena->kept += bytes;
+    arena->kept_bytes -= bytes;
+    if (arena->kept_bytes > 0)
+        account(arena, arena->kept, arena->kept_bytes, true);
+    return arena->base + offset;
+}
+
 void *arena_take(struct arena *arena, size_t bytes)
 {
-    void *extent = NULL;
     bytes = rounded(bytes);
     if (bytes == 0 || bytes > arena->granule_count * ARENA_GRANULE)
         return NULL;
     pthread_mutex_lock(&arena->lock);
-    size_t offset = find_room(arena, bytes);
-    if (offset != NO_ROOM &&
-        commit(arena, offset / ARENA_GRANULE, (offset + bytes + ARENA_GRANULE - 1) / ARENA_GRANULE)) {
-        account(arena, offset, bytes, true);
-        arena->front = offset + bytes;
-        extent = arena->base + offset;
-    }
+    void *used = take_kept(arena, bytes);
+    void *extent = used == NULL ? take_fresh(arena, bytes) : used;
     pthread_mutex_unlock(&arena->lock);
+    if (used != NULL)
+        memset(used, 0, bytes);
     return extent;
 }
 
@@ -260,6 +294,29 @@ static void release(struct arena *arena, size_t offset, size_t bytes)
         arena->front = last * ARENA_GRANULE;
 }
 
+static void drop_kept(struct arena *arena)
+{
+    if (arena->kept_bytes == 0)
+        return;
+    account(arena, arena->kept, arena->kept_bytes, false);
+    release(arena, arena->kept, arena->kept_bytes);
+    arena->kept_bytes = 0;
+}
+
+/* Keeps what was just given back, with what is kept already if it lies right behind that, up to KEPT_EXTENTS of its size. */
+static void keep(struct arena *arena, size_t offset, size_t bytes)
+{
+    if (offset != arena->kept + arena->kept_bytes || arena->kept_bytes + bytes > KEPT_EXTENTS * bytes)
+        drop_kept(arena);
+    account(arena, offset, bytes, false);
+    if (arena->kept_bytes == 0)
+        arena->kept = offset;
+    else
+        account(arena, arena->kept, arena->kept_bytes, false);
+    arena->kept_bytes += bytes;
+    account(arena, arena->kept, arena->kept_bytes, true);
+}
+
 void arena_give(struct arena *arena, void *extent, size_t bytes)
 {
     if (extent == NULL)
@@ -267,8 +324,13 @@ void arena_give(struct arena *arena, void *extent, size_t bytes)
     bytes = rounded(bytes);
     size_t offset = (size_t)((unsigned char *)extent - arena->base);
     pthread_mutex_lock(&arena->lock);
-    account(arena, offset, bytes, false);
-    release(arena, offset, bytes);
+    if (wants_huge_pages(arena)) {
+        drop_kept(arena);
+        account(arena, offset, bytes, false);
+        release(arena, offset, bytes);
+    } else {
+        keep(arena, offset, bytes);
+    }
     pthread_mutex_unlock(&arena->lock);
 }
 

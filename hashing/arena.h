@@ -1,10 +1,15 @@
 /* The arena: memory for the tables of one directory, on huge pages where the system gives them.
  *
  * Address space for much more than the machine's memory is reserved once; extents are taken from its front, one
- * right behind the other, and memory goes back to the system as soon as an extent is given back. Tables are
+ * right behind the other, and memory goes back to the system as soon as an extent is given back, or soon after that. Tables are
  * rebuilt in turn (directory.c), so what is given back is mostly the oldest: whole granules of 2 MiB empty from
  * behind, and at the end of the reservation the front goes on in the empty ones. Nothing is rounded up to huge
  * pages, so even shards far below 2 MiB lie on them, side by side.
+ *
+ * As long as pages are small, what was given back last is kept, two neighbouring extents at most, and the next one is taken of it if it has
+ * room: the system's part of taking and giving (to clear a page, and to have all processors forget it) is then most of what a small table
+ * costs. (Registrations from 0 to 3 million on a server with four threads, in turn with an arena that keeps nothing: 0.94 M/s against
+ * 0.77, median of 5.)
  *
  * Huge pages are asked for (MADV_HUGEPAGE, which THP `always` and `madvise` heed) once the arena holds
  * ARENA_HUGE_FROM bytes, and from the beginning if its creator expects ARENA_HUGE_EXPECTED bytes.

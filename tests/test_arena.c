@@ -54,6 +54,36 @@ static void test_random_takes(void **state)
     arena_destroy(arena);
 }
 
+/* What was given back last is taken again, zeroed: the one that has room in two neighbours lies where they lay; what is no neighbour of what
+ * is kept takes its place. */
+static void test_kept(void **state)
+{
+    (void)state;
+    enum { BYTES = 100032, LARGER = 112000 };
+    struct arena *arena = arena_create(0);
+    unsigned char *extents[6];
+    for (int i = 0; i < 6; i++) {
+        extents[i] = arena_take(arena, BYTES);
+        memset(extents[i], i + 1, BYTES);
+    }
+    arena_give(arena, extents[0], BYTES);
+    unsigned char *fresh = arena_take(arena, LARGER);
+    assert_ptr_equal(fresh, extents[5] + BYTES);
+    arena_give(arena, extents[1], BYTES);
+    unsigned char *used = arena_take(arena, LARGER);
+    assert_ptr_equal(used, extents[0]);
+    assert_true(is_filled(used, LARGER, 0));
+    memset(used, 7, LARGER);
+    arena_give(arena, extents[4], BYTES); /* no neighbour */
+    unsigned char *other = arena_take(arena, BYTES);
+    assert_ptr_equal(other, extents[4]);
+    assert_true(is_filled(other, BYTES, 0));
+    assert_true(is_filled(used, LARGER, 7) && is_filled(extents[2], BYTES, 3) &&
+                is_filled(extents[3], BYTES, 4) && is_filled(extents[5], BYTES, 6) &&
+                is_filled(fresh, LARGER, 0));
+    arena_destroy(arena);
+}
+
 /* The front comes round: far more is taken than the reservation has room for, beside extents that stay. */
 static void test_front_comes_round(void **state)
 {
@@ -219,6 +249,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_takes),
+        cmocka_unit_test(test_kept),
         cmocka_unit_test(test_front_comes_round),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(test_memory_goes),
