@@ -14,9 +14,19 @@
 #define NO_ROOM SIZE_MAX
 #define RESERVED_MIN (16 * ARENA_GRANULE)
 #define PAGE ((size_t)4096)
-/* A table that is rebuilt in its turn (directory.c) is 12 % larger than the one before it: of two that went a new one has room, and so eight
- * of nine need nothing of the system. */
+/* A table that is rebuilt in its turn (directory.c) is 12 % larger than the one before it: of two neighbours that went a new one has room,
+ * and so eight of nine need nothing of the system. Of a small arena more is kept than the last two: there most tables are rebuilt out of turn,
+ * and a MiB is little. */
 #define KEPT_EXTENTS 2
+#define KEPT_BYTES_SMALL ((size_t)1 << 20)
+#define SMALL_BYTES ((size_t)16 << 20)
+#define RUNS_MAX 64
+
+/* Given back, still accounted for, not zeroed. */
+struct run {
+    size_t offset;
+    size_t bytes;
+};
 
 struct granule {
     uint32_t used;  /* bytes taken */
@@ -28,11 +38,12 @@ struct arena {
     size_t granule_count;
     pthread_mutex_t lock;
     /* All below under the lock. An offset counts from `base`. */
-    size_t front;      /* behind the extent taken last */
-    size_t taken;      /* bytes, with what is kept */
-    size_t kept;       /* what was given back and is still accounted for: from here on ... */
-    size_t kept_bytes; /* ... so much, not zeroed; 0: nothing */
-    size_t expected;   /* bytes; constant */
+    size_t front;                  /* behind the extent taken last */
+    size_t taken;                  /* bytes, with what is kept */
+    size_t expected;               /* bytes; constant */
+    struct run kept[RUNS_MAX + 1]; /* no two of them neighbours; the one that has changed last at the end */
+    unsigned kept_count;
+    size_t kept_bytes;
     struct granule *granules;
     uint16_t *edges; /* bytes of each page that extents have taken which do not fill it */
 };
@@ -234,19 +245,37 @@ static void *take_fresh(struct arena *arena, size_t bytes)
     return arena->base + offset;
 }
 
-/* Of what is kept, which is not; NULL when that is too small. */
+/* Takes a run off the list; it stays accounted for. */
+static struct run remove_kept(struct arena *arena, unsigned place)
+{
+    struct run run = arena->kept[place];
+    arena->kept_bytes -= run.bytes;
+    arena->kept_count--;
+    memmove(&arena->kept[place], &arena->kept[place + 1], (arena->kept_count - place) * sizeof run);
+    return run;
+}
+
+static void append_kept(struct arena *arena, struct run run)
+{
+    account(arena, run.offset, run.bytes, true);
+    arena->kept[arena->kept_count++] = run;
+    arena->kept_bytes += run.bytes;
+}
+
+/* Of what is kept, which is not; NULL when there is too little in one piece. */
 static void *take_kept(struct arena *arena, size_t bytes)
 {
-    size_t offset = arena->kept;
-    if (arena->kept_bytes < bytes)
+    unsigned place = arena->kept_count;
+    while (place > 0 && arena->kept[place - 1].bytes < bytes)
+        place--;
+    if (place == 0)
         return NULL;
-    account(arena, offset, arena->kept_bytes, false);
-    account(arena, offset, bytes, true);
-    arena->kept += bytes;
-    arena->kept_bytes -= bytes;
-    if (arena->kept_bytes > 0)
-        account(arena, arena->kept, arena->kept_bytes, true);
-    return arena->base + offset;
+    struct run run = remove_kept(arena, place - 1);
+    account(arena, run.offset, run.bytes, false);
+    account(arena, run.offset, bytes, true);
+    if (run.bytes > bytes)
+        append_kept(arena, (struct run){run.offset + bytes, run.bytes - bytes});
+    return arena->base + run.offset;
 }
 
 void *arena_take(struct arena *arena, size_t bytes)
@@ -294,27 +323,38 @@ static void release(struct arena *arena, size_t offset, size_t bytes)
         arena->front = last * ARENA_GRANULE;
 }
 
-static void drop_kept(struct arena *arena)
+static void drop_kept(struct arena *arena, unsigned place)
 {
-    if (arena->kept_bytes == 0)
-        return;
-    account(arena, arena->kept, arena->kept_bytes, false);
-    release(arena, arena->kept, arena->kept_bytes);
-    arena->kept_bytes = 0;
+    struct run run = remove_kept(arena, place);
+    account(arena, run.offset, run.bytes, false);
+    release(arena, run.offset, run.bytes);
 }
 
-/* Keeps what was just given back, with what is kept already if it lies right behind that, up to KEPT_EXTENTS of its size. */
+/* Takes the neighbours of the run off the list, and gives all in one. None is accounted for then. */
+static struct run join_neighbours(struct arena *arena, struct run run)
+{
+    account(arena, run.offset, run.bytes, false);
+    for (unsigned i = arena->kept_count; i > 0; i--) {
+        const struct run *other = &arena->kept[i - 1];
+        if (other->offset + other->bytes != run.offset && run.offset + run.bytes != other->offset)
+            continue;
+        struct run neighbour = remove_kept(arena, i - 1);
+        account(arena, neighbour.offset, neighbour.bytes, false);
+        run.offset = neighbour.offset < run.offset ? neighbour.offset : run.offset;
+        run.bytes += neighbour.bytes;
+    }
+    return run;
+}
+
+/* Keeps what was just given back rather than what was before it. */
 static void keep(struct arena *arena, size_t offset, size_t bytes)
 {
-    if (offset != arena->kept + arena->kept_bytes || arena->kept_bytes + bytes > KEPT_EXTENTS * bytes)
-        drop_kept(arena);
-    account(arena, offset, bytes, false);
-    if (arena->kept_bytes == 0)
-        arena->kept = offset;
-    else
-        account(arena, arena->kept, arena->kept_bytes, false);
-    arena->kept_bytes += bytes;
-    account(arena, arena->kept, arena->kept_bytes, true);
+    size_t limit = KEPT_EXTENTS * bytes;
+    if (arena->taken < SMALL_BYTES && limit < KEPT_BYTES_SMALL)
+        limit = KEPT_BYTES_SMALL;
+    append_kept(arena, join_neighbours(arena, (struct run){offset, bytes}));
+    while (arena->kept_count > RUNS_MAX || arena->kept_bytes > limit)
+        drop_kept(arena, 0);
 }
 
 void arena_give(struct arena *arena, void *extent, size_t bytes)
@@ -325,7 +365,8 @@ void arena_give(struct arena *arena, void *extent, size_t bytes)
     size_t offset = (size_t)((unsigned char *)extent - arena->base);
     pthread_mutex_lock(&arena->lock);
     if (wants_huge_pages(arena)) {
-        drop_kept(arena);
+        while (arena->kept_count > 0)
+            drop_kept(arena, 0);
         account(arena, offset, bytes, false);
         release(arena, offset, bytes);
     } else {
