@@ -19,7 +19,7 @@
  * and a MiB is little. */
 #define KEPT_EXTENTS 2
 #define KEPT_BYTES_SMALL ((size_t)1 << 20)
-#define SMALL_BYTES ((size_t)16 << 20)
+#define SMALL_BYTES ((size_t)8 << 20)
 #define RUNS_MAX 64
 
 /* Given back, still accounted for, not zeroed. */

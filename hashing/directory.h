@@ -8,7 +8,7 @@
  * What a writer did is seen by every lookup that starts after the writer's call returned.
  *
  * Growth. When the directory as a whole is fuller than DIRECTORY_LOAD, the shard whose turn it is gets a table 12 %
- * larger, and the next one has the next turn: the load stays at DIRECTORY_LOAD however many numbers there are,
+ * larger (twice as large below half a million slots), and the next one has the next turn: the load stays at DIRECTORY_LOAD however many numbers there are,
  * memory never doubles, and old tables go in the order in which they came (arena.h). A shard that is full out of
  * turn grows by itself. Worn-out filters (table.h) are cleaned up in a turn of their own.
  *

@@ -306,7 +306,7 @@ static void test_register_shard(void **state)
 static void test_growth_after_churn(void **state)
 {
     (void)state;
-    enum { COUNT = 20000 };
+    enum { COUNT = 28000 }; /* of 32,768 slots, that are doubled then */
     struct directory *directory = new_directory(3);
     struct directory_stats stats;
     uint64_t first = BASE;
