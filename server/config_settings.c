@@ -73,9 +73,10 @@ static const struct setting settings[] = {
             "connections at once from one address: IPv4 /32, IPv6 /64 (default 4096)"),
     INTEGER("connects-per-second", connects_per_second, 0, 1000000,
             "new ones a second from one address, twice as many at once; 0: any (default 1000)"),
-    TEXT(
-        "redis", redis, "URL",
-        "query log to Redis: redis://HOST:PORT/DB or unix:///PATH (default: segments in the data directory)"),
+    TEXT("redis", redis, "URL",
+         "query log to Redis: redis://HOST:PORT/DB or unix:///PATH, or a cluster's nodes, "
+         "redis://HOST:PORT,HOST:PORT "
+         "(default: segments in the data directory)"),
     TEXT("officer-key", officer_key, "FILE",
          "public key that the query log is sealed to (default: DATA-DIR/officer.public, made at the first "
          "start)"),

@@ -10,7 +10,7 @@
 #include "persist/querylog/erasure.h"
 #include "persist/querylog/hour_key.h"
 #include "persist/querylog/ledger.h"
-#include "persist/querylog/redis_link.h"
+#include "persist/querylog/redis_route.h"
 #include "persist/querylog/segment.h"
 
 static uint64_t events_of(struct spool *spool)
@@ -386,17 +386,25 @@ static void test_redis_url(void **state)
     struct redis_target target;
     struct fault fault;
     assert_true(redis_target_parse("redis://127.0.0.1:7000/3", &target, &fault));
-    assert_string_equal(target.host, "127.0.0.1");
-    assert_int_equal(target.port, 7000);
+    assert_int_equal(target.count, 1);
+    assert_string_equal(target.addresses[0].host, "127.0.0.1");
+    assert_int_equal(target.addresses[0].port, 7000);
     assert_int_equal(target.database, 3);
     assert_true(redis_target_parse("redis://user:p@ss:word@[::1]", &target, &fault));
-    assert_string_equal(target.host, "::1");
+    assert_string_equal(target.addresses[0].host, "::1");
     assert_string_equal(target.user, "user");
     assert_string_equal(target.password, "p@ss:word");
-    assert_int_equal(target.port, 6379);
+    assert_int_equal(target.addresses[0].port, 6379);
+    assert_true(redis_target_parse("redis://:secret@a:7001,[::2]:7002,c", &target, &fault));
+    assert_int_equal(target.count, 3);
+    assert_string_equal(target.addresses[1].host, "::2");
+    assert_int_equal(target.addresses[1].port, 7002);
+    assert_string_equal(target.addresses[2].host, "c");
+    assert_int_equal(target.addresses[2].port, 6379);
+    assert_string_equal(target.password, "secret");
     assert_true(redis_target_parse("unix:///run/redis.sock?db=2", &target, &fault));
-    assert_string_equal(target.host, "/run/redis.sock");
-    assert_int_equal(target.port, 0);
+    assert_string_equal(target.addresses[0].host, "/run/redis.sock");
+    assert_int_equal(target.addresses[0].port, 0);
     assert_int_equal(target.database, 2);
     static const char *const bad[] = {"",
                                       "redis:",
@@ -405,6 +413,10 @@ static void test_redis_url(void **state)
                                       "redis://h:0",
                                       "redis://h:x",
                                       "redis://h/y",
+                                      "redis://h,",
+                                      "redis://h,,i",
+                                      "redis://,h/0",
+                                      "redis://a,b,c,d,e,f,g,h,i",
                                       "http://h",
                                       "unix://run",
                                       "redis://password@h"};
@@ -414,9 +426,31 @@ static void test_redis_url(void **state)
     }
 }
 
+/* Slots as the cluster specification has them, and what error replies want. (A real cluster's own slots: test_cluster.py.) */
+static void test_redis_slots(void **state)
+{
+    (void)state;
+    assert_int_equal(redis_route_slot("123456789"), 0x31c3);
+    assert_int_equal(redis_route_slot("foo"), 12182);
+    assert_int_equal(redis_route_slot("{foo}bar"), redis_route_slot("foo"));
+    assert_int_equal(redis_route_slot("a{foo}{bar}"), redis_route_slot("foo"));
+    assert_int_equal(redis_route_slot("a{{foo}}"), redis_route_slot("{foo"));
+    assert_int_not_equal(redis_route_slot("{}foo"), redis_route_slot("{}bar"));
+    assert_int_not_equal(redis_route_slot("{foo"), redis_route_slot("foo"));
+    assert_int_equal(redis_route_redirect("MOVED 3999 127.0.0.1:6381"), REDIS_MOVED);
+    assert_int_equal(redis_route_redirect("ASK 3999 127.0.0.1:6381"), REDIS_ASK);
+    assert_int_equal(redis_route_redirect("TRYAGAIN Multiple keys request during rehashing of slot"),
+                     REDIS_LATER);
+    assert_int_equal(redis_route_redirect("CLUSTERDOWN The cluster is down"), REDIS_LATER);
+    assert_int_equal(redis_route_redirect("LOADING Redis is loading the dataset in memory"), REDIS_LATER);
+    assert_int_equal(redis_route_redirect("ERR MOVED"), REDIS_NO_REDIRECT);
+    assert_int_equal(redis_route_redirect(""), REDIS_NO_REDIRECT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_redis_slots),
         cmocka_unit_test_setup_teardown(test_spool_rotation_and_recovery, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_spool_cap, make_log, remove_folder),
         cmocka_unit_test_setup_teardown(test_disclosure, make_log, remove_folder),

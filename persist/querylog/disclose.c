@@ -12,7 +12,7 @@
 #include <sodium.h>
 
 #include "persist/querylog/frame.h"
-#include "persist/querylog/redis_link.h"
+#include "persist/querylog/redis_route.h"
 #include "persist/querylog/redis_sink.h"
 #include "persist/querylog/segment.h"
 
@@ -235,8 +235,7 @@ struct frame_id {
 
 struct redis_walk {
     struct walk walk;
-    redisContext *link;
-    struct redis_target where;
+    struct redis_route *route;
     struct fault *fault;
     struct frame *aligned; /* a copy of the value at hand: replies are not aligned */
     bool stopped;          /* the target wants no more, or it cannot be gone on */
@@ -297,8 +296,8 @@ static bool walk_stream(struct redis_walk *walk, uint64_t server_id, uint64_t ho
     redis_sink_key(server_id, hour_ms, bucket, key);
     walk->last = (struct frame_id){0};
     while (entries > 0 && !walk->stopped) {
-        redisReply *reply = redis_link_command(
-            walk->link, &walk->where, 6,
+        redisReply *reply = redis_route_command(
+            walk->route, key, REDIS_ROUTE_PATIENCE_MS, 6,
             (const char *[]){"XRANGE", key, next, "+", "COUNT", ENTRIES_PER_CALL}, walk->fault);
         if (reply == NULL)
             return false;
@@ -330,8 +329,8 @@ static bool walk_server(struct redis_walk *walk, uint64_t server_id)
 static bool walk_servers(struct redis_walk *walk)
 {
     redisReply *servers =
-        redis_link_command(walk->link, &walk->where, 4,
-                           (const char *[]){"ZRANGE", REDIS_SINK_SERVERS_KEY, "0", "-1"}, walk->fault);
+        redis_route_command(walk->route, REDIS_SINK_SERVERS_KEY, REDIS_ROUTE_PATIENCE_MS, 4,
+                            (const char *[]){"ZRANGE", REDIS_SINK_SERVERS_KEY, "0", "-1"}, walk->fault);
     if (servers == NULL)
         return false;
     bool good = true;
@@ -353,19 +352,20 @@ bool disclose_redis(const char *url, const struct disclose_query *query, const s
                     struct fault *fault)
 {
     struct redis_walk walk = {.fault = fault};
-    if (!redis_target_parse(url, &walk.where, fault))
+    struct redis_target redis;
+    if (!redis_target_parse(url, &redis, fault))
         return false;
     bool good = start_walk(&walk.walk, query, target, fault);
     struct disclose_query *cut = &walk.walk.query;
     if (cut->until_ms > query->now_ms + FRAME_HOUR_MS)
         cut->until_ms = query->now_ms + FRAME_HOUR_MS; /* no hour after the present one has a key */
     walk.aligned = malloc(FRAME_BYTES_MAX);
-    if (good && walk.aligned == NULL)
+    walk.route = redis_route_create(&redis);
+    if (good && (walk.aligned == NULL || walk.route == NULL))
         good = fault_set(fault, EX_OSERR, "out of memory for reading the query log");
-    walk.link = good ? redis_link_connect(&walk.where, fault) : NULL;
-    good = walk.link != NULL && walk_servers(&walk);
+    good = good && walk_servers(&walk);
     end_walk(&walk.walk);
-    redisFree(walk.link);
+    redis_route_destroy(walk.route);
     free(walk.aligned);
     return good;
 }

@@ -43,33 +43,48 @@ static bool parse_credentials(const char **rest, struct redis_target *target)
     return true;
 }
 
-static bool parse_tcp(const char *rest, struct redis_target *target)
+/* HOST[:PORT], the host in brackets if it has colons. */
+static bool parse_address(const char *text, size_t length, struct redis_target *target)
 {
-    target->port = DEFAULT_PORT;
-    const char *slash = strchr(rest, '/');
-    size_t length = slash == NULL ? strlen(rest) : (size_t)(slash - rest);
-    char address[300];
-    if (!copy_part(address, sizeof address, rest, length))
+    char copy[300];
+    if (target->count == REDIS_ADDRESSES_MAX || !copy_part(copy, sizeof copy, text, length))
         return false;
-    char *bracket = address[0] == '[' ? strchr(address, ']') : NULL;
-    char *colon = strchr(bracket == NULL ? address : bracket, ':');
+    struct redis_address *address = &target->addresses[target->count++];
+    address->port = DEFAULT_PORT;
+    char *bracket = copy[0] == '[' ? strchr(copy, ']') : NULL;
+    char *colon = strchr(bracket == NULL ? copy : bracket, ':');
     if (colon != NULL) {
         *colon = '\0';
-        if (!parse_number(colon + 1, 65535, &target->port) || target->port == 0)
+        if (!parse_number(colon + 1, 65535, &address->port) || address->port == 0)
             return false;
     }
     if (bracket != NULL)
         *bracket = '\0';
-    const char *host = bracket == NULL ? address : address + 1;
-    return host[0] != '\0' && copy_part(target->host, sizeof target->host, host, strlen(host)) &&
-           (slash == NULL || slash[1] == '\0' || parse_number(slash + 1, 65535, &target->database));
+    const char *host = bracket == NULL ? copy : copy + 1;
+    return host[0] != '\0' && copy_part(address->host, sizeof address->host, host, strlen(host));
+}
+
+static bool parse_tcp(const char *rest, struct redis_target *target)
+{
+    const char *end = rest + strcspn(rest, "/");
+    for (const char *at = rest;; at++) {
+        size_t length = strcspn(at, ",/");
+        if (!parse_address(at, length, target))
+            return false;
+        at += length;
+        if (at == end)
+            break;
+    }
+    return end[0] == '\0' || end[1] == '\0' || parse_number(end + 1, 65535, &target->database);
 }
 
 static bool parse_unix(const char *rest, struct redis_target *target)
 {
     const char *query = strstr(rest, "?db=");
     size_t length = query == NULL ? strlen(rest) : (size_t)(query - rest);
-    return rest[0] == '/' && copy_part(target->host, sizeof target->host, rest, length) &&
+    target->count = 1;
+    return rest[0] == '/' &&
+           copy_part(target->addresses[0].host, sizeof target->addresses[0].host, rest, length) &&
            (query == NULL || parse_number(query + 4, 65535, &target->database));
 }
 
@@ -82,27 +97,34 @@ bool redis_target_parse(const char *url, struct redis_target *target, struct fau
         (tcp ? parse_tcp(rest, target) : parse_unix(rest, target)))
         return true;
     return fault_set(fault, EX_USAGE,
-                     "the Redis URL is not understood; write redis://HOST:PORT/DB or unix:///PATH, with "
-                     "USER:PASSWORD@ before the host if needed");
+                     "the Redis URL is not understood; write redis://HOST:PORT/DB, "
+                     "redis://HOST:PORT,HOST:PORT for a cluster, or "
+                     "unix:///PATH, with USER:PASSWORD@ before the host if needed");
 }
 
-static bool lost(const redisContext *link, const struct redis_target *target, struct fault *fault)
+bool redis_link_lost(const redisContext *link, const struct redis_address *address, struct fault *fault)
 {
     return fault_set(fault, EX_UNAVAILABLE, "Redis at %s port %d: %s; check that it runs and is reachable",
-                     target->host, target->port, link == NULL ? "out of memory" : link->errstr);
+                     address->host, address->port, link == NULL ? "out of memory" : link->errstr);
 }
 
-redisReply *redis_link_command(redisContext *link, const struct redis_target *target, int argc,
+bool redis_link_refused(const redisReply *reply, const struct redis_address *address, const char *command,
+                        struct fault *fault)
+{
+    return fault_set(fault, EX_UNAVAILABLE, "Redis at %s port %d refuses %s: %s", address->host,
+                     address->port, command, reply->str);
+}
+
+redisReply *redis_link_command(redisContext *link, const struct redis_address *address, int argc,
                                const char **argv, struct fault *fault)
 {
     redisReply *reply = redisCommandArgv(link, argc, argv, NULL);
     if (reply == NULL) {
-        lost(link, target, fault);
+        redis_link_lost(link, address, fault);
         return NULL;
     }
     if (reply->type == REDIS_REPLY_ERROR) {
-        fault_set(fault, EX_UNAVAILABLE, "Redis at %s port %d refuses %s: %s", target->host, target->port,
-                  argv[0], reply->str);
+        redis_link_refused(reply, address, argv[0], fault);
         freeReplyObject(reply);
         return NULL;
     }
@@ -114,39 +136,42 @@ const char *redis_link_text(const redisReply *reply)
     return reply->type == REDIS_REPLY_STRING ? reply->str : NULL;
 }
 
-static bool run(redisContext *link, const struct redis_target *target, int argc, const char **argv,
+static bool run(redisContext *link, const struct redis_address *address, int argc, const char **argv,
                 struct fault *fault)
 {
-    redisReply *reply = redis_link_command(link, target, argc, argv, fault);
+    redisReply *reply = redis_link_command(link, address, argc, argv, fault);
     freeReplyObject(reply);
     return reply != NULL;
 }
 
-static bool log_in(redisContext *link, const struct redis_target *target, struct fault *fault)
+static bool log_in(redisContext *link, const struct redis_address *address, const struct redis_target *target,
+                   struct fault *fault)
 {
     char database[16];
     snprintf(database, sizeof database, "%d", target->database);
     const char *auth[3] = {"AUTH", target->user, target->password};
     const char *auth_default[2] = {"AUTH", target->password};
-    if (target->password[0] != '\0' && !(target->user[0] != '\0' ? run(link, target, 3, auth, fault)
-                                                                 : run(link, target, 2, auth_default, fault)))
+    if (target->password[0] != '\0' &&
+        !(target->user[0] != '\0' ? run(link, address, 3, auth, fault)
+                                  : run(link, address, 2, auth_default, fault)))
         return false;
-    return run(link, target, 2, (const char *[]){"SELECT", database}, fault);
+    return run(link, address, 2, (const char *[]){"SELECT", database}, fault);
 }
 
-redisContext *redis_link_connect(const struct redis_target *target, struct fault *fault)
+redisContext *redis_link_connect(const struct redis_address *address, const struct redis_target *target,
+                                 struct fault *fault)
 {
     struct timeval connect_timeout = {.tv_sec = CONNECT_SECONDS};
     struct timeval command_timeout = {.tv_sec = COMMAND_SECONDS};
-    redisContext *link = target->port == 0
-                             ? redisConnectUnixWithTimeout(target->host, connect_timeout)
-                             : redisConnectWithTimeout(target->host, target->port, connect_timeout);
+    redisContext *link = address->port == 0
+                             ? redisConnectUnixWithTimeout(address->host, connect_timeout)
+                             : redisConnectWithTimeout(address->host, address->port, connect_timeout);
     if (link == NULL || link->err != 0 || redisSetTimeout(link, command_timeout) != REDIS_OK) {
-        lost(link, target, fault);
+        redis_link_lost(link, address, fault);
         redisFree(link);
         return NULL;
     }
-    if (!log_in(link, target, fault)) {
+    if (!log_in(link, address, target, fault)) {
         redisFree(link);
         return NULL;
     }

@@ -11,11 +11,11 @@
 struct redis_policy {
     bool may_evict;        /* maxmemory-policy is another than noeviction */
     bool persists_nothing; /* no append-only file, no snapshots */
-    char run_id[48];       /* of this run of this server; empty: it does not say */
+    char run_id[96]; /* of this run of this server, and of its time as a master; empty: it does not say */
 };
 
 /* False and the fault only when the connection is lost. */
-bool redis_policy_read(redisContext *link, const struct redis_target *target, struct redis_policy *policy,
+bool redis_policy_read(redisContext *link, const struct redis_address *address, struct redis_policy *policy,
                        struct fault *fault);
 
 #endif

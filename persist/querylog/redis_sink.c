@@ -23,25 +23,29 @@
 #define ANNOUNCE_EVERY_MS 60000
 #define BACKOFF_FIRST_MS 200
 #define BACKOFF_MAX_MS 5000
+/* So many times in a row another node is taken to have the streams. */
+#define MOVES_MAX 4
 /* Commands of one frame: XADD, PEXPIREAT. */
 #define COMMANDS_PER_FRAME 2
 
 struct redis_sink {
     struct redis_sink_options options;
-    redisContext *link;
+    struct redis_route *route;
+    struct redis_path path; /* to the node that has this server's streams; no link: not connected */
     void *chunk;
     /* The segment being shipped; fd -1: none. */
     int fd;
     struct segment segment;
     uint64_t offset;
     uint64_t done_sequence; /* all segments up to this one are finished */
-    char run_id[48];        /* of the Redis that confirmed last; empty: none has, or it does not say */
+    char run_id[96];        /* of the Redis that confirmed last; empty: none has, or it does not say */
     char last_key[REDIS_SINK_KEY_BYTES]; /* of the frame that was confirmed last; empty: none was */
     char last_id[48];
     uint64_t announced_ms;   /* and when, by the monotonic clock */
     uint64_t announced_hour; /* the hour for which this server was last announced on this connection */
     uint64_t alive_ms;       /* when it was asked for a sign of life, by the monotonic clock */
     unsigned backoff_ms;     /* 0: the last try succeeded */
+    unsigned moves;          /* so many tries in a row ended at another node */
     pthread_t thread;
     atomic_bool stop;
     _Atomic uint64_t deadline_ms; /* after the stop: monotonic end of patience */
@@ -51,7 +55,7 @@ struct redis_sink {
     atomic_bool persists_nothing;
 };
 
-enum ship_result { SHIP_MORE, SHIP_IDLE, SHIP_FAILED };
+enum ship_result { SHIP_MORE, SHIP_IDLE, SHIP_MOVED, SHIP_FAILED };
 
 void redis_sink_key(uint64_t server_id, uint64_t hour_ms, uint32_t bucket,
                     char key[static REDIS_SINK_KEY_BYTES])
@@ -85,7 +89,7 @@ static void make_names(const struct redis_shipment *shipment, const struct frame
     snprintf(id, 48, "%" PRIu64 "-%" PRIu64, shipment->sequence, frame->index);
 }
 
-static void append_frame(const struct redis_shipment *shipment, const struct frame *frame)
+static void append_frame(redisContext *link, const struct redis_shipment *shipment, const struct frame *frame)
 {
     char key[REDIS_SINK_KEY_BYTES];
     char id[48];
@@ -93,9 +97,9 @@ static void append_frame(const struct redis_shipment *shipment, const struct fra
     make_names(shipment, frame, key, id);
     snprintf(expiry, sizeof expiry, "%" PRIu64, frame_hour_over_at(frame->hour_ms, shipment->retention_ms));
     size_t frame_bytes = sizeof *frame + frame->payload_bytes;
-    append(shipment->link, 5, (const char *[]){"XADD", key, id, "f", (const char *)frame},
+    append(link, 5, (const char *[]){"XADD", key, id, "f", (const char *)frame},
            (const size_t[]){4, strlen(key), strlen(id), 1, frame_bytes});
-    append(shipment->link, 3, (const char *[]){"PEXPIREAT", key, expiry}, NULL);
+    append(link, 3, (const char *[]){"PEXPIREAT", key, expiry}, NULL);
 }
 
 /* XADD refuses an id that is not above the stream's last: mostly since the frame is there already. */
@@ -111,48 +115,51 @@ static bool is_stored(const redisReply *added, const redisReply *expiry_set)
     return there && expiry_set->type == REDIS_REPLY_INTEGER;
 }
 
-/* Keeps the first error reply as the fault's reason. */
-static void note_refusal(const redisReply *reply, struct fault *fault)
+/* What was sent to one node, and what came back. */
+struct exchange {
+    const struct redis_path *path;
+    struct fault *fault;
+    char redirect[128]; /* the first error reply that names another node; empty: none did */
+};
+
+static struct exchange begin(const struct redis_path *path, struct fault *fault)
 {
-    if (reply->type == REDIS_REPLY_ERROR && fault->status == 0)
-        fault_set(fault, EX_UNAVAILABLE, "Redis refuses the query log: %s", reply->str);
+    *fault = (struct fault){0};
+    if (path->asking)
+        append(path->link, 1, (const char *[]){"ASKING"}, NULL);
+    return (struct exchange){.path = path, .fault = fault};
+}
+
+/* Keeps the first error reply as the fault's reason. */
+static void note_refusal(const redisReply *reply, struct exchange *exchange)
+{
+    if (reply->type != REDIS_REPLY_ERROR || exchange->fault->status != 0)
+        return;
+    fault_set(exchange->fault, EX_UNAVAILABLE, "Redis refuses the query log: %s", reply->str);
+    enum redis_redirect redirect = redis_route_redirect(reply->str);
+    if (redirect == REDIS_MOVED || redirect == REDIS_ASK)
+        snprintf(exchange->redirect, sizeof exchange->redirect, "%s", reply->str);
 }
 
 /* The next reply, or NULL and the fault when the connection is lost. */
-static redisReply *next_reply(redisContext *link, struct fault *fault)
+static redisReply *next_reply(struct exchange *exchange)
 {
     void *reply;
+    redisContext *link = exchange->path->link;
     if (redisGetReply(link, &reply) == REDIS_OK) {
-        note_refusal(reply, fault);
+        note_refusal(reply, exchange);
         return reply;
     }
-    fault_set(fault, EX_UNAVAILABLE, "Redis is away (%s)", link->errstr);
+    fault_set(exchange->fault, EX_UNAVAILABLE, "Redis is away (%s)", link->errstr);
+    exchange->redirect[0] = '\0';
     return NULL;
 }
 
-/* True when EXEC's answer says of each frame that it is stored with its expiry. */
-static bool are_stored(const redisReply *exec, unsigned frames, struct fault *fault)
-{
-    if (exec->type != REDIS_REPLY_ARRAY || exec->elements != (size_t)frames * COMMANDS_PER_FRAME)
-        return fault_set(fault, EX_UNAVAILABLE, "Redis gave an unexpected answer");
-    for (unsigned i = 0; i < frames; i++) {
-        const redisReply *added = exec->element[(size_t)i * COMMANDS_PER_FRAME];
-        const redisReply *expiry_set = exec->element[(size_t)i * COMMANDS_PER_FRAME + 1];
-        if (is_stored(added, expiry_set))
-            continue;
-        note_refusal(added, fault);
-        note_refusal(expiry_set, fault);
-        return fault->status != 0 ? false
-                                  : fault_set(fault, EX_UNAVAILABLE, "Redis gave an unexpected answer");
-    }
-    return true;
-}
-
 /* Reads `replies` replies and forgets them; false when the connection is lost. */
-static bool skip_replies(redisContext *link, unsigned replies, struct fault *fault)
+static bool skip_replies(struct exchange *exchange, unsigned replies)
 {
-    for (unsigned i = 0; i < replies; i++) {
-        redisReply *reply = next_reply(link, fault);
+    for (unsigned i = 0; i < replies + exchange->path->asking; i++) {
+        redisReply *reply = next_reply(exchange);
         if (reply == NULL)
             return false;
         freeReplyObject(reply);
@@ -160,16 +167,18 @@ static bool skip_replies(redisContext *link, unsigned replies, struct fault *fau
     return true;
 }
 
-/* Lists this server among those who have query logs, so that a reader needs no scan. The list's expiry only
- * ever moves on with the newest hour; it holds no record. */
-static bool announce(const struct redis_shipment *shipment, struct fault *fault)
+/* --- the list of servers --- */
+
+static bool announce_at(const struct redis_path *path, const struct redis_shipment *shipment,
+                        char redirect[static 128], struct fault *fault)
 {
     char server[20];
     char hour[24];
     char expiry[24];
     char oldest[24];
     uint64_t hour_ms = shipment->announce_hour_ms;
-    redisContext *link = shipment->link;
+    redisContext *link = path->link;
+    struct exchange exchange = begin(path, fault);
     snprintf(server, sizeof server, "%016" PRIx64, shipment->server_id);
     snprintf(hour, sizeof hour, "%" PRIu64, hour_ms);
     snprintf(expiry, sizeof expiry, "%" PRIu64, frame_hour_over_at(hour_ms, shipment->retention_ms));
@@ -180,28 +189,86 @@ static bool announce(const struct redis_shipment *shipment, struct fault *fault)
     append(link, 4, (const char *[]){"PEXPIREAT", REDIS_SINK_SERVERS_KEY, expiry, "GT"}, NULL);
     append(link, 4, (const char *[]){"ZREMRANGEBYSCORE", REDIS_SINK_SERVERS_KEY, "-inf", oldest}, NULL);
     append(link, 1, (const char *[]){"EXEC"}, NULL);
-    return skip_replies(link, 6, fault) && fault->status == 0;
+    bool done = skip_replies(&exchange, 6) && fault->status == 0;
+    memcpy(redirect, exchange.redirect, sizeof exchange.redirect);
+    return done;
+}
+
+/* Lists this server among those who have query logs, so that a reader needs no scan. The list's expiry only
+ * ever moves on with the newest hour; it holds no record. */
+static bool announce(const struct redis_shipment *shipment, char redirect[static 128], struct fault *fault)
+{
+    struct redis_path path;
+    if (!redis_route_path(shipment->route, REDIS_SINK_SERVERS_KEY, &path, fault))
+        return false;
+    if (announce_at(&path, shipment, redirect, fault))
+        return true;
+    return redis_route_redirect(redirect) == REDIS_ASK &&
+           redis_route_ask(shipment->route, redirect, &path, fault) &&
+           announce_at(&path, shipment, redirect, fault);
+}
+
+/* --- frames --- */
+
+/* Some whole frames of a shipment, for one node. */
+struct parcel {
+    const struct redis_shipment *shipment;
+    size_t from; /* of the shipment's bytes */
+    size_t until;
+    uint64_t events; /* confirmed now for the first time */
+    uint64_t lost;   /* of them those that never can be there */
+};
+
+static const struct frame *frame_at(const struct redis_shipment *shipment, size_t at)
+{
+    return (const void *)((const char *)shipment->frames + at);
+}
+
+static size_t frame_end(const struct redis_shipment *shipment, size_t at)
+{
+    return at + sizeof(struct frame) + frame_at(shipment, at)->payload_bytes;
+}
+
+/* True when EXEC's answer says of each frame that it is stored with its expiry. */
+static bool are_stored(const redisReply *exec, unsigned frames, struct exchange *exchange)
+{
+    struct fault *fault = exchange->fault;
+    if (exec->type != REDIS_REPLY_ARRAY || exec->elements != (size_t)frames * COMMANDS_PER_FRAME)
+        return fault_set(fault, EX_UNAVAILABLE, "Redis gave an unexpected answer");
+    for (unsigned i = 0; i < frames; i++) {
+        const redisReply *added = exec->element[(size_t)i * COMMANDS_PER_FRAME];
+        const redisReply *expiry_set = exec->element[(size_t)i * COMMANDS_PER_FRAME + 1];
+        if (is_stored(added, expiry_set))
+            continue;
+        note_refusal(added, exchange);
+        note_refusal(expiry_set, exchange);
+        return fault->status != 0 ? false
+                                  : fault_set(fault, EX_UNAVAILABLE, "Redis gave an unexpected answer");
+    }
+    return true;
 }
 
 /* Asks whether the refused frame is really there. If not, somebody else writes under this server's id (a
  * copied data directory) or its clock and sequence went back: the frame cannot be added, and its events count
  * as lost. False: Redis is away, or does not say. */
-static bool verify_refused(const struct redis_shipment *shipment, const struct frame *frame, uint64_t *lost,
-                           struct fault *fault)
+static bool verify_refused(struct parcel *parcel, struct exchange *exchange, const struct frame *frame)
 {
     char key[REDIS_SINK_KEY_BYTES];
     char id[48];
-    make_names(shipment, frame, key, id);
-    append(shipment->link, 4, (const char *[]){"XRANGE", key, id, id}, NULL);
-    redisReply *found = next_reply(shipment->link, fault);
+    make_names(parcel->shipment, frame, key, id);
+    if (exchange->path->asking)
+        append(exchange->path->link, 1, (const char *[]){"ASKING"}, NULL);
+    append(exchange->path->link, 4, (const char *[]){"XRANGE", key, id, id}, NULL);
+    redisReply *found = skip_replies(exchange, 0) ? next_reply(exchange) : NULL;
     if (found == NULL)
         return false;
-    bool is_answer = found->type == REDIS_REPLY_ARRAY ||
-                     fault_set(fault, EX_UNAVAILABLE, "Redis does not say whether it has a frame: %s",
-                               found->type == REDIS_REPLY_ERROR ? found->str : "no array");
+    bool is_answer =
+        found->type == REDIS_REPLY_ARRAY ||
+        fault_set(exchange->fault, EX_UNAVAILABLE, "Redis does not say whether it has a frame: %s",
+                  found->type == REDIS_REPLY_ERROR ? found->str : "no array");
     if (is_answer && found->elements == 0) {
-        *lost += frame->events;
-        shipment->notice(
+        parcel->lost += frame->events;
+        parcel->shipment->notice(
             NOTICE_ERROR,
             "Redis has later query events under this server's id than this server wrote: is a copy of "
             "its data directory in use elsewhere? events are lost");
@@ -211,44 +278,88 @@ static bool verify_refused(const struct redis_shipment *shipment, const struct f
 }
 
 /* Walks the answer beside the frames and verifies those that were refused. */
-static bool verify_frames(const struct redis_shipment *shipment, const redisReply *exec, unsigned frames,
-                          uint64_t *lost, struct fault *fault)
+static bool verify_frames(struct parcel *parcel, struct exchange *exchange, const redisReply *exec)
 {
-    size_t at = 0;
-    for (unsigned i = 0; i < frames; i++) {
-        const struct frame *frame = (const void *)((const char *)shipment->frames + at);
-        if (at >= shipment->confirmed_bytes && is_refused_id(exec->element[(size_t)i * COMMANDS_PER_FRAME]) &&
-            !verify_refused(shipment, frame, lost, fault))
+    size_t at = parcel->from;
+    for (size_t i = 0; at < parcel->until; i++, at = frame_end(parcel->shipment, at))
+        if (at >= parcel->shipment->confirmed_bytes && is_refused_id(exec->element[i * COMMANDS_PER_FRAME]) &&
+            !verify_refused(parcel, exchange, frame_at(parcel->shipment, at)))
             return false;
-        at += sizeof *frame + frame->payload_bytes;
-    }
     return true;
 }
 
-bool redis_sink_ship(const struct redis_shipment *shipment, uint64_t *events, uint64_t *lost,
-                     struct fault *fault)
+/* One transaction. False: the fault, and the error that names another node, or none. */
+static bool send_parcel(struct parcel *parcel, const struct redis_path *path, char redirect[static 128],
+                        struct fault *fault)
 {
+    const struct redis_shipment *shipment = parcel->shipment;
+    struct exchange exchange = begin(path, fault);
     unsigned frames = 0;
+    parcel->events = parcel->lost = 0;
+    append(path->link, 1, (const char *[]){"MULTI"}, NULL);
+    for (size_t at = parcel->from; at < parcel->until; frames++, at = frame_end(shipment, at)) {
+        append_frame(path->link, shipment, frame_at(shipment, at));
+        parcel->events += at >= shipment->confirmed_bytes ? frame_at(shipment, at)->events : 0;
+    }
+    append(path->link, 1, (const char *[]){"EXEC"}, NULL);
+    redisReply *exec =
+        skip_replies(&exchange, 1 + frames * COMMANDS_PER_FRAME) ? next_reply(&exchange) : NULL;
+    bool stored = exec != NULL && fault->status == 0 && are_stored(exec, frames, &exchange) &&
+                  verify_frames(parcel, &exchange, exec);
+    freeReplyObject(exec);
+    memcpy(redirect, exchange.redirect, sizeof exchange.redirect);
+    return stored;
+}
+
+/* While the slot moves: a stream that has gone, or that is not there yet, is at the node that ASK names. */
+static bool send_each(struct parcel *parcel, const struct redis_path *path, char redirect[static 128],
+                      struct fault *fault)
+{
+    uint64_t events = 0;
+    uint64_t lost = 0;
+    for (size_t at = parcel->from; at < parcel->until; at = frame_end(parcel->shipment, at)) {
+        struct parcel one = {
+            .shipment = parcel->shipment, .from = at, .until = frame_end(parcel->shipment, at)};
+        struct redis_path asked;
+        if (!send_parcel(&one, path, redirect, fault) &&
+            (redis_route_redirect(redirect) != REDIS_ASK ||
+             !redis_route_ask(parcel->shipment->route, redirect, &asked, fault) ||
+             !send_parcel(&one, &asked, redirect, fault)))
+            return false;
+        events += one.events;
+        lost += one.lost;
+    }
+    parcel->events = events;
+    parcel->lost = lost;
+    return true;
+}
+
+enum redis_shipped redis_sink_ship(const struct redis_shipment *shipment, uint64_t *events, uint64_t *lost,
+                                   struct fault *fault)
+{
+    char key[REDIS_SINK_KEY_BYTES];
+    char redirect[128] = "";
+    struct redis_path path;
+    struct parcel parcel = {.shipment = shipment, .until = shipment->bytes};
     *fault = (struct fault){0};
     *events = *lost = 0;
-    if (shipment->announce_hour_ms != 0 && !announce(shipment, fault))
-        return false;
-    append(shipment->link, 1, (const char *[]){"MULTI"}, NULL);
-    for (size_t at = 0; at < shipment->bytes; frames++) {
-        const struct frame *frame = (const void *)((const char *)shipment->frames + at);
-        append_frame(shipment, frame);
-        *events += at >= shipment->confirmed_bytes ? frame->events : 0;
-        at += sizeof *frame + frame->payload_bytes;
+    redis_sink_key(shipment->server_id, 0, 0, key);
+    bool sent = (shipment->announce_hour_ms == 0 || announce(shipment, redirect, fault)) &&
+                redis_route_path(shipment->route, key, &path, fault);
+    if (sent) {
+        sent = send_parcel(&parcel, &path, redirect, fault);
+        if (!sent && redis_route_redirect(redirect) == REDIS_ASK)
+            sent = send_each(&parcel, &path, redirect, fault);
     }
-    append(shipment->link, 1, (const char *[]){"EXEC"}, NULL);
-    if (!skip_replies(shipment->link, 1 + frames * COMMANDS_PER_FRAME, fault))
-        return false;
-    redisReply *exec = next_reply(shipment->link, fault);
-    bool stored = exec != NULL && fault->status == 0 && are_stored(exec, frames, fault) &&
-                  verify_frames(shipment, exec, frames, lost, fault);
-    freeReplyObject(exec);
-    *events -= *lost;
-    return stored;
+    if (sent) {
+        *events = parcel.events - parcel.lost;
+        *lost = parcel.lost;
+        return REDIS_SHIPPED;
+    }
+    if (redis_route_redirect(redirect) != REDIS_MOVED)
+        return REDIS_NOT_SHIPPED;
+    redis_route_forget(shipment->route, redirect);
+    return REDIS_SHIPPING_MOVED;
 }
 
 /* --- the walk over the segments --- */
@@ -328,7 +439,7 @@ static struct redis_shipment make_shipment(const struct redis_sink *sink, size_t
 {
     const struct segment *segment = &sink->segment;
     return (struct redis_shipment){
-        .link = sink->link,
+        .route = sink->route,
         .server_id = sink->options.server_id,
         .retention_ms = sink->options.retention_ms,
         .sequence = segment->sequence,
@@ -363,8 +474,9 @@ static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
         return open || !finish_segment(sink) ? SHIP_IDLE : SHIP_MORE;
     }
     const struct redis_shipment shipment = make_shipment(sink, bytes);
-    if (!redis_sink_ship(&shipment, &events, &lost, fault) || !give_up(sink, sink->segment.hour_ms, lost))
-        return SHIP_FAILED;
+    enum redis_shipped shipped = redis_sink_ship(&shipment, &events, &lost, fault);
+    if (shipped != REDIS_SHIPPED || !give_up(sink, sink->segment.hour_ms, lost))
+        return shipped == REDIS_SHIPPING_MOVED ? SHIP_MOVED : SHIP_FAILED;
     if (shipment.announce_hour_ms != 0) {
         sink->announced_hour = shipment.announce_hour_ms;
         sink->announced_ms = monotonic_ms();
@@ -380,8 +492,8 @@ static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
 
 static void drop_link(struct redis_sink *sink)
 {
-    redisFree(sink->link);
-    sink->link = NULL;
+    redis_route_forget(sink->route, NULL);
+    sink->path = (struct redis_path){0};
     sink->announced_hour = 0;
     atomic_store(&sink->connected, false);
 }
@@ -424,8 +536,8 @@ static bool rewind_if_lost(struct redis_sink *sink, struct fault *fault)
     if (sink->last_key[0] == '\0')
         return true;
     redisReply *found =
-        redis_link_command(sink->link, &sink->options.target, 4,
-                           (const char *[]){"XRANGE", sink->last_key, sink->last_id, sink->last_id}, fault);
+        redis_route_command(sink->route, sink->last_key, 0, 4,
+                            (const char *[]){"XRANGE", sink->last_key, sink->last_id, sink->last_id}, fault);
     if (found == NULL)
         return false;
     bool is_there = found->type == REDIS_REPLY_ARRAY && found->elements == 1;
@@ -443,7 +555,7 @@ static bool rewind_if_lost(struct redis_sink *sink, struct fault *fault)
 static bool look_at_policy(struct redis_sink *sink, struct fault *fault)
 {
     struct redis_policy policy;
-    if (!redis_policy_read(sink->link, &sink->options.target, &policy, fault))
+    if (!redis_policy_read(sink->path.link, &sink->path.address, &policy, fault))
         return false;
     if ((policy.run_id[0] == '\0' || strcmp(policy.run_id, sink->run_id) != 0) &&
         !rewind_if_lost(sink, fault))
@@ -462,15 +574,17 @@ static bool look_at_policy(struct redis_sink *sink, struct fault *fault)
     return true;
 }
 
+/* To the node that has this server's streams. */
 static bool connect_link(struct redis_sink *sink, struct fault *fault)
 {
-    sink->link = redis_link_connect(&sink->options.target, fault);
-    if (sink->link != NULL && !look_at_policy(sink, fault)) {
-        redisFree(sink->link);
-        sink->link = NULL;
-    }
-    atomic_store(&sink->connected, sink->link != NULL);
-    return sink->link != NULL;
+    char key[REDIS_SINK_KEY_BYTES];
+    redis_sink_key(sink->options.server_id, 0, 0, key);
+    bool is_connected = redis_route_path(sink->route, key, &sink->path, fault) &&
+                        look_at_policy(sink, fault) &&
+                        /* what it asked may have led elsewhere */
+                        redis_route_path(sink->route, key, &sink->path, fault);
+    atomic_store(&sink->connected, is_connected);
+    return is_connected;
 }
 
 /* A connection that nothing is sent on is not seen to be broken: asked for a sign of life once a second. */
@@ -480,7 +594,7 @@ static enum ship_result ask_for_life(struct redis_sink *sink, struct fault *faul
     if (now_ms - sink->alive_ms < ALIVE_EVERY_MS)
         return SHIP_IDLE;
     redisReply *pong =
-        redis_link_command(sink->link, &sink->options.target, 1, (const char *[]){"PING"}, fault);
+        redis_link_command(sink->path.link, &sink->path.address, 1, (const char *[]){"PING"}, fault);
     bool is_alive = pong != NULL;
     freeReplyObject(pong);
     sink->alive_ms = now_ms;
@@ -493,10 +607,18 @@ static enum ship_result take_turn(struct redis_sink *sink)
     struct fault fault = {0};
     uint64_t now_ms = monotonic_ms();
     spool_release(sink->options.spool, now_ms > KEEP_MS ? now_ms - KEEP_MS : 0, KEEP_BYTES);
-    bool linked = sink->link != NULL || connect_link(sink, &fault);
+    bool linked = sink->path.link != NULL || connect_link(sink, &fault);
     enum ship_result result = linked ? ship_some(sink, &fault) : SHIP_FAILED;
     if (result == SHIP_IDLE)
         result = ask_for_life(sink, &fault);
+    sink->moves = result == SHIP_MOVED ? sink->moves + 1 : 0;
+    if (sink->moves > MOVES_MAX)
+        result = SHIP_FAILED; /* two nodes each of which names the other */
+    if (result == SHIP_MOVED) {
+        sink->path = (struct redis_path){0}; /* and the route knows where it goes on */
+        sink->announced_hour = 0;
+        return SHIP_MORE;
+    }
     if (result == SHIP_FAILED) {
         drop_link(sink);
         report_failure(sink, &fault);
@@ -524,9 +646,8 @@ static void *run(void *context)
     }
     if (sink->fd >= 0)
         close(sink->fd);
-    if (sink->link != NULL)
+    if (sink->path.link != NULL)
         spool_release(sink->options.spool, 0, 0); /* nobody would send it again */
-    redisFree(sink->link);
     return NULL;
 }
 
@@ -534,15 +655,18 @@ struct redis_sink *redis_sink_start(const struct redis_sink_options *options, st
 {
     struct redis_sink *sink = calloc(1, sizeof *sink);
     void *chunk = malloc(CHUNK_BYTES);
-    if (sink != NULL && chunk != NULL) {
+    struct redis_route *route = redis_route_create(&options->target);
+    if (sink != NULL && chunk != NULL && route != NULL) {
         sink->options = *options;
         sink->chunk = chunk;
+        sink->route = route;
         sink->fd = -1;
         if (pthread_create(&sink->thread, NULL, run, sink) == 0)
             return sink;
     }
     free(sink);
     free(chunk);
+    redis_route_destroy(route);
     fault_set(fault, EX_OSERR, "cannot start the thread for Redis: out of memory or threads");
     return NULL;
 }
@@ -553,6 +677,7 @@ struct redis_sink_figures redis_sink_stop(struct redis_sink *sink, unsigned pati
     atomic_store(&sink->stop, true);
     pthread_join(sink->thread, NULL);
     struct redis_sink_figures figures = redis_sink_figures(sink);
+    redis_route_destroy(sink->route);
     free(sink->chunk);
     free(sink);
     return figures;

@@ -6,7 +6,8 @@
  * A frame leaves the spool only after Redis has confirmed it, and mostly a minute later: where a connection ends at another run of
  * Redis than the one before (it was restarted, or another took its place) that has not the frame that was confirmed last, what is
  * kept is sent again: the end of what was confirmed had not been on its disk, or at its replica. The thread is nice. When Redis is away or refuses, the sink
- * tries again after 0.2 s, 0.4 s ... 5 s and says so once. A Redis that may evict what it has, or persists nothing, is warned of
+ * tries again after 0.2 s, 0.4 s ... 5 s and says so once. In a Redis Cluster all streams of a server are in one slot (its id is the keys' hash
+ * tag), and so at one node, whichever that is (redis_route.h); one that takes another's place is another run of Redis. A Redis that may evict what it has, or persists nothing, is warned of
  * when it is connected, unless it was the same the time before. It knows nothing of the workers: they never wait for it.
  * What it must give up (a damaged segment, a frame that Redis has no place for) it reports as a gap. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_REDIS_SINK_H
@@ -20,6 +21,7 @@
 #include "persist/notice.h"
 #include "persist/querylog/redis_link.h"
 #include "persist/querylog/redis_policy.h"
+#include "persist/querylog/redis_route.h"
 #include "persist/querylog/spool.h"
 #include "persist/querylog/tally.h"
 #include "ring/event.h"
@@ -56,7 +58,7 @@ struct redis_sink_figures redis_sink_figures(const struct redis_sink *sink);
 
 /* Whole frames of one segment, to be sent as one transaction. */
 struct redis_shipment {
-    redisContext *link;
+    struct redis_route *route;
     uint64_t server_id;
     uint64_t retention_ms;
     uint64_t sequence;         /* the segment's */
@@ -67,11 +69,18 @@ struct redis_shipment {
     notice_fn *notice;
 };
 
+enum redis_shipped {
+    REDIS_SHIPPED,
+    REDIS_NOT_SHIPPED, /* and the fault: nothing is known to be stored, and the connections are good for being closed only */
+    REDIS_SHIPPING_MOVED /* the same; the route knows the node that serves the server's slot now */
+};
+
 /* One turn of the thread's, without its state: sends the frames and waits for the answers. `*events` is what was confirmed,
- * `*lost` what never can be. All or none: were a later frame stored without an earlier one, the earlier one's smaller id could
- * never be added. False and the fault: nothing is known to be stored, and the connection is good for being closed only. */
-bool redis_sink_ship(const struct redis_shipment *shipment, uint64_t *events, uint64_t *lost,
-                     struct fault *fault);
+ * `*lost` what never can be. All or none of a stream: were a later frame stored without an earlier one, the earlier one's smaller id could
+ * never be added. So all frames go in one transaction, and while the server's slot moves from one node to another in one transaction each,
+ * where their stream is. */
+enum redis_shipped redis_sink_ship(const struct redis_shipment *shipment, uint64_t *events, uint64_t *lost,
+                                   struct fault *fault);
 
 /* The key of a stream: "querylog:{SERVER}:YYYYMMDDHH:BUCKET". */
 void redis_sink_key(uint64_t server_id, uint64_t hour_ms, uint32_t bucket,

@@ -12,13 +12,16 @@
 #include "persist/querylog/disclose.h"
 #include "persist/querylog/officer.h"
 #include "persist/querylog/overdue.h"
-#include "persist/querylog/redis_link.h"
 #include "persist/querylog/redis_policy.h"
+#include "persist/querylog/redis_route.h"
 #include "persist/querylog/redis_sink.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 redisContext *__wrap_redisConnectUnixWithTimeout(const char *path, const struct timeval timeout);
+redisContext *__wrap_redisConnectWithTimeout(const char *host, int port, const struct timeval timeout);
 int __wrap_redisSetTimeout(redisContext *link, const struct timeval timeout);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_nanosleep(const struct timespec *length, struct timespec *left);
 
 #define HOUR (UINT64_C(490000) * FRAME_HOUR_MS)
 #define SERVER 5u
@@ -52,6 +55,29 @@ redisContext *__wrap_redisConnectUnixWithTimeout(const char *path, const struct 
     if (link != NULL)
         (void)redisReaderFeed(link->reader, all.answers, all.answers_length);
     return link;
+}
+
+/* Whatever node of a cluster the answers name. */
+redisContext *__wrap_redisConnectWithTimeout(const char *host, int port, const struct timeval timeout)
+{
+    fuzz_file_expect(host[0] != '\0' && port > 0 && port <= 65535);
+    return __wrap_redisConnectUnixWithTimeout(host, timeout);
+}
+
+/* A second has passed whenever somebody looks: who is patient is so for a few tries. */
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
+{
+    static time_t seconds;
+    (void)clock;
+    *now = (struct timespec){.tv_sec = ++seconds};
+    return 0;
+}
+
+int __wrap_nanosleep(const struct timespec *length, struct timespec *left)
+{
+    (void)length;
+    (void)left;
+    return 0;
 }
 
 int __wrap_redisSetTimeout(redisContext *link, const struct timeval timeout)
@@ -210,23 +236,23 @@ static void ignore_notice(enum notice_level level, const char *line)
     fuzz_file_expect(line[0] != '\0' && strchr(line, '\n') == NULL);
 }
 
-static redisContext *connect_to(struct redis_target *target, struct fault *fault)
+static struct redis_target the_target(void)
 {
-    fuzz_file_expect(redis_target_parse("unix:///r", target, fault));
-    redisContext *link = redis_link_connect(target, fault);
-    fuzz_file_expect(link != NULL);
-    return link;
+    struct redis_target target;
+    struct fault fault = {0};
+    fuzz_file_expect(redis_target_parse("unix:///r", &target, &fault));
+    return target;
 }
 
 static void ship(bool second_time)
 {
     static _Alignas(8) uint8_t frames[FRAMES * FRAME_ROOM];
     struct fault fault = {0};
-    struct redis_target target;
+    const struct redis_target target = the_target();
     uint64_t expected = 0;
     uint64_t events;
     uint64_t lost;
-    struct redis_shipment shipment = {.link = connect_to(&target, &fault),
+    struct redis_shipment shipment = {.route = redis_route_create(&target),
                                       .server_id = SERVER,
                                       .retention_ms = 720 * FRAME_HOUR_MS,
                                       .sequence = 1,
@@ -239,20 +265,21 @@ static void ship(bool second_time)
         expected += second_time && i == 0 ? 0 : all.frame_events[i];
     }
     shipment.confirmed_bytes = second_time ? all.frame_bytes[0] : 0;
-    if (redis_sink_ship(&shipment, &events, &lost, &fault))
+    if (redis_sink_ship(&shipment, &events, &lost, &fault) == REDIS_SHIPPED)
         fuzz_file_expect(events + lost == expected && fault.status == 0);
     else
         check_fault(&fault);
-    redisFree(shipment.link);
+    redis_route_destroy(shipment.route);
 }
 
 static void ask_policy(void)
 {
     struct fault fault = {0};
-    struct redis_target target;
+    const struct redis_target target = the_target();
     struct redis_policy policy;
-    redisContext *link = connect_to(&target, &fault);
-    if (!redis_policy_read(link, &target, &policy, &fault))
+    redisContext *link = redis_link_connect(&target.addresses[0], &target, &fault);
+    fuzz_file_expect(link != NULL);
+    if (!redis_policy_read(link, &target.addresses[0], &policy, &fault))
         check_fault(&fault);
     fuzz_file_expect(strlen(policy.run_id) < sizeof policy.run_id);
     redisFree(link);
@@ -278,10 +305,13 @@ static void parse_url(const uint8_t *data, size_t size)
         check_fault(&fault);
         return;
     }
-    fuzz_file_expect(target.host[0] != '\0' && target.port >= 0 && target.port <= 65535 &&
-                     target.database >= 0);
-    fuzz_file_expect(memchr(target.host, 0, sizeof target.host) != NULL &&
-                     memchr(target.user, 0, sizeof target.user) != NULL &&
+    fuzz_file_expect(target.count > 0 && target.count <= REDIS_ADDRESSES_MAX && target.database >= 0);
+    for (unsigned i = 0; i < target.count; i++) {
+        const struct redis_address *address = &target.addresses[i];
+        fuzz_file_expect(address->host[0] != '\0' && address->port >= 0 && address->port <= 65535);
+        fuzz_file_expect(memchr(address->host, 0, sizeof address->host) != NULL);
+    }
+    fuzz_file_expect(memchr(target.user, 0, sizeof target.user) != NULL &&
                      memchr(target.password, 0, sizeof target.password) != NULL);
 }
 
