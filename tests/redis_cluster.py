@@ -1,6 +1,7 @@
 """A real Redis Cluster on loopback: masters with a replica each, from Debian's package, put together by hand so that nothing is left to
 chance but ports. Nodes keep nothing on disk but who they are: what a killed master had, only its replica has."""
 import contextlib
+import signal
 import subprocess
 import tempfile
 
@@ -12,7 +13,7 @@ NODE_TIMEOUT_MS = 1000
 
 class Node:
     def __init__(self, folder):
-        self.folder = folder
+        self.folder, self.is_hung = folder, False
 
     def start(self):
         """False when it ended at once."""
@@ -35,8 +36,18 @@ class Node:
         self.process.kill()
         self.process.wait(servers.PATIENCE)
 
+    @contextlib.contextmanager
+    def hangs(self):
+        self.process.send_signal(signal.SIGSTOP)
+        self.is_hung = True
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+            self.is_hung = False
+
     def is_up(self):
-        return self.process.poll() is None
+        return self.process.poll() is None and not self.is_hung
 
     def command(self, *arguments):
         result = subprocess.run(["redis-cli", "-p", str(self.port), *map(str, arguments)], capture_output=True, text=True, check=True,

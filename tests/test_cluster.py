@@ -88,6 +88,23 @@ def test_masters_killed():
         assert log_of(server)["lost"] == 0
 
 
+def test_a_master_hangs():
+    """It answers nobody, and nobody refuses its connections; its replica takes over, and when it goes on it has to forget."""
+    with Cluster() as cluster, servers.temporary_folder() as folder, \
+            servers.Numberd(folder / "data", "--redis", cluster.url) as server:
+        with Asker(server) as asker:
+            servers.wait_until(lambda: log_of(server)["stored"] > 0, "the first")
+            slot = cluster.slot_of(server_key(cluster))
+            hung = cluster.master_of(slot)
+            with hung.hangs():
+                servers.wait_until(lambda: cluster.master_of(slot) not in (None, hung), "a replica takes over", pause=0.1)
+                stored = log_of(server)["stored"]
+                servers.wait_until(lambda: log_of(server)["stored"] > stored, "the log goes on")
+            cluster.wait_until_whole()
+        check_all(cluster, server, folder / "data", asker.asked)
+        assert log_of(server)["lost"] == 0
+
+
 def test_slot_moves():
     """The log's slot moves from one master to another and back, key by key, under lookups."""
     with Cluster() as cluster, servers.temporary_folder() as folder, \
