@@ -11,6 +11,8 @@ from redis_cluster import Cluster, server_key
 from test_redis import log_of, wait_stored
 
 BASE = 12025550000
+# Who asks here asks for longer than anybody's budget.
+UNLIMITED = ("--principal-budget", "none", "--principal-rate", "0", "--network-budget", "none", "--network-rate", "0")
 KILLS = int(os.environ.get("NUMBERD_CLUSTER_KILLS", 4))
 
 
@@ -71,7 +73,7 @@ def test_any_node():
 def test_masters_killed():
     """The master of the log's slot dies again and again under lookups: its replica takes over, and gets what it had not."""
     with Cluster() as cluster, servers.temporary_folder() as folder, \
-            servers.Numberd(folder / "data", "--redis", cluster.url) as server:
+            servers.Numberd(folder / "data", "--redis", cluster.url, *UNLIMITED) as server:
         with Asker(server) as asker:
             servers.wait_until(lambda: log_of(server)["stored"] > 0, "the first")
             slot = cluster.slot_of(server_key(cluster))
@@ -91,7 +93,7 @@ def test_masters_killed():
 def test_a_master_hangs():
     """It answers nobody, and nobody refuses its connections; its replica takes over, and when it goes on it has to forget."""
     with Cluster() as cluster, servers.temporary_folder() as folder, \
-            servers.Numberd(folder / "data", "--redis", cluster.url) as server:
+            servers.Numberd(folder / "data", "--redis", cluster.url, *UNLIMITED) as server:
         with Asker(server) as asker:
             servers.wait_until(lambda: log_of(server)["stored"] > 0, "the first")
             slot = cluster.slot_of(server_key(cluster))
@@ -108,7 +110,7 @@ def test_a_master_hangs():
 def test_slot_moves():
     """The log's slot moves from one master to another and back, key by key, under lookups."""
     with Cluster() as cluster, servers.temporary_folder() as folder, \
-            servers.Numberd(folder / "data", "--redis", cluster.url) as server:
+            servers.Numberd(folder / "data", "--redis", cluster.url, *UNLIMITED) as server:
         with Asker(server) as asker:
             servers.wait_until(lambda: asker.asked > 2000 and log_of(server)["stored"] > 1000, "some streams")
             slots = {cluster.slot_of(server_key(cluster)), cluster.slot_of("querylog:servers")}
