@@ -13,7 +13,7 @@ from test_redis import log_of, wait_stored
 BASE = 12025550000
 # Who asks here asks for longer than anybody's budget.
 UNLIMITED = ("--principal-budget", "none", "--principal-rate", "0", "--network-budget", "none", "--network-rate", "0")
-KILLS = int(os.environ.get("NUMBERD_CLUSTER_KILLS", 4))
+KILLS = int(os.environ.get("NUMBERD_CLUSTER_KILLS", 10))
 
 
 class Asker:

@@ -13,7 +13,7 @@
 
 #include "persist/querylog/frame.h"
 #include "persist/querylog/redis_route.h"
-#include "persist/querylog/redis_sink.h"
+#include "persist/querylog/redis_shipment.h"
 #include "persist/querylog/segment.h"
 
 #define CHUNK_BYTES (1u << 20)
@@ -290,10 +290,10 @@ static void pass_entry(struct redis_walk *walk, const redisReply *entry, uint64_
 
 static bool walk_stream(struct redis_walk *walk, uint64_t server_id, uint64_t hour_ms, uint32_t bucket)
 {
-    char key[REDIS_SINK_KEY_BYTES];
+    char key[REDIS_SHIPMENT_KEY_BYTES];
     char next[64] = "-";
     size_t entries = 1;
-    redis_sink_key(server_id, hour_ms, bucket, key);
+    redis_shipment_key(server_id, hour_ms, bucket, key);
     walk->last = (struct frame_id){0};
     while (entries > 0 && !walk->stopped) {
         redisReply *reply = redis_route_command(
@@ -329,8 +329,8 @@ static bool walk_server(struct redis_walk *walk, uint64_t server_id)
 static bool walk_servers(struct redis_walk *walk)
 {
     redisReply *servers =
-        redis_route_command(walk->route, REDIS_SINK_SERVERS_KEY, REDIS_ROUTE_PATIENCE_MS, 4,
-                            (const char *[]){"ZRANGE", REDIS_SINK_SERVERS_KEY, "0", "-1"}, walk->fault);
+        redis_route_command(walk->route, REDIS_SHIPMENT_SERVERS_KEY, REDIS_ROUTE_PATIENCE_MS, 4,
+                            (const char *[]){"ZRANGE", REDIS_SHIPMENT_SERVERS_KEY, "0", "-1"}, walk->fault);
     if (servers == NULL)
         return false;
     bool good = true;

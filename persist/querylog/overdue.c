@@ -14,7 +14,7 @@
 #include "persist/querylog/hour_key.h"
 #include "persist/querylog/querylog.h"
 #include "persist/querylog/redis_route.h"
-#include "persist/querylog/redis_sink.h"
+#include "persist/querylog/redis_shipment.h"
 #include "persist/querylog/segment.h"
 
 #define RETENTION_MAX_MS (QUERYLOG_RETENTION_HOURS_MAX * FRAME_HOUR_MS)
@@ -80,7 +80,7 @@ static bool read_expiry(struct redis_route *route, const char *key, redisReply *
 }
 
 /* All of the hour's keys in one pipeline; they are in one slot. */
-static bool ask_expiries(struct redis_route *route, char keys[FRAME_BUCKETS][REDIS_SINK_KEY_BYTES],
+static bool ask_expiries(struct redis_route *route, char keys[FRAME_BUCKETS][REDIS_SHIPMENT_KEY_BYTES],
                          redisReply *replies[FRAME_BUCKETS], struct fault *fault)
 {
     struct redis_path path;
@@ -111,11 +111,11 @@ static void judge(FILE *out, uint64_t *found, const char *key, long long expires
 static bool check_hour(struct redis_route *route, uint64_t server_id, uint64_t hour_ms, uint64_t now_ms,
                        FILE *out, uint64_t *found, struct fault *fault)
 {
-    char keys[FRAME_BUCKETS][REDIS_SINK_KEY_BYTES];
+    char keys[FRAME_BUCKETS][REDIS_SHIPMENT_KEY_BYTES];
     redisReply *replies[FRAME_BUCKETS] = {NULL};
     uint64_t over_at = frame_hour_over_at(hour_ms, RETENTION_MAX_MS);
     for (uint32_t bucket = 0; bucket < FRAME_BUCKETS; bucket++)
-        redis_sink_key(server_id, hour_ms, bucket, keys[bucket]);
+        redis_shipment_key(server_id, hour_ms, bucket, keys[bucket]);
     bool good = ask_expiries(route, keys, replies, fault);
     for (uint32_t bucket = 0; bucket < FRAME_BUCKETS; bucket++) {
         long long expires_ms = -2;
@@ -136,8 +136,8 @@ bool overdue_in_redis(const char *url, uint64_t now_ms, FILE *out, uint64_t *fou
     if (route == NULL)
         return fault_set(fault, EX_OSERR, "out of memory for Redis");
     redisReply *servers =
-        redis_route_command(route, REDIS_SINK_SERVERS_KEY, REDIS_ROUTE_PATIENCE_MS, 4,
-                            (const char *[]){"ZRANGE", REDIS_SINK_SERVERS_KEY, "0", "-1"}, fault);
+        redis_route_command(route, REDIS_SHIPMENT_SERVERS_KEY, REDIS_ROUTE_PATIENCE_MS, 4,
+                            (const char *[]){"ZRANGE", REDIS_SHIPMENT_SERVERS_KEY, "0", "-1"}, fault);
     bool good = servers != NULL;
     for (size_t i = 0; good && i < servers->elements; i++) {
         const char *name = redis_link_text(servers->element[i]);

@@ -12,6 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "persist/querylog/redis_route.h"
+#include "persist/querylog/redis_shipment.h"
+
 /* One pipeline's worth of frames. */
 #define CHUNK_BYTES (1u << 20)
 #define IDLE_MS 20
@@ -25,8 +28,6 @@
 #define BACKOFF_MAX_MS 5000
 /* So many times in a row another node is taken to have the streams. */
 #define MOVES_MAX 4
-/* Commands of one frame: XADD, PEXPIREAT. */
-#define COMMANDS_PER_FRAME 2
 
 struct redis_sink {
     struct redis_sink_options options;
@@ -39,8 +40,8 @@ struct redis_sink {
     uint64_t offset;
     uint64_t done_sequence; /* all segments up to this one are finished */
     char run_id[96];        /* of the Redis that confirmed last; empty: none has, or it does not say */
-    char last_key[REDIS_SINK_KEY_BYTES]; /* of the frame that was confirmed last; empty: none was */
-    char last_id[48];
+    char last_key[REDIS_SHIPMENT_KEY_BYTES]; /* of the frame that was confirmed last; empty: none was */
+    char last_id[REDIS_SHIPMENT_ID_BYTES];
     uint64_t announced_ms;   /* and when, by the monotonic clock */
     uint64_t announced_hour; /* the hour for which this server was last announced on this connection */
     uint64_t alive_ms;       /* when it was asked for a sign of life, by the monotonic clock */
@@ -57,309 +58,11 @@ struct redis_sink {
 
 enum ship_result { SHIP_MORE, SHIP_IDLE, SHIP_MOVED, SHIP_FAILED };
 
-void redis_sink_key(uint64_t server_id, uint64_t hour_ms, uint32_t bucket,
-                    char key[static REDIS_SINK_KEY_BYTES])
-{
-    char hour[16];
-    struct tm utc;
-    gmtime_r(&(time_t){(time_t)(hour_ms / 1000)}, &utc);
-    strftime(hour, sizeof hour, "%Y%m%d%H", &utc);
-    snprintf(key, REDIS_SINK_KEY_BYTES, "querylog:{%016" PRIx64 "}:%s:%02" PRIx32, server_id, hour, bucket);
-}
-
 static uint64_t monotonic_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-/* --- commands --- */
-
-static void append(redisContext *link, int argc, const char **argv, const size_t *lengths)
-{
-    /* Fails only without memory, which the missing reply will show. */
-    (void)redisAppendCommandArgv(link, argc, argv, lengths);
-}
-
-static void make_names(const struct redis_shipment *shipment, const struct frame *frame,
-                       char key[static REDIS_SINK_KEY_BYTES], char id[static 48])
-{
-    redis_sink_key(shipment->server_id, frame->hour_ms, frame->bucket, key);
-    snprintf(id, 48, "%" PRIu64 "-%" PRIu64, shipment->sequence, frame->index);
-}
-
-static void append_frame(redisContext *link, const struct redis_shipment *shipment, const struct frame *frame)
-{
-    char key[REDIS_SINK_KEY_BYTES];
-    char id[48];
-    char expiry[24];
-    make_names(shipment, frame, key, id);
-    snprintf(expiry, sizeof expiry, "%" PRIu64, frame_hour_over_at(frame->hour_ms, shipment->retention_ms));
-    size_t frame_bytes = sizeof *frame + frame->payload_bytes;
-    append(link, 5, (const char *[]){"XADD", key, id, "f", (const char *)frame},
-           (const size_t[]){4, strlen(key), strlen(id), 1, frame_bytes});
-    append(link, 3, (const char *[]){"PEXPIREAT", key, expiry}, NULL);
-}
-
-/* XADD refuses an id that is not above the stream's last: mostly since the frame is there already. */
-static bool is_refused_id(const redisReply *added)
-{
-    return added->type == REDIS_REPLY_ERROR && strstr(added->str, "equal or smaller") != NULL;
-}
-
-static bool is_stored(const redisReply *added, const redisReply *expiry_set)
-{
-    bool there =
-        added->type == REDIS_REPLY_STRING || added->type == REDIS_REPLY_STATUS || is_refused_id(added);
-    return there && expiry_set->type == REDIS_REPLY_INTEGER;
-}
-
-/* What was sent to one node, and what came back. */
-struct exchange {
-    const struct redis_path *path;
-    struct fault *fault;
-    char redirect[128]; /* the first error reply that names another node; empty: none did */
-};
-
-static struct exchange begin(const struct redis_path *path, struct fault *fault)
-{
-    *fault = (struct fault){0};
-    if (path->asking)
-        append(path->link, 1, (const char *[]){"ASKING"}, NULL);
-    return (struct exchange){.path = path, .fault = fault};
-}
-
-/* Keeps the first error reply as the fault's reason. */
-static void note_refusal(const redisReply *reply, struct exchange *exchange)
-{
-    if (reply->type != REDIS_REPLY_ERROR || exchange->fault->status != 0)
-        return;
-    fault_set(exchange->fault, EX_UNAVAILABLE, "Redis refuses the query log: %s", reply->str);
-    enum redis_redirect redirect = redis_route_redirect(reply->str);
-    if (redirect == REDIS_MOVED || redirect == REDIS_ASK)
-        snprintf(exchange->redirect, sizeof exchange->redirect, "%s", reply->str);
-}
-
-/* The next reply, or NULL and the fault when the connection is lost. */
-static redisReply *next_reply(struct exchange *exchange)
-{
-    void *reply;
-    redisContext *link = exchange->path->link;
-    if (redisGetReply(link, &reply) == REDIS_OK) {
-        note_refusal(reply, exchange);
-        return reply;
-    }
-    fault_set(exchange->fault, EX_UNAVAILABLE, "Redis is away (%s)", link->errstr);
-    exchange->redirect[0] = '\0';
-    return NULL;
-}
-
-/* Reads `replies` replies and forgets them; false when the connection is lost. */
-static bool skip_replies(struct exchange *exchange, unsigned replies)
-{
-    for (unsigned i = 0; i < replies + exchange->path->asking; i++) {
-        redisReply *reply = next_reply(exchange);
-        if (reply == NULL)
-            return false;
-        freeReplyObject(reply);
-    }
-    return true;
-}
-
-/* --- the list of servers --- */
-
-static bool announce_at(const struct redis_path *path, const struct redis_shipment *shipment,
-                        char redirect[static 128], struct fault *fault)
-{
-    char server[20];
-    char hour[24];
-    char expiry[24];
-    char oldest[24];
-    uint64_t hour_ms = shipment->announce_hour_ms;
-    redisContext *link = path->link;
-    struct exchange exchange = begin(path, fault);
-    snprintf(server, sizeof server, "%016" PRIx64, shipment->server_id);
-    snprintf(hour, sizeof hour, "%" PRIu64, hour_ms);
-    snprintf(expiry, sizeof expiry, "%" PRIu64, frame_hour_over_at(hour_ms, shipment->retention_ms));
-    snprintf(oldest, sizeof oldest, "(%" PRIu64, hour_ms - shipment->retention_ms);
-    append(link, 1, (const char *[]){"MULTI"}, NULL);
-    append(link, 5, (const char *[]){"ZADD", REDIS_SINK_SERVERS_KEY, "GT", hour, server}, NULL);
-    append(link, 4, (const char *[]){"PEXPIREAT", REDIS_SINK_SERVERS_KEY, expiry, "NX"}, NULL);
-    append(link, 4, (const char *[]){"PEXPIREAT", REDIS_SINK_SERVERS_KEY, expiry, "GT"}, NULL);
-    append(link, 4, (const char *[]){"ZREMRANGEBYSCORE", REDIS_SINK_SERVERS_KEY, "-inf", oldest}, NULL);
-    append(link, 1, (const char *[]){"EXEC"}, NULL);
-    bool done = skip_replies(&exchange, 6) && fault->status == 0;
-    memcpy(redirect, exchange.redirect, sizeof exchange.redirect);
-    return done;
-}
-
-/* Lists this server among those who have query logs, so that a reader needs no scan. The list's expiry only
- * ever moves on with the newest hour; it holds no record. */
-static bool announce(const struct redis_shipment *shipment, char redirect[static 128], struct fault *fault)
-{
-    struct redis_path path;
-    if (!redis_route_path(shipment->route, REDIS_SINK_SERVERS_KEY, &path, fault))
-        return false;
-    if (announce_at(&path, shipment, redirect, fault))
-        return true;
-    return redis_route_redirect(redirect) == REDIS_ASK &&
-           redis_route_ask(shipment->route, redirect, &path, fault) &&
-           announce_at(&path, shipment, redirect, fault);
-}
-
-/* --- frames --- */
-
-/* Some whole frames of a shipment, for one node. */
-struct parcel {
-    const struct redis_shipment *shipment;
-    size_t from; /* of the shipment's bytes */
-    size_t until;
-    uint64_t events; /* confirmed now for the first time */
-    uint64_t lost;   /* of them those that never can be there */
-};
-
-static const struct frame *frame_at(const struct redis_shipment *shipment, size_t at)
-{
-    return (const void *)((const char *)shipment->frames + at);
-}
-
-static size_t frame_end(const struct redis_shipment *shipment, size_t at)
-{
-    return at + sizeof(struct frame) + frame_at(shipment, at)->payload_bytes;
-}
-
-/* True when EXEC's answer says of each frame that it is stored with its expiry. */
-static bool are_stored(const redisReply *exec, unsigned frames, struct exchange *exchange)
-{
-    struct fault *fault = exchange->fault;
-    if (exec->type != REDIS_REPLY_ARRAY || exec->elements != (size_t)frames * COMMANDS_PER_FRAME)
-        return fault_set(fault, EX_UNAVAILABLE, "Redis gave an unexpected answer");
-    for (unsigned i = 0; i < frames; i++) {
-        const redisReply *added = exec->element[(size_t)i * COMMANDS_PER_FRAME];
-        const redisReply *expiry_set = exec->element[(size_t)i * COMMANDS_PER_FRAME + 1];
-        if (is_stored(added, expiry_set))
-            continue;
-        note_refusal(added, exchange);
-        note_refusal(expiry_set, exchange);
-        return fault->status != 0 ? false
-                                  : fault_set(fault, EX_UNAVAILABLE, "Redis gave an unexpected answer");
-    }
-    return true;
-}
-
-/* Asks whether the refused frame is really there. If not, somebody else writes under this server's id (a
- * copied data directory) or its clock and sequence went back: the frame cannot be added, and its events count
- * as lost. False: Redis is away, or does not say. */
-static bool verify_refused(struct parcel *parcel, struct exchange *exchange, const struct frame *frame)
-{
-    char key[REDIS_SINK_KEY_BYTES];
-    char id[48];
-    make_names(parcel->shipment, frame, key, id);
-    if (exchange->path->asking)
-        append(exchange->path->link, 1, (const char *[]){"ASKING"}, NULL);
-    append(exchange->path->link, 4, (const char *[]){"XRANGE", key, id, id}, NULL);
-    redisReply *found = skip_replies(exchange, 0) ? next_reply(exchange) : NULL;
-    if (found == NULL)
-        return false;
-    bool is_answer =
-        found->type == REDIS_REPLY_ARRAY ||
-        fault_set(exchange->fault, EX_UNAVAILABLE, "Redis does not say whether it has a frame: %s",
-                  found->type == REDIS_REPLY_ERROR ? found->str : "no array");
-    if (is_answer && found->elements == 0) {
-        parcel->lost += frame->events;
-        parcel->shipment->notice(
-            NOTICE_ERROR,
-            "Redis has later query events under this server's id than this server wrote: is a copy of "
-            "its data directory in use elsewhere? events are lost");
-    }
-    freeReplyObject(found);
-    return is_answer;
-}
-
-/* Walks the answer beside the frames and verifies those that were refused. */
-static bool verify_frames(struct parcel *parcel, struct exchange *exchange, const redisReply *exec)
-{
-    size_t at = parcel->from;
-    for (size_t i = 0; at < parcel->until; i++, at = frame_end(parcel->shipment, at))
-        if (at >= parcel->shipment->confirmed_bytes && is_refused_id(exec->element[i * COMMANDS_PER_FRAME]) &&
-            !verify_refused(parcel, exchange, frame_at(parcel->shipment, at)))
-            return false;
-    return true;
-}
-
-/* One transaction. False: the fault, and the error that names another node, or none. */
-static bool send_parcel(struct parcel *parcel, const struct redis_path *path, char redirect[static 128],
-                        struct fault *fault)
-{
-    const struct redis_shipment *shipment = parcel->shipment;
-    struct exchange exchange = begin(path, fault);
-    unsigned frames = 0;
-    parcel->events = parcel->lost = 0;
-    append(path->link, 1, (const char *[]){"MULTI"}, NULL);
-    for (size_t at = parcel->from; at < parcel->until; frames++, at = frame_end(shipment, at)) {
-        append_frame(path->link, shipment, frame_at(shipment, at));
-        parcel->events += at >= shipment->confirmed_bytes ? frame_at(shipment, at)->events : 0;
-    }
-    append(path->link, 1, (const char *[]){"EXEC"}, NULL);
-    redisReply *exec =
-        skip_replies(&exchange, 1 + frames * COMMANDS_PER_FRAME) ? next_reply(&exchange) : NULL;
-    bool stored = exec != NULL && fault->status == 0 && are_stored(exec, frames, &exchange) &&
-                  verify_frames(parcel, &exchange, exec);
-    freeReplyObject(exec);
-    memcpy(redirect, exchange.redirect, sizeof exchange.redirect);
-    return stored;
-}
-
-/* While the slot moves: a stream that has gone, or that is not there yet, is at the node that ASK names. */
-static bool send_each(struct parcel *parcel, const struct redis_path *path, char redirect[static 128],
-                      struct fault *fault)
-{
-    uint64_t events = 0;
-    uint64_t lost = 0;
-    for (size_t at = parcel->from; at < parcel->until; at = frame_end(parcel->shipment, at)) {
-        struct parcel one = {
-            .shipment = parcel->shipment, .from = at, .until = frame_end(parcel->shipment, at)};
-        struct redis_path asked;
-        if (!send_parcel(&one, path, redirect, fault) &&
-            (redis_route_redirect(redirect) != REDIS_ASK ||
-             !redis_route_ask(parcel->shipment->route, redirect, &asked, fault) ||
-             !send_parcel(&one, &asked, redirect, fault)))
-            return false;
-        events += one.events;
-        lost += one.lost;
-    }
-    parcel->events = events;
-    parcel->lost = lost;
-    return true;
-}
-
-enum redis_shipped redis_sink_ship(const struct redis_shipment *shipment, uint64_t *events, uint64_t *lost,
-                                   struct fault *fault)
-{
-    char key[REDIS_SINK_KEY_BYTES];
-    char redirect[128] = "";
-    struct redis_path path;
-    struct parcel parcel = {.shipment = shipment, .until = shipment->bytes};
-    *fault = (struct fault){0};
-    *events = *lost = 0;
-    redis_sink_key(shipment->server_id, 0, 0, key);
-    bool sent = (shipment->announce_hour_ms == 0 || announce(shipment, redirect, fault)) &&
-                redis_route_path(shipment->route, key, &path, fault);
-    if (sent) {
-        sent = send_parcel(&parcel, &path, redirect, fault);
-        if (!sent && redis_route_redirect(redirect) == REDIS_ASK)
-            sent = send_each(&parcel, &path, redirect, fault);
-    }
-    if (sent) {
-        *events = parcel.events - parcel.lost;
-        *lost = parcel.lost;
-        return REDIS_SHIPPED;
-    }
-    if (redis_route_redirect(redirect) != REDIS_MOVED)
-        return REDIS_NOT_SHIPPED;
-    redis_route_forget(shipment->route, redirect);
-    return REDIS_SHIPPING_MOVED;
 }
 
 /* --- the walk over the segments --- */
@@ -388,7 +91,7 @@ static void note_confirmed(struct redis_sink *sink, const struct redis_shipment 
     const struct frame *last = shipment->frames;
     for (size_t at = 0; at < shipment->bytes; at += sizeof *last + last->payload_bytes)
         last = (const void *)((const char *)shipment->frames + at);
-    make_names(shipment, last, sink->last_key, sink->last_id);
+    redis_shipment_names(shipment, last, sink->last_key, sink->last_id);
 }
 
 static void close_segment(struct redis_sink *sink)
@@ -474,7 +177,7 @@ static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
         return open || !finish_segment(sink) ? SHIP_IDLE : SHIP_MORE;
     }
     const struct redis_shipment shipment = make_shipment(sink, bytes);
-    enum redis_shipped shipped = redis_sink_ship(&shipment, &events, &lost, fault);
+    enum redis_shipped shipped = redis_shipment_send(&shipment, &events, &lost, fault);
     if (shipped != REDIS_SHIPPED || !give_up(sink, sink->segment.hour_ms, lost))
         return shipped == REDIS_SHIPPING_MOVED ? SHIP_MOVED : SHIP_FAILED;
     if (shipment.announce_hour_ms != 0) {
@@ -577,8 +280,8 @@ static bool look_at_policy(struct redis_sink *sink, struct fault *fault)
 /* To the node that has this server's streams. */
 static bool connect_link(struct redis_sink *sink, struct fault *fault)
 {
-    char key[REDIS_SINK_KEY_BYTES];
-    redis_sink_key(sink->options.server_id, 0, 0, key);
+    char key[REDIS_SHIPMENT_KEY_BYTES];
+    redis_shipment_key(sink->options.server_id, 0, 0, key);
     bool is_connected = redis_route_path(sink->route, key, &sink->path, fault) &&
                         look_at_policy(sink, fault) &&
                         /* what it asked may have led elsewhere */

@@ -21,13 +21,9 @@
 #include "persist/notice.h"
 #include "persist/querylog/redis_link.h"
 #include "persist/querylog/redis_policy.h"
-#include "persist/querylog/redis_route.h"
 #include "persist/querylog/spool.h"
 #include "persist/querylog/tally.h"
 #include "ring/event.h"
-
-#define REDIS_SINK_SERVERS_KEY "querylog:servers"
-#define REDIS_SINK_KEY_BYTES 64
 
 struct redis_sink;
 
@@ -55,35 +51,5 @@ struct redis_sink *redis_sink_start(const struct redis_sink_options *options, st
 struct redis_sink_figures redis_sink_stop(struct redis_sink *sink, unsigned patience_ms);
 
 struct redis_sink_figures redis_sink_figures(const struct redis_sink *sink);
-
-/* Whole frames of one segment, to be sent as one transaction. */
-struct redis_shipment {
-    struct redis_route *route;
-    uint64_t server_id;
-    uint64_t retention_ms;
-    uint64_t sequence;         /* the segment's */
-    const void *frames;        /* one behind the other, 8-byte aligned */
-    size_t bytes;              /* of them */
-    uint64_t confirmed_bytes;  /* the first so many were confirmed before, and are sent again uncounted */
-    uint64_t announce_hour_ms; /* list the server for this hour before; 0: it is listed */
-    notice_fn *notice;
-};
-
-enum redis_shipped {
-    REDIS_SHIPPED,
-    REDIS_NOT_SHIPPED, /* and the fault: nothing is known to be stored, and the connections are good for being closed only */
-    REDIS_SHIPPING_MOVED /* the same; the route knows the node that serves the server's slot now */
-};
-
-/* One turn of the thread's, without its state: sends the frames and waits for the answers. `*events` is what was confirmed,
- * `*lost` what never can be. All or none of a stream: were a later frame stored without an earlier one, the earlier one's smaller id could
- * never be added. So all frames go in one transaction, and while the server's slot moves from one node to another in one transaction each,
- * where their stream is. */
-enum redis_shipped redis_sink_ship(const struct redis_shipment *shipment, uint64_t *events, uint64_t *lost,
-                                   struct fault *fault);
-
-/* The key of a stream: "querylog:{SERVER}:YYYYMMDDHH:BUCKET". */
-void redis_sink_key(uint64_t server_id, uint64_t hour_ms, uint32_t bucket,
-                    char key[static REDIS_SINK_KEY_BYTES]);
 
 #endif

@@ -14,7 +14,7 @@
 #include "persist/querylog/overdue.h"
 #include "persist/querylog/redis_policy.h"
 #include "persist/querylog/redis_route.h"
-#include "persist/querylog/redis_sink.h"
+#include "persist/querylog/redis_shipment.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 redisContext *__wrap_redisConnectUnixWithTimeout(const char *path, const struct timeval timeout);
@@ -265,7 +265,7 @@ static void ship(bool second_time)
         expected += second_time && i == 0 ? 0 : all.frame_events[i];
     }
     shipment.confirmed_bytes = second_time ? all.frame_bytes[0] : 0;
-    if (redis_sink_ship(&shipment, &events, &lost, &fault) == REDIS_SHIPPED)
+    if (redis_shipment_send(&shipment, &events, &lost, &fault) == REDIS_SHIPPED)
         fuzz_file_expect(events + lost == expected && fault.status == 0);
     else
         check_fault(&fault);
