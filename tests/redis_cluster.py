@@ -8,18 +8,17 @@ import tempfile
 import servers
 
 SLOTS = 16384
-NODE_TIMEOUT_MS = 1000
 
 
 class Node:
-    def __init__(self, folder):
-        self.folder, self.is_hung = folder, False
+    def __init__(self, folder, timeout_ms):
+        self.folder, self.timeout_ms, self.is_hung = folder, timeout_ms, False
 
     def start(self):
         """False when it ended at once."""
         self.process = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self.folder,
-             "--cluster-enabled", "yes", "--cluster-port", str(self.bus_port), "--cluster-node-timeout", str(NODE_TIMEOUT_MS),
+             "--cluster-enabled", "yes", "--cluster-port", str(self.bus_port), "--cluster-node-timeout", str(self.timeout_ms),
              "--repl-diskless-sync-delay", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         servers.wait_until(lambda: self.process.poll() is not None or servers.can_connect(self.port), "redis-server is ready")
         return self.process.poll() is None
@@ -62,14 +61,17 @@ class Node:
 
 
 class Cluster:
-    def __init__(self, masters=3):
-        self.masters = masters
+    """`timeout_ms`: after which a node that does not answer has its place taken; a busy machine may be slower than that where it is
+    short."""
+
+    def __init__(self, masters=3, timeout_ms=10000):
+        self.masters, self.timeout_ms = masters, timeout_ms
 
     def __enter__(self):
         self.stack = contextlib.ExitStack()
         self.nodes = []
         for _ in range(2 * self.masters):
-            node = Node(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="numberd-redis-")))
+            node = Node(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="numberd-redis-")), self.timeout_ms)
             node.start_anywhere()
             self.stack.callback(node.kill)
             self.nodes.append(node)

@@ -72,7 +72,7 @@ def test_any_node():
 
 def test_masters_killed():
     """The master of the log's slot dies again and again under lookups: its replica takes over, and gets what it had not."""
-    with Cluster() as cluster, servers.temporary_folder() as folder, \
+    with Cluster(timeout_ms=2000) as cluster, servers.temporary_folder() as folder, \
             servers.Numberd(folder / "data", "--redis", cluster.url, *UNLIMITED) as server:
         with Asker(server) as asker:
             servers.wait_until(lambda: log_of(server)["stored"] > 0, "the first")
@@ -92,7 +92,7 @@ def test_masters_killed():
 
 def test_a_master_hangs():
     """It answers nobody, and nobody refuses its connections; its replica takes over, and when it goes on it has to forget."""
-    with Cluster() as cluster, servers.temporary_folder() as folder, \
+    with Cluster(timeout_ms=2000) as cluster, servers.temporary_folder() as folder, \
             servers.Numberd(folder / "data", "--redis", cluster.url, *UNLIMITED) as server:
         with Asker(server) as asker:
             servers.wait_until(lambda: log_of(server)["stored"] > 0, "the first")
@@ -135,7 +135,7 @@ def test_slot_moves():
 
 def test_no_node_serves():
     """Without a master and its replica the log waits in the spool, with a reason; and goes on when they are back."""
-    with Cluster() as cluster, servers.temporary_folder() as folder, \
+    with Cluster(timeout_ms=2000) as cluster, servers.temporary_folder() as folder, \
             servers.Numberd(folder / "data", "--redis", cluster.url) as server, Client(server.port) as client:
         client.lookup([BASE] * 10)
         wait_stored(server, 10)
