@@ -19,7 +19,7 @@ class Node:
         self.process = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self.folder,
              "--cluster-enabled", "yes", "--cluster-port", str(self.bus_port), "--cluster-node-timeout", str(self.timeout_ms),
-             "--repl-diskless-sync-delay", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+             "--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         servers.wait_until(lambda: self.process.poll() is not None or servers.can_connect(self.port), "redis-server is ready")
         return self.process.poll() is None
 

@@ -133,6 +133,32 @@ def test_slot_moves():
             assert any(node.info("errorstats", f"errorstat_{error}") for node in cluster.nodes), error
 
 
+def test_the_list_is_away():
+    """The log goes on when no node serves the list of servers, which is in a slot of its own; and gets onto it when one does."""
+    with Cluster(timeout_ms=2000) as cluster, servers.temporary_folder() as folder:
+        listed = cluster.slot_of("querylog:servers")
+        with servers.Numberd(folder / "data", "--redis", cluster.url) as server, Client(server.port) as client:
+            client.lookup([BASE] * 10)
+            wait_stored(server, 10)
+            slot = cluster.slot_of(server_key(cluster))
+            other = next(node for node in cluster.nodes if node.is_master() and node is not cluster.master_of(slot))
+            if cluster.master_of(listed) is not other:
+                source = cluster.begin_move(listed, other)
+                cluster.move_keys(listed, source, other, 10)
+                cluster.end_move(listed, source, other)
+        down = [other, next(node for node in cluster.nodes if node.info("replication", "master_port") == str(other.port))]
+        for node in reversed(down):
+            node.kill()
+        with servers.Numberd(folder / "data", "--redis", cluster.url) as server, Client(server.port) as client:
+            client.lookup([BASE] * 10)
+            servers.wait_until(lambda: log_of(server)["stored"] == 20, "the log goes on")
+            assert "until the list of servers is written" in server.read_log()
+            for node in down:
+                assert node.start()
+            server.wait_for("the list of servers in Redis is written again")
+            assert len(servers.disclose(folder / "data", "--number", f"+{BASE}", "--redis", cluster.url).splitlines()) == 21
+
+
 def test_no_node_serves():
     """Without a master and its replica the log waits in the spool, with a reason; and goes on when they are back."""
     with Cluster(timeout_ms=2000) as cluster, servers.temporary_folder() as folder, \

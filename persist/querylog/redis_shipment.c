@@ -281,26 +281,44 @@ static bool send_each(struct parcel *parcel, const struct redis_path *path,
     return true;
 }
 
-enum redis_shipped redis_shipment_send(const struct redis_shipment *shipment, uint64_t *events,
-                                       uint64_t *lost, struct fault *fault)
+/* The frames. False: the fault, and the error that names another node, or none. */
+static bool send_frames(struct parcel *parcel, char redirect[static REDIRECT_BYTES], struct fault *fault)
 {
     char key[REDIS_SHIPMENT_KEY_BYTES];
-    char redirect[REDIRECT_BYTES] = "";
     struct redis_path path;
+    redis_shipment_key(parcel->shipment->server_id, 0, 0, key);
+    if (!redis_route_path(parcel->shipment->route, key, &path, fault))
+        return false;
+    return send_parcel(parcel, &path, redirect, fault) ||
+           (redis_route_redirect(redirect) == REDIS_ASK && send_each(parcel, &path, redirect, fault));
+}
+
+/* The list is in a slot of its own: of a cluster, another node may have it. */
+static bool may_go_unlisted(const struct redis_shipment *shipment, const char *redirect)
+{
+    char key[REDIS_SHIPMENT_KEY_BYTES];
+    redis_shipment_key(shipment->server_id, 0, 0, key);
+    return redis_route_is_cluster(shipment->route) && redirect[0] == '\0' &&
+           redis_route_slot(key) != redis_route_slot(REDIS_SHIPMENT_SERVERS_KEY);
+}
+
+enum redis_shipped redis_shipment_send(const struct redis_shipment *shipment, struct redis_delivery *delivery,
+                                       struct fault *fault)
+{
+    char redirect[REDIRECT_BYTES] = "";
+    struct fault of_frames;
     struct parcel parcel = {.shipment = shipment, .until = shipment->bytes};
     *fault = (struct fault){0};
-    *events = *lost = 0;
-    redis_shipment_key(shipment->server_id, 0, 0, key);
-    bool sent = (shipment->announce_hour_ms == 0 || announce(shipment, redirect, fault)) &&
-                redis_route_path(shipment->route, key, &path, fault);
+    *delivery = (struct redis_delivery){0};
+    bool is_listed = shipment->announce_hour_ms == 0 || announce(shipment, redirect, fault);
+    bool sent = is_listed || may_go_unlisted(shipment, redirect);
     if (sent) {
-        sent = send_parcel(&parcel, &path, redirect, fault);
-        if (!sent && redis_route_redirect(redirect) == REDIS_ASK)
-            sent = send_each(&parcel, &path, redirect, fault);
+        sent = send_frames(&parcel, redirect, &of_frames);
+        if (is_listed || !sent)
+            *fault = of_frames;
     }
     if (sent) {
-        *events = parcel.events - parcel.lost;
-        *lost = parcel.lost;
+        *delivery = (struct redis_delivery){parcel.events - parcel.lost, parcel.lost, !is_listed};
         return REDIS_SHIPPED;
     }
     if (redis_route_redirect(redirect) != REDIS_MOVED)

@@ -3,6 +3,7 @@
 #ifndef NUMBERD_PERSIST_QUERYLOG_REDIS_SHIPMENT_H
 #define NUMBERD_PERSIST_QUERYLOG_REDIS_SHIPMENT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,12 +35,20 @@ enum redis_shipped {
     REDIS_SHIPPING_MOVED /* the same; the route knows the node that serves the server's slot now */
 };
 
-/* Sends the frames and waits for the answers. `*events` is what was confirmed,
- * `*lost` what never can be. All or none of a stream: were a later frame stored without an earlier one, the earlier one's smaller id could
- * never be added. So all frames go in one transaction, and while the server's slot moves from one node to another in one transaction each,
- * where their stream is. */
-enum redis_shipped redis_shipment_send(const struct redis_shipment *shipment, uint64_t *events,
-                                       uint64_t *lost, struct fault *fault);
+/* What became of a shipment that was shipped. */
+struct redis_delivery {
+    uint64_t events; /* confirmed for the first time */
+    uint64_t lost;   /* never can be */
+    /* The server was to be listed and is not, since of a cluster the node that has the list is away, and the fault says why: no reason to
+     * keep the log. */
+    bool is_unlisted;
+};
+
+/* Sends the frames and waits for the answers. All or none of a stream: were a later frame stored without an earlier one, the earlier one's
+ * smaller id could never be added. So all frames go in one transaction, and while the server's slot moves from one node to another in one
+ * transaction each, where their stream is. */
+enum redis_shipped redis_shipment_send(const struct redis_shipment *shipment, struct redis_delivery *delivery,
+                                       struct fault *fault);
 
 /* The key of a stream: "querylog:{SERVER}:YYYYMMDDHH:BUCKET". */
 void redis_shipment_key(uint64_t server_id, uint64_t hour_ms, uint32_t bucket,

@@ -24,6 +24,8 @@
 #define KEEP_BYTES (UINT64_C(512) << 20)
 #define ALIVE_EVERY_MS 1000
 #define ANNOUNCE_EVERY_MS 60000
+/* While the node that has the list is away: by new connections, since another may have taken its place. */
+#define RELIST_EVERY_MS 5000
 #define BACKOFF_FIRST_MS 200
 #define BACKOFF_MAX_MS 5000
 /* So many times in a row another node is taken to have the streams. */
@@ -44,6 +46,7 @@ struct redis_sink {
     char last_id[REDIS_SHIPMENT_ID_BYTES];
     uint64_t announced_ms;   /* and when, by the monotonic clock */
     uint64_t announced_hour; /* the hour for which this server was last announced on this connection */
+    bool is_unlisted;        /* it could not be announced */
     uint64_t alive_ms;       /* when it was asked for a sign of life, by the monotonic clock */
     unsigned backoff_ms;     /* 0: the last try succeeded */
     unsigned moves;          /* so many tries in a row ended at another node */
@@ -153,6 +156,44 @@ static struct redis_shipment make_shipment(const struct redis_sink *sink, size_t
         .notice = sink->options.notice};
 }
 
+/* Says when it changes whether the server is on the list. */
+static void note_listing(struct redis_sink *sink, bool is_listed, const struct fault *fault)
+{
+    char line[sizeof fault->text + 128];
+    if (is_listed != sink->is_unlisted)
+        return;
+    sink->is_unlisted = !is_listed;
+    snprintf(line, sizeof line, "%s%s", is_listed ? "" : fault->text,
+             is_listed ? "the list of servers in Redis is written again"
+                       : "; the query log goes on, but until the list of servers is written who discloses "
+                         "may not find it");
+    sink->options.notice(is_listed ? NOTICE_NORMAL : NOTICE_WARNING, line);
+}
+
+static enum ship_result deliver(struct redis_sink *sink, const struct redis_shipment *shipment,
+                                struct redis_delivery *delivery, struct fault *fault)
+{
+    enum redis_shipped shipped = redis_shipment_send(shipment, delivery, fault);
+    if (shipped == REDIS_SHIPPING_MOVED)
+        return SHIP_MOVED;
+    if (shipped != REDIS_SHIPPED || !give_up(sink, sink->segment.hour_ms, delivery->lost))
+        return SHIP_FAILED;
+    if (shipment->announce_hour_ms != 0) {
+        sink->announced_hour = shipment->announce_hour_ms;
+        sink->announced_ms = monotonic_ms();
+        note_listing(sink, !delivery->is_unlisted, fault);
+    }
+    return SHIP_MORE;
+}
+
+/* Without frames: there may be none for long. */
+static enum ship_result list_again(struct redis_sink *sink, struct fault *fault)
+{
+    struct redis_delivery delivery;
+    const struct redis_shipment shipment = make_shipment(sink, 0);
+    return deliver(sink, &shipment, &delivery, fault);
+}
+
 static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
 {
     /* The state is taken before the read, so that "closed" means that the read saw all there will ever be. */
@@ -166,8 +207,7 @@ static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
         return sink->done_sequence == state.sequence ? SHIP_MORE : SHIP_FAILED;
     sink->segment = state;
     uint64_t offset = sink->offset;
-    uint64_t events;
-    uint64_t lost;
+    struct redis_delivery delivery;
     /* Not what is in the file and not yet in the list: its events are not counted there. */
     uint64_t listed = state.bytes > offset ? state.bytes - offset : 0;
     size_t bytes = listed == 0 ? 0
@@ -177,17 +217,13 @@ static enum ship_result ship_some(struct redis_sink *sink, struct fault *fault)
         return open || !finish_segment(sink) ? SHIP_IDLE : SHIP_MORE;
     }
     const struct redis_shipment shipment = make_shipment(sink, bytes);
-    enum redis_shipped shipped = redis_shipment_send(&shipment, &events, &lost, fault);
-    if (shipped != REDIS_SHIPPED || !give_up(sink, sink->segment.hour_ms, lost))
-        return shipped == REDIS_SHIPPING_MOVED ? SHIP_MOVED : SHIP_FAILED;
-    if (shipment.announce_hour_ms != 0) {
-        sink->announced_hour = shipment.announce_hour_ms;
-        sink->announced_ms = monotonic_ms();
-    }
+    enum ship_result result = deliver(sink, &shipment, &delivery, fault);
+    if (result != SHIP_MORE)
+        return result;
     note_confirmed(sink, &shipment);
     sink->offset = offset;
-    spool_confirm(sink->options.spool, sink->segment.sequence, events + lost, offset);
-    tally_stored(sink->options.tally, events);
+    spool_confirm(sink->options.spool, sink->segment.sequence, delivery.events + delivery.lost, offset);
+    tally_stored(sink->options.tally, delivery.events);
     return SHIP_MORE;
 }
 
@@ -310,8 +346,13 @@ static enum ship_result take_turn(struct redis_sink *sink)
     struct fault fault = {0};
     uint64_t now_ms = monotonic_ms();
     spool_release(sink->options.spool, now_ms > KEEP_MS ? now_ms - KEEP_MS : 0, KEEP_BYTES);
+    if (sink->is_unlisted && now_ms - sink->announced_ms >= RELIST_EVERY_MS)
+        drop_link(sink);
     bool linked = sink->path.link != NULL || connect_link(sink, &fault);
-    enum ship_result result = linked ? ship_some(sink, &fault) : SHIP_FAILED;
+    enum ship_result result = SHIP_FAILED;
+    if (linked)
+        result = sink->is_unlisted && sink->announced_hour == 0 ? list_again(sink, &fault)
+                                                                : ship_some(sink, &fault);
     if (result == SHIP_IDLE)
         result = ask_for_life(sink, &fault);
     sink->moves = result == SHIP_MOVED ? sink->moves + 1 : 0;

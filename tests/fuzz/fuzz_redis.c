@@ -250,8 +250,7 @@ static void ship(bool second_time)
     struct fault fault = {0};
     const struct redis_target target = the_target();
     uint64_t expected = 0;
-    uint64_t events;
-    uint64_t lost;
+    struct redis_delivery delivery;
     struct redis_shipment shipment = {.route = redis_route_create(&target),
                                       .server_id = SERVER,
                                       .retention_ms = 720 * FRAME_HOUR_MS,
@@ -265,8 +264,9 @@ static void ship(bool second_time)
         expected += second_time && i == 0 ? 0 : all.frame_events[i];
     }
     shipment.confirmed_bytes = second_time ? all.frame_bytes[0] : 0;
-    if (redis_shipment_send(&shipment, &events, &lost, &fault) == REDIS_SHIPPED)
-        fuzz_file_expect(events + lost == expected && fault.status == 0);
+    if (redis_shipment_send(&shipment, &delivery, &fault) == REDIS_SHIPPED)
+        fuzz_file_expect(delivery.events + delivery.lost == expected &&
+                         (fault.status != 0) == delivery.is_unlisted);
     else
         check_fault(&fault);
     redis_route_destroy(shipment.route);
