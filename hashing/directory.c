@@ -21,9 +21,7 @@
  * record is copied about nine times in its life. (insert_growing of bench_table at 20 M, with 8, 10, 12 and 16 %: 1.16, 0.87, 1.28, 1.40 M/s
  * in single runs of a noisy hour; memory 18.32, 18.30, 18.32 and, beyond its bar, 18.77 bytes a number.) */
 #define GROWTH 1.12
-/* As long as the directory has fewer slots, which then take 8 MiB at most, a table is doubled. */
-#define GROWTH_SMALL 2.0
-#define SMALL_SLOTS (UINT64_C(1) << 19)
+#define GROWTH_SMALL 2.0 /* of a directory that has doubling_slots */
 #define OWN_LOAD_MAX 0.975
 #define POPULATE_FROM_BYTES ((size_t)16 << 10)
 #define SLOTS_MIN 64
@@ -73,7 +71,8 @@ struct directory {
     /* Of the whole, for the rotation: up to REPORT_STEP a shard behind. Signed, since removals may be told first. */
     _Alignas(64) _Atomic int64_t records;
     _Atomic int64_t slots;
-    int64_t expected; /* up to so many there is no turn; constant */
+    int64_t expected;        /* up to so many there is no turn; constant */
+    uint64_t doubling_slots; /* constant */
     _Atomic uint64_t bytes;
     _Atomic uint64_t bytes_peak;
     struct epoch epoch;
@@ -159,7 +158,7 @@ static unsigned shard_of_turn(const struct directory *directory)
 /* How many slots a shard gets after so many. */
 static size_t grown(const struct directory *directory, size_t slots)
 {
-    bool is_small = slots * shard_count(directory) < SMALL_SLOTS;
+    bool is_small = slots * shard_count(directory) < directory->doubling_slots;
     return (size_t)((double)slots * (is_small ? GROWTH_SMALL : GROWTH));
 }
 
@@ -236,6 +235,7 @@ struct directory *directory_create(const struct directory_options *options)
     memset(directory, 0, sizeof *directory);
     directory->shard_bits = options->shard_bits;
     directory->expected = options->images ? 0 : (int64_t)options->expected_records;
+    directory->doubling_slots = options->doubling_slots;
     directory->lookup = *lookup_choose();
     directory->family = (struct table_family){
         .moves = &directory->moves, .seed = options->seed, .accounts = options->accounts};

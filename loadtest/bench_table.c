@@ -73,6 +73,7 @@ void world_open(struct world *world, uint64_t expected, bool accounts)
                                                      .expected_records = expected,
                                                      .shard_bits = DIRECTORY_SHARD_BITS_DEFAULT,
                                                      .accounts = accounts,
+                                                     .doubling_slots = DIRECTORY_DOUBLING_SLOTS,
                                                      .populate = expected > 0});
     bench_assert(world->directory != NULL, "out of memory for the directory");
     world->reader = directory_join(world->directory);

@@ -306,7 +306,7 @@ static void test_register_shard(void **state)
 static void test_growth_after_churn(void **state)
 {
     (void)state;
-    enum { COUNT = 28000 }; /* of 32,768 slots, that are doubled then */
+    enum { COUNT = 20000 };
     struct directory *directory = new_directory(3);
     struct directory_stats stats;
     uint64_t first = BASE;
@@ -332,6 +332,29 @@ static void test_growth_after_churn(void **state)
         assert_true((double)(own.slots * stats.shards) < 1.3 * (double)stats.slots);
     }
     directory_destroy(directory);
+}
+
+/* What doubles its tables as long as it is small has fewer rebuilds, and memory for twice as many numbers at most; then it grows as ever. */
+static void test_doubling(void **state)
+{
+    (void)state;
+    enum { COUNT = 40000, SLOTS = 1 << 14 };
+    uint64_t rebuilds[2];
+    for (int doubles = 0; doubles <= 1; doubles++) {
+        struct directory *directory = directory_create(&(struct directory_options){
+            .seed = 5, .shard_bits = 3, .accounts = true, .doubling_slots = doubles ? SLOTS : 0});
+        assert_non_null(directory);
+        struct directory_stats stats;
+        for (uint64_t i = 0; i < COUNT; i++) {
+            add(directory, BASE + i, 1, 0);
+            directory_stats(directory, &stats);
+            uint64_t room = doubles && i < SLOTS ? 5 * i / 2 : 5 * i / 4;
+            assert_true(i < 1000 || stats.slots <= room);
+        }
+        rebuilds[doubles] = stats.rebuilds;
+        directory_destroy(directory);
+    }
+    assert_true(rebuilds[1] < rebuilds[0] / 2);
 }
 
 /* --- readers beside writers --- */
@@ -433,7 +456,8 @@ int main(void)
         cmocka_unit_test(test_hide_and_show),           cmocka_unit_test(test_move),
         cmocka_unit_test(test_growth_and_batches),      cmocka_unit_test(test_validity),
         cmocka_unit_test(test_register_batch),          cmocka_unit_test(test_register_shard),
-        cmocka_unit_test(test_growth_after_churn),      cmocka_unit_test(test_readers_beside_writers),
+        cmocka_unit_test(test_growth_after_churn),      cmocka_unit_test(test_doubling),
+        cmocka_unit_test(test_readers_beside_writers),
     };
     return cmocka_run_group_tests_name("directory", tests, NULL, NULL);
 }

@@ -60,7 +60,7 @@ static struct directory_stats fill(number_set *number, uint64_t *lookup_failures
 {
     struct directory_stats stats;
     struct directory *directory =
-        directory_create(&(struct directory_options){.seed = SEED, .shard_bits = 4, .accounts = false});
+        directory_create(&(struct directory_options){.seed = SEED, .shard_bits = 8, .accounts = false});
     assert_non_null(directory);
     struct epoch_reader *reader = directory_join(directory);
     uint64_t state = 0;

@@ -503,7 +503,7 @@ def test_directory_insight():
         for name in ("registered", "slots", "bytes", "rebuilds"):
             assert sum(shard[name] for shard in shards) == whole[name], name
         assert whole["registered"] == 20_000 and whole["rebuilds"] > 0 and whole["rebuild_seconds"] > 0
-        assert 0.7 < whole["fill"] < 0.95 and 16 < whole["bytes_per_number"] < 25
+        assert 0.4 < whole["fill"] < 0.95 and 16 < whole["bytes_per_number"] < 45  # so small a directory doubles its tables
         assert 0 < whole["second_line_share"] < 0.4 and 0 < whole["moves_per_insert"] < 2
         assert whole["bytes_peak"] > whole["bytes"]
         assert whole["lookup"] in ("avx512", "avx2", "neon", "scalar")

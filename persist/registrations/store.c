@@ -73,6 +73,7 @@ static struct directory *make_empty(uint64_t expected, bool accounts, struct fau
     struct directory_options options = {.shard_bits = DIRECTORY_SHARD_BITS_DEFAULT,
                                         .expected_records = expected,
                                         .accounts = accounts,
+                                        .doubling_slots = DIRECTORY_DOUBLING_SLOTS,
                                         .populate = true};
     if (getrandom(&options.seed, sizeof options.seed, 0) != sizeof options.seed) {
         fault_set(fault, EX_OSERR, "the system gave no random seed");
@@ -127,6 +128,7 @@ struct directory *store_load_snapshot(const char *folder, uint64_t position, boo
                                         .shard_bits = info.shape.shard_bits,
                                         .accounts = info.shape.accounts,
                                         .expected_records = info.records,
+                                        .doubling_slots = DIRECTORY_DOUBLING_SLOTS,
                                         .images = true};
     struct directory *directory = directory_create(&options);
     if (directory == NULL)
