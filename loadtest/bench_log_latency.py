@@ -25,6 +25,7 @@ import subprocess
 import time
 
 from bench_base import AT_MOST, MIB, PATIENCE, Bench, Numberd, Others, check, main, wait_until
+from redis_events import events_in
 
 # name, unit, kind of bar, bar, about
 ROWS = [
@@ -107,15 +108,7 @@ class Redis:
                               check=True, timeout=PATIENCE).stdout.split()
 
     def events(self):
-        """Events in all frames of all streams, frame headers read by hand (persist/QUERYLOG.md)."""
-        script = """local n = 0
-            for _, key in ipairs(redis.call('KEYS', 'querylog:{*')) do
-                for _, entry in ipairs(redis.call('XRANGE', key, '-', '+')) do
-                    n = n + struct.unpack('<I4', string.sub(entry[2][2], 29, 32))
-                end
-            end
-            return n"""
-        return int(self.command("EVAL", script, 0)[0])
+        return events_in(self)
 
     def empty(self):
         """But for the streams' last entries, by which the sink sees that nothing was lost; its file, too. They refuse still what

@@ -279,7 +279,7 @@ static bool introduce(pid_t child)
 static void part(void)
 {
     int introduced[2];
-    char word = LOADED;
+    char word = 0;
     if (pipe2(introduced, O_CLOEXEC) != 0)
         _exit(EX_OSERR);
     pid_t child = fork();

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 
 import servers
+from redis_events import events_in
 
 SLOTS = 16384
 
@@ -149,15 +150,7 @@ class Cluster:
             node.command("CLUSTER", "SETSLOT", slot, "NODE", to.id)
 
     def events(self):
-        """In all frames of all streams of all masters, counted from Redis itself, frame headers read by hand."""
-        script = """local n = 0
-            for _, key in ipairs(redis.call('KEYS', 'querylog:{*')) do
-                for _, entry in ipairs(redis.call('XRANGE', key, '-', '+')) do
-                    n = n + struct.unpack('<I4', string.sub(entry[2][2], 29, 32))
-                end
-            end
-            return n"""
-        return sum(int(node.command("EVAL", script, 0)[0]) for node in self.alive() if node.is_master())
+        return sum(events_in(node) for node in self.alive() if node.is_master())
 
     def __exit__(self, *trace):
         self.stack.close()

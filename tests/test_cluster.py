@@ -1,5 +1,6 @@
 """The query log in a real Redis Cluster: failovers and moving slots; nothing is lost, nothing there twice."""
 import argparse
+import contextlib
 import os
 import random
 import threading
@@ -45,6 +46,22 @@ class Asker:
         assert self.failure is None, self.failure
 
 
+@contextlib.contextmanager
+def asked_all_the_while(timeout_ms=10000):
+    """A cluster, a server that logs to it and is asked, and the log's slot; at the end all is there that was asked, once."""
+    with Cluster(timeout_ms=timeout_ms) as cluster, servers.temporary_folder() as folder, \
+            servers.Numberd(folder / "data", "--redis", cluster.url, *UNLIMITED) as server:
+        with Asker(server) as asker:
+            servers.wait_until(lambda: asker.asked > 2000 and log_of(server)["stored"] > 1000, "some streams")
+            yield cluster, server, asker, cluster.slot_of(server_key(cluster))
+        check_all(cluster, server, folder / "data", asker.asked)
+
+
+def goes_on(server, what):
+    stored = log_of(server)["stored"]
+    servers.wait_until(lambda: log_of(server)["stored"] > stored + 200, what)
+
+
 def check_all(cluster, server, data, count):
     """Exactly so many, by Redis, by the server, and by a disclosure."""
     wait_stored(server, count)
@@ -72,62 +89,38 @@ def test_any_node():
 
 def test_masters_killed():
     """The master of the log's slot dies again and again under lookups: its replica takes over, and gets what it had not."""
-    with Cluster(timeout_ms=2000) as cluster, servers.temporary_folder() as folder, \
-            servers.Numberd(folder / "data", "--redis", cluster.url, *UNLIMITED) as server:
-        with Asker(server) as asker:
-            servers.wait_until(lambda: log_of(server)["stored"] > 0, "the first")
-            slot = cluster.slot_of(server_key(cluster))
-            for i in range(KILLS):
-                time.sleep(random.random())
-                killed = cluster.kill_master_of(slot)
-                stored = log_of(server)["stored"]
-                servers.wait_until(lambda: log_of(server)["stored"] > stored, "the log goes on")
-                assert killed.start()
-                cluster.wait_until_whole()
-                if (i + 1) % 10 == 0:
-                    print(f"{i + 1} masters killed, {asker.asked} events, {log_of(server)}", flush=True)
-        check_all(cluster, server, folder / "data", asker.asked)
-        assert log_of(server)["lost"] == 0
+    with asked_all_the_while(2000) as (cluster, server, asker, slot):
+        for i in range(KILLS):
+            time.sleep(random.random())
+            killed = cluster.kill_master_of(slot)
+            goes_on(server, "the log goes on")
+            assert killed.start()
+            cluster.wait_until_whole()
+            if (i + 1) % 10 == 0:
+                print(f"{i + 1} masters killed, {asker.asked} events, {log_of(server)}", flush=True)
 
 
 def test_a_master_hangs():
     """It answers nobody, and nobody refuses its connections; its replica takes over, and when it goes on it has to forget."""
-    with Cluster(timeout_ms=2000) as cluster, servers.temporary_folder() as folder, \
-            servers.Numberd(folder / "data", "--redis", cluster.url, *UNLIMITED) as server:
-        with Asker(server) as asker:
-            servers.wait_until(lambda: log_of(server)["stored"] > 0, "the first")
-            slot = cluster.slot_of(server_key(cluster))
-            hung = cluster.master_of(slot)
-            with hung.hangs():
-                servers.wait_until(lambda: cluster.master_of(slot) not in (None, hung), "a replica takes over", pause=0.1)
-                stored = log_of(server)["stored"]
-                servers.wait_until(lambda: log_of(server)["stored"] > stored, "the log goes on")
-            cluster.wait_until_whole()
-        check_all(cluster, server, folder / "data", asker.asked)
-        assert log_of(server)["lost"] == 0
+    with asked_all_the_while(2000) as (cluster, server, _, slot):
+        hung = cluster.master_of(slot)
+        with hung.hangs():
+            servers.wait_until(lambda: cluster.master_of(slot) not in (None, hung), "a replica takes over", pause=0.1)
+            goes_on(server, "the log goes on")
+        cluster.wait_until_whole()
 
 
 def test_slot_moves():
-    """The log's slot moves from one master to another and back, key by key, under lookups."""
-    with Cluster() as cluster, servers.temporary_folder() as folder, \
-            servers.Numberd(folder / "data", "--redis", cluster.url, *UNLIMITED) as server:
-        with Asker(server) as asker:
-            servers.wait_until(lambda: asker.asked > 2000 and log_of(server)["stored"] > 1000, "some streams")
-            slots = {cluster.slot_of(server_key(cluster)), cluster.slot_of("querylog:servers")}
-            for _ in range(2):
-                for slot in slots:
-                    to = next(node for node in cluster.nodes if node.is_master() and node is not cluster.master_of(slot))
-                    source = cluster.begin_move(slot, to)
-                    while True:
-                        stored = log_of(server)["stored"]
-                        servers.wait_until(lambda: log_of(server)["stored"] > stored + 200, "the log goes on meanwhile")
-                        if cluster.move_keys(slot, source, to, 5) == 0:
-                            break
-                    cluster.end_move(slot, source, to)
-                    stored = log_of(server)["stored"]
-                    servers.wait_until(lambda: log_of(server)["stored"] > stored + 200, "the log goes on behind it")
-        check_all(cluster, server, folder / "data", asker.asked)
-        assert log_of(server)["lost"] == 0
+    """The log's slot moves from one master to another and back, key by key, under lookups; and so does that of the list."""
+    with asked_all_the_while() as (cluster, server, _, slot):
+        for moving in 2 * [slot, cluster.slot_of("querylog:servers")]:
+            to = next(node for node in cluster.nodes if node.is_master() and node is not cluster.master_of(moving))
+            source = cluster.begin_move(moving, to)
+            goes_on(server, "the log goes on meanwhile")
+            while cluster.move_keys(moving, source, to, 5) > 0:
+                goes_on(server, "the log goes on meanwhile")
+            cluster.end_move(moving, source, to)
+            goes_on(server, "the log goes on behind it")
         assert "takes it again" not in server.read_log(), server.read_log()
         for error in ("ASK", "MOVED"):  # it was asked for, and done
             assert any(node.info("errorstats", f"errorstat_{error}") for node in cluster.nodes), error

@@ -7,6 +7,7 @@ import time
 
 import servers
 from client import *  # noqa: F403 -- the protocol's names
+from redis_events import events_in
 
 BASE = 12025550000
 HOUR_MS = 3600 * 1000
@@ -28,18 +29,6 @@ def wait_stored(server, count):
 def records_in(redis, data_dir, number):
     """The disclosed rows of one number, from Redis, with the keys of the data directory."""
     return servers.disclose(data_dir, "--number", f"+{number}", "--redis", redis.url).splitlines()[1:]
-
-
-def events_in(redis):
-    """Events in all frames of all streams, counted from Redis itself, frame headers read by hand."""
-    script = """local n = 0
-        for _, key in ipairs(redis.call('KEYS', 'querylog:{*')) do
-            for _, entry in ipairs(redis.call('XRANGE', key, '-', '+')) do
-                n = n + struct.unpack('<I4', string.sub(entry[2][2], 29, 32))
-            end
-        end
-        return n"""
-    return int(redis.command("EVAL", script, 0)[0])
 
 
 def test_layout_and_expiry():

@@ -5,10 +5,12 @@
  * moment when the hour is over (frame_hour_over_at), set in the same transaction as the entry.
  * A frame leaves the spool only after Redis has confirmed it, and mostly a minute later: where a connection ends at another run of
  * Redis than the one before (it was restarted, or another took its place) that has not the frame that was confirmed last, what is
- * kept is sent again: the end of what was confirmed had not been on its disk, or at its replica. The thread is nice. When Redis is away or refuses, the sink
- * tries again after 0.2 s, 0.4 s ... 5 s and says so once. In a Redis Cluster all streams of a server are in one slot (its id is the keys' hash
- * tag), and so at one node, whichever that is (redis_route.h); one that takes another's place is another run of Redis. A Redis that may evict what it has, or persists nothing, is warned of
- * when it is connected, unless it was the same the time before. It knows nothing of the workers: they never wait for it.
+ * kept is sent again: the end of what was confirmed had not been on its disk, or at its replica. In a Redis Cluster all streams of a server
+ * are in one slot (its id is the keys' hash tag), and so at one node, whichever that is (redis_route.h); one that takes another's place is
+ * another run of Redis. The list of servers is in another slot: the log goes on without it.
+ * The thread is nice. When Redis is away or refuses, the sink tries again after 0.2 s, 0.4 s ... 5 s and says so once. A Redis that may
+ * evict what it has, or persists nothing, is warned of when it is connected, unless it was the same the time before. It knows nothing of
+ * the workers: they never wait for it.
  * What it must give up (a damaged segment, a frame that Redis has no place for) it reports as a gap. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_REDIS_SINK_H
 #define NUMBERD_PERSIST_QUERYLOG_REDIS_SINK_H
