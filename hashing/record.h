@@ -19,11 +19,29 @@ struct record {
 
 /* A change to what is registered, in absolute terms: carried out twice, or again from any earlier point on, in the same
  * order, it leaves the same. */
-enum change_kind { CHANGE_SET = 1, CHANGE_REMOVE = 2 };
+enum change_kind {
+    CHANGE_SET = 1,
+    CHANGE_REMOVE = 2,
+    CHANGE_MARK = 3 /* changes nothing: a note, in the record's 50, 64 and 8 bits, of whoever makes the changes */
+};
 
 struct change {
     enum change_kind kind;
     struct record record; /* CHANGE_REMOVE: the number alone counts */
+};
+
+/* What somebody wants changed, if it can be: what comes of it depends on what is registered when its turn comes. The result is an
+ * enum directory_result (directory.h). */
+enum step_kind {
+    STEP_SET = 1,    /* ADDED or REPLACED */
+    STEP_REMOVE = 2, /* REMOVED or ABSENT */
+    STEP_ADD = 3,    /* ADDED; OCCUPIED if the number is registered, which then stays as it is */
+    STEP_RELEASE = 4 /* REMOVED if the number is registered with just this account and these flags; else ABSENT */
+};
+
+struct step {
+    enum step_kind kind;
+    struct record record; /* STEP_REMOVE: the number alone counts */
 };
 
 #endif

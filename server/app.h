@@ -50,7 +50,11 @@ struct app {
     struct directory *directory;     /* what is served; under the lock once it is open */
     pthread_rwlock_t directory_lock; /* taken by those who look at it for its figures */
     struct durability *durability;
-    atomic_bool open; /* set when the three above are, for other threads */
+    struct feed_state feed_state; /* as it was loaded; then the feed's */
+    atomic_bool is_loaded;        /* set when the four above are, for other threads */
+    atomic_bool open;             /* ... and what is served is up to date */
+    int caught_up_fd;             /* written to by the feed's thread, once; -1: not there */
+    struct event *caught_up_event;
     struct tokens *tokens;
     struct budgets *budgets;
     struct seats *seats;
@@ -100,6 +104,9 @@ bool app_load_ahead(struct app *app, struct fault *fault);
 /* With the data directory, and workers that have not begun: the rest. Where that does not fit, all is to be loaded. */
 bool app_catch_up(struct app *app, struct fault *fault);
 void app_announce_ready(const struct app *app);
+/* Whether the feed's URL is one. */
+bool app_check_feed(const struct app *app, struct fault *fault);
+void app_close_feed(struct app *app);
 
 /* --- app_reload.c --- */
 

@@ -45,7 +45,7 @@ static void collect_query_log(const struct app *app, struct stats_query_log *log
 
 static void collect_registrations(struct app *app, struct stats_report *report)
 {
-    report->loading = !atomic_load(&app->open);
+    report->loading = !atomic_load(&app->is_loaded);
     if (report->loading) {
         report->not_ready = "the registrations are being loaded";
         return;
@@ -54,7 +54,9 @@ static void collect_registrations(struct app *app, struct stats_report *report)
     directory_stats(app->directory, &report->directory);
     pthread_rwlock_unlock(&app->directory_lock);
     report->position = atomic_load(&app->registrations.position);
-    durability_figures(app->durability, &report->journal, &report->snapshot);
+    durability_figures(app->durability, &report->journal, &report->snapshot, &report->feed);
+    if (!atomic_load(&app->open))
+        report->not_ready = "the registrations are being brought up to date with the feed";
 }
 
 /* Called from the main thread (HTTP) and from workers (the protocol's stats). */

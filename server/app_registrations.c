@@ -3,7 +3,12 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
+#include <sysexits.h>
 #include <time.h>
+#include <unistd.h>
+
+#include "persist/redis/redis_link.h"
 
 /* They wait for the disk more than they compute: as many reads at once, whatever the processors. */
 #define LOAD_THREADS 4
@@ -41,8 +46,78 @@ static void serve(void *context, struct directory *directory)
             nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
+/* From here on the workers answer. */
+static void open_directory(struct app *app)
+{
+    atomic_store(&app->open, true);
+    for (unsigned i = 0; i < app->worker_count; i++)
+        worker_serve(app->workers[i], app->directory);
+}
+
+/* --- the feed --- */
+
+/* In the feed's thread. */
+static void on_caught_up(void *context)
+{
+    const struct app *app = context;
+    (void)!write(app->caught_up_fd, &(uint64_t){1}, sizeof(uint64_t));
+}
+
+static void open_up_to_date(evutil_socket_t fd, short events, void *context)
+{
+    (void)events;
+    struct app *app = context;
+    uint64_t count;
+    (void)!read(fd, &count, sizeof count);
+    if (atomic_load(&app->open))
+        return; /* a successor, which serves as its predecessor did */
+    open_directory(app);
+    app_announce_ready(app);
+}
+
+static bool watch_feed(struct app *app, struct fault *fault)
+{
+    app->caught_up_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    app->caught_up_event = event_new(app->base, app->caught_up_fd, EV_READ, open_up_to_date, app);
+    return (app->caught_up_fd >= 0 && app->caught_up_event != NULL &&
+            event_add(app->caught_up_event, NULL) == 0) ||
+           fault_set(fault, EX_OSERR, "cannot follow the feed: out of memory or descriptors");
+}
+
+void app_close_feed(struct app *app)
+{
+    if (app->caught_up_event != NULL)
+        event_free(app->caught_up_event);
+    if (app->caught_up_fd >= 0)
+        close(app->caught_up_fd);
+    feed_state_deinit(&app->feed_state);
+}
+
+static void take_mark(void *context, const struct change *mark)
+{
+    feed_state_take(&((struct app *)context)->feed_state, mark);
+}
+
+bool app_check_feed(const struct app *app, struct fault *fault)
+{
+    struct redis_target target;
+    return app->config.registrations == NULL || redis_target_parse(app->config.registrations, &target, fault);
+}
+
+/* What belongs to a feed must not change without it. */
+static bool check_origin(const struct app *app, struct fault *fault)
+{
+    return app->config.registrations != NULL || app->feed_state.feed == 0 ||
+           fault_set(fault, EX_CONFIG,
+                     "the data directory's registrations come from a feed: name its Redis with --registrations");
+}
+
+/* --- all of it --- */
+
 static bool start_durability(struct app *app, const struct store_found *found, struct fault *fault)
 {
+    if (!check_origin(app, fault) || (app->config.registrations != NULL && !watch_feed(app, fault)))
+        return false;
     struct durability_options options = {
         .data_dir = app->datadir.path,
         .registrations = &app->registrations,
@@ -52,21 +127,20 @@ static bool start_durability(struct app *app, const struct store_found *found, s
         .interval_ms = (unsigned)app->config.durability_interval_ms,
         .snapshot_seconds = (unsigned)app->config.snapshot_minutes * 60,
         .journal_bytes = app->config.journal_bytes,
+        .feed = {.redis_url = app->config.registrations,
+                 .partitions = (unsigned)app->config.partitions,
+                 .min_replicas = (unsigned)app->config.min_replicas,
+                 .node = app->datadir.server_id,
+                 .state = &app->feed_state},
         .serve = serve,
         .acknowledged = on_acknowledged,
+        .caught_up = on_caught_up,
         .notice = log_line,
         .context = app,
     };
     app->durability = durability_start(&options, fault);
+    atomic_store(&app->is_loaded, app->durability != NULL);
     return app->durability != NULL;
-}
-
-/* From here on the workers answer. */
-static void open_directory(struct app *app)
-{
-    atomic_store(&app->open, true);
-    for (unsigned i = 0; i < app->worker_count; i++)
-        worker_serve(app->workers[i], app->directory);
 }
 
 /* In the main loop. */
@@ -80,24 +154,37 @@ static void on_loaded(void *context)
         event_base_loopbreak(app->base);
         return;
     }
+    if (app->config.registrations != NULL) {
+        log_line(NOTICE_NORMAL, "the registrations are loaded; what the feed has since is read");
+        return;
+    }
     open_directory(app);
     app_announce_ready(app);
 }
 
-static struct store_options store_options(const struct app *app)
+static struct store_options continue_options(struct app *app)
 {
-    return (struct store_options){.data_dir = app->config.data_dir,
+    return (struct store_options){.mark = take_mark,
+                                  .mark_context = app,
+                                  .data_dir = app->config.data_dir,
                                   .accounts = app->config.accounts,
                                   .threads = LOAD_THREADS,
                                   .notice = log_line};
 }
 
+/* What an earlier load has shown of the feed is forgotten. */
+static struct store_options store_options(struct app *app)
+{
+    feed_state_deinit(&app->feed_state);
+    return continue_options(app);
+}
+
 bool app_start_loading(struct app *app, struct fault *fault)
 {
-    struct loader_options options = {
-        .store = store_options(app), .base = app->base, .done = on_loaded, .context = app};
     if (app->directory != NULL)
         return true; /* of the predecessor */
+    struct loader_options options = {
+        .store = store_options(app), .base = app->base, .done = on_loaded, .context = app};
     app->loader = loader_start(&options, fault);
     return app->loader != NULL;
 }
@@ -105,10 +192,10 @@ bool app_start_loading(struct app *app, struct fault *fault)
 /* While it serves: all that can be read by then. Then it gives the data directory up. */
 bool app_load_ahead(struct app *app, struct fault *fault)
 {
-    struct store_options options = store_options(app);
-    struct snapshot_progress progress = {0};
     if (app->predecessor < 0)
         return true;
+    struct store_options options = store_options(app);
+    struct snapshot_progress progress = {0};
     app->directory = store_load_ahead(&options, &progress, &app->found_ahead, fault);
     return app->directory != NULL && succession_await(app->predecessor, fault);
 }
@@ -116,10 +203,10 @@ bool app_load_ahead(struct app *app, struct fault *fault)
 /* With the data directory: the rest. Where that does not fit, all is loaded anew, as at any start. */
 bool app_catch_up(struct app *app, struct fault *fault)
 {
-    struct store_options options = store_options(app);
     struct fault misfit;
     if (app->directory == NULL)
         return true;
+    struct store_options options = continue_options(app);
     if (!store_catch_up(&options, app->directory, &app->found_ahead, &misfit)) {
         log_line(NOTICE_WARNING, misfit.text);
         log_line(NOTICE_WARNING, "the registrations are loaded anew");

@@ -42,11 +42,12 @@ uint8_t *buffer_reserve(struct buffer *buffer, size_t more)
 
 bool buffer_append(struct buffer *buffer, const void *bytes, size_t length)
 {
+    if (length == 0)
+        return true;
     uint8_t *room = buffer_reserve(buffer, length);
     if (room == NULL)
         return false;
-    if (length > 0)
-        memcpy(room, bytes, length);
+    memcpy(room, bytes, length);
     buffer->length += length;
     return true;
 }

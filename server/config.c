@@ -13,6 +13,7 @@
 #include <ini.h>
 
 #include "persist/querylog/querylog.h"
+#include "persist/registrations/feed.h"
 #include "server/config_settings.h"
 
 static bool refuse_value(const struct setting *setting, const char *where, const char *value,
@@ -58,6 +59,7 @@ static bool set_defaults(struct config *config, struct fault *fault)
                               .durability_interval_ms = 1000,
                               .snapshot_minutes = 60,
                               .journal_bytes = UINT64_C(1) << 30,
+                              .partitions = FEED_PARTITIONS_DEFAULT,
                               .principal_budget = BUDGET_PRINCIPAL_DEFAULT,
                               .principal_rate = BUDGET_PRINCIPAL_RATE_DEFAULT,
                               .network_budget = BUDGET_NETWORK_DEFAULT,

@@ -15,6 +15,7 @@ struct config {
     char *listen;
     char *stats_listen;
     char *redis;       /* NULL: the query log stays in the data directory */
+    char *registrations; /* URL of the Redis whose feed they come from; NULL: the data directory is the truth */
     char *officer_key; /* NULL: the data directory's */
     char *token_file;  /* NULL: no client needs a token */
     char *tls_listen;  /* NULL: no such port */
@@ -38,6 +39,8 @@ struct config {
     uint64_t durability_interval_ms;
     uint64_t snapshot_minutes;
     uint64_t journal_bytes;
+    uint64_t min_replicas;
+    uint64_t partitions;
     uint64_t log_ip;     /* enum query_ip */
     uint64_t log_format; /* enum log_format */
     uint64_t log_level;  /* 0: all; 1: warnings and errors; 2: errors */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "persist/querylog/querylog.h"
+#include "persist/registrations/feed.h"
 
 #define NAME_BYTES_MAX 64
 
@@ -147,13 +148,23 @@ static const struct setting settings[] = {
      UINT64_C(1) << 50,
      {0}},
     CHOICE("accounts", accounts, "no", "yes", "keep account ids, 8 bytes a number (default yes)"),
+    TEXT("registrations", registrations, "URL",
+         "registrations come from a feed in Redis that several servers share, and changes go there: a URL as for "
+         "redis\n"
+         "        (default: none, the data directory is the truth)"),
+    INTEGER("min-replicas", min_replicas, 0, 16,
+            "with registrations: replicas of Redis that must have a change before it counts (default 0)"),
+    INTEGER("partitions", partitions, 1, FEED_PARTITIONS_MAX,
+            "with registrations: streams of a feed that is not there yet, 1 to 256 (default 16)"),
     {"durability",
      "always|interval|off",
      "when a registration is acknowledged: always = when it is on the disk; interval = when the system has "
      "it,\n"
      "        which writes it every durability-interval-ms; off = when the system has it, which writes it "
      "when it\n"
-     "        likes (a power cut may then lose what was acknowledged; default always)",
+     "        likes (a power cut may then lose what was acknowledged; default always). With registrations of "
+     "no account:\n"
+     "        what Redis has is acknowledged",
      KIND_POLICY,
      offsetof(struct config, durability),
      0,

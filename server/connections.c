@@ -128,7 +128,7 @@ static void close_connection(struct connection *connection)
     event_del(&connection->writable);
     stream_close(&connection->stream);
     seats_leave(connections->seats, &connection->seat);
-    session_deinit(&connection->session);
+    session_deinit(&connection->session, connections->service);
     buffer_deinit(&connection->in);
     buffer_deinit(&connection->out);
     LIST_REMOVE(connection, link);
@@ -402,17 +402,23 @@ static bool release(struct connection *connection, bool failed)
     return send_some(connection, &connection->out) && settle(connection);
 }
 
+static bool end(struct connection *connection);
+
 bool connections_release(struct connections *connections)
 {
     bool failed = false;
     struct connection *connection;
     while ((connection = TAILQ_FIRST(&connections->held_queue)) != NULL &&
            // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): release has unlinked what is freed
-           is_decided(connections, connection->hold_position, &failed))
-        if (release(connection, failed))
+           is_decided(connections, connection->hold_position, &failed)) {
+        bool good = release(connection, failed);
+        if (good && connections->is_ending && session_waits(&connection->session))
+            good = end(connection);
+        if (good)
             end_turn(connection);
         else
             close_connection(connection);
+    }
     return connection != NULL;
 }
 
@@ -710,6 +716,20 @@ void connections_open(struct connections *connections, const struct arrival *arr
         put_off(connection);
 }
 
+/* Answers what has been begun and says goodbye, unless it waits for the feed: then behind that. False: close. */
+static bool end(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    bool good = true;
+    while (good && may_resume(connection) && session_is_busy(&connection->session))
+        good = serve(connection, connection->in.bytes, connection->in.length);
+    if (good && !connection->session.closing && !session_waits(&connection->session)) {
+        session_say_goodbye(&connection->session, connections->service, &connections->out);
+        good = flush(connection);
+    }
+    return good;
+}
+
 void connections_end(struct connections *connections)
 {
     struct connection *connection;
@@ -718,13 +738,7 @@ void connections_end(struct connections *connections)
         next = LIST_NEXT(connection, link);
         end_rest(connection);
         bool good = connection->is_held || read_and_serve(connection);
-        while (good && may_resume(connection) && session_is_busy(&connection->session))
-            good = serve(connection, connection->in.bytes, connection->in.length);
-        if (good && !connection->session.closing) {
-            session_say_goodbye(&connection->session, &connections->out);
-            good = flush(connection);
-        }
-        if (!good)
+        if (!good || !end(connection))
             close_connection(connection);
     }
     connections->is_ending = true;

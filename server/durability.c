@@ -13,6 +13,7 @@
 struct durability {
     struct journal *journal;
     struct snapshots *snapshots;
+    struct feeding *feeding; /* NULL: the journal is the truth */
     enum journal_policy policy;
 };
 
@@ -51,7 +52,9 @@ static struct journal *start_journal(const struct durability_options *options, s
     }
     return journal_start(&(struct journal_options){.folder = folder,
                                                    .position = options->found.position,
-                                                   .policy = options->policy,
+                                                   .policy = options->feed.redis_url == NULL
+                                                                 ? options->policy
+                                                                 : JOURNAL_INTERVAL,
                                                    .interval_ms = options->interval_ms,
                                                    .changed = options->acknowledged,
                                                    .notice = options->notice,
@@ -59,14 +62,34 @@ static struct journal *start_journal(const struct durability_options *options, s
                          fault);
 }
 
+/* True where there is none. */
+static bool start_feeding(struct durability *durability, const struct durability_options *options,
+                          struct fault *fault)
+{
+    struct feeding_options feed = options->feed;
+    if (feed.redis_url == NULL)
+        return true;
+    feed.registrations = options->registrations;
+    feed.decided = options->acknowledged;
+    feed.caught_up = options->caught_up;
+    feed.context = options->context;
+    feed.notice = options->notice;
+    durability->feeding = feeding_start(&feed, fault);
+    return durability->feeding != NULL;
+}
+
 static struct snapshots *start_snapshots(const struct durability_options *options, struct journal *journal,
-                                         struct fault *fault)
+                                         struct feeding *feeding, struct fault *fault)
 {
     return snapshots_start(&(struct snapshots_options){.data_dir = options->data_dir,
                                                        .registrations = options->registrations,
                                                        .journal = journal,
                                                        .serve = options->serve,
                                                        .context = options->context,
+                                                       .note = feeding == NULL ? NULL : feeding_note,
+                                                       .written =
+                                                           feeding == NULL ? NULL : feeding_snapshot_written,
+                                                       .feed = feeding,
                                                        .found = options->found.snapshot,
                                                        .every_seconds = options->snapshot_seconds,
                                                        .journal_bytes = options->journal_bytes,
@@ -92,10 +115,15 @@ struct durability *durability_start(const struct durability_options *options, st
                                                            .has_failed = has_failed,
                                                            .context = durability->journal},
                            options->found.position);
-        durability->snapshots = start_snapshots(options, durability->journal, fault);
+        if (start_feeding(durability, options, fault))
+            durability->snapshots =
+                start_snapshots(options, durability->journal, durability->feeding, fault);
     }
     if (durability->snapshots != NULL)
         return durability;
+    if (durability->feeding != NULL)
+        feeding_stop(durability->feeding, 0);
+    feeding_destroy(durability->feeding);
     if (durability->journal != NULL)
         (void)journal_stop(durability->journal, &ignored);
     free(durability);
@@ -115,10 +143,13 @@ bool durability_has_failed(const struct durability *durability)
 bool durability_stop(struct durability *durability, bool is_last, unsigned patience_seconds,
                      struct fault *fault)
 {
+    if (durability->feeding != NULL)
+        feeding_stop(durability->feeding, patience_seconds * 1000);
     bool had_failed = journal_has_failed(durability->journal);
     bool saved = snapshots_stop(durability->snapshots, is_last, patience_seconds, fault);
     struct fault journal_fault;
     bool written = journal_stop(durability->journal, &journal_fault);
+    feeding_destroy(durability->feeding);
     free(durability);
     /* A last snapshot has all, whatever became of the journal before it. */
     if (saved && !written && !had_failed) {
@@ -139,14 +170,16 @@ uint64_t durability_request_replacement(struct durability *durability)
 }
 
 void durability_figures(struct durability *durability, struct stats_journal *journal,
-                        struct stats_snapshot *snapshot)
+                        struct stats_snapshot *snapshot, struct stats_feed *feed)
 {
     static const char *const policies[] = {
         [JOURNAL_ALWAYS] = "always", [JOURNAL_INTERVAL] = "interval", [JOURNAL_OFF] = "off"};
     struct journal_figures figures;
     journal_figures(durability->journal, &figures);
     snapshots_figures(durability->snapshots, snapshot);
-    *journal = (struct stats_journal){.policy = policies[durability->policy],
+    if (durability->feeding != NULL)
+        feeding_figures(durability->feeding, feed);
+    *journal = (struct stats_journal){.policy = durability->feeding != NULL ? "feed" : policies[durability->policy],
                                       .position = figures.position,
                                       .acknowledged = figures.acknowledged,
                                       .durable = figures.durable,

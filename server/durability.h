@@ -12,6 +12,7 @@
 #include "persist/notice.h"
 #include "persist/registrations/journal.h"
 #include "persist/registrations/store.h"
+#include "server/feeding.h"
 #include "server/registrations.h"
 #include "server/stats.h"
 
@@ -26,10 +27,15 @@ struct durability_options {
     unsigned interval_ms;
     unsigned snapshot_seconds;
     uint64_t journal_bytes;
+    /* With a URL, the registrations are followed from there, and the journal is what a start goes on from. Its callbacks and what it
+     * shares with the rest are filled in. */
+    struct feeding_options feed;
     /* See replacement.h; from the snapshots' thread. */
     void (*serve)(void *context, struct directory *directory);
-    /* From the journal's thread: something may be acknowledged, or nothing more. */
+    /* From the journal's thread or the feed's: something may be acknowledged, or nothing more. */
     void (*acknowledged)(void *context);
+    /* From the feed's thread, once: what it holds is up to date. */
+    void (*caught_up)(void *context);
     notice_fn *notice;
     void *context;
 };
@@ -53,6 +59,6 @@ uint64_t durability_request_snapshot(struct durability *durability);
 uint64_t durability_request_replacement(struct durability *durability);
 
 void durability_figures(struct durability *durability, struct stats_journal *journal,
-                        struct stats_snapshot *snapshot);
+                        struct stats_snapshot *snapshot, struct stats_feed *feed);
 
 #endif

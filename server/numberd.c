@@ -270,7 +270,7 @@ static bool start(struct app *app, struct fault *fault)
     registrations_init(&app->registrations);
     pthread_rwlock_init(&app->directory_lock, NULL);
     suspicions_init(&app->suspicions, app->config.detection == DETECTION_TIGHTEN, log_line);
-    return watch_signals(app, fault) && app_load_tokens(app, fault) &&
+    return watch_signals(app, fault) && app_check_feed(app, fault) && app_load_tokens(app, fault) &&
            ports_open(&app->ports, &app->config, app->predecessor, fault) &&
            privileges_drop(app->config.user, app->config.data_dir, fault) && app_load_ahead(app, fault) &&
            datadir_open(&app->datadir, app->config.data_dir, fault) && create_budgets(app, fault) &&
@@ -354,6 +354,7 @@ static bool stop(struct app *app, struct fault *fault)
             event_free(others[i]);
     signal(SIGHUP, SIG_IGN);
     signal(SIGUSR2, SIG_IGN);
+    app_close_feed(app);
     if (app->base != NULL)
         event_base_free(app->base);
     ports_close(&app->ports);
@@ -412,7 +413,7 @@ static void announce(const struct app *app)
 static bool check_config(struct app *app, struct fault *fault)
 {
     uint8_t officer[OFFICER_KEY_BYTES];
-    return app_load_tokens(app, fault) && ports_check(&app->ports, &app->config, fault) &&
+    return app_check_feed(app, fault) && app_load_tokens(app, fault) && ports_check(&app->ports, &app->config, fault) &&
            (app->config.officer_key == NULL || officer_read_public(app->config.officer_key, officer, fault));
 }
 
@@ -432,7 +433,7 @@ static int report_check(struct app *app)
 
 int main(int argc, char **argv)
 {
-    static struct app app = {.datadir = {.lock_fd = -1}};
+    static struct app app = {.datadir = {.lock_fd = -1}, .caught_up_fd = -1};
     struct fault fault = {0};
     int status = EX_OK;
     app.predecessor = succession_inherit();

@@ -45,12 +45,16 @@ void registrations_go_on(struct registrations *registrations, struct directory *
 
 uint64_t registrations_acknowledged(const struct registrations *registrations)
 {
-    return registrations->journal.acknowledged(registrations->journal.context);
+    const struct registrations_feed *feed = &registrations->feed;
+    return registrations_are_fed(registrations)
+               ? feed->decided(feed->context)
+               : registrations->journal.acknowledged(registrations->journal.context);
 }
 
 bool registrations_have_failed(const struct registrations *registrations)
 {
-    return registrations->journal.has_failed(registrations->journal.context);
+    return !registrations_are_fed(registrations) &&
+           registrations->journal.has_failed(registrations->journal.context);
 }
 
 uint64_t registrations_position(struct registrations *registrations)
@@ -171,4 +175,101 @@ bool registrations_move(struct registrations *registrations, const struct regist
                         size_t count, uint8_t *results, uint64_t *position)
 {
     return apply(registrations, move_some, pairs, sizeof *pairs, count, results, position);
+}
+
+/* --- from the feed; the door is held --- */
+
+static uint8_t carry_out_one(const struct registrations *registrations, const struct step *step,
+                             struct effect *effect)
+{
+    struct directory *directory = registrations->directory;
+    const struct record *record = &step->record;
+    struct record there = {0};
+    bool is_there = directory_read(directory, record->number, &there);
+    enum directory_result result = DIRECTORY_ABSENT;
+    if (step->kind == STEP_ADD && is_there)
+        return DIRECTORY_OCCUPIED;
+    if (step->kind == STEP_RELEASE &&
+        !(is_there && there.flags == record->flags &&
+          (!registrations->accounts || there.account == record->account)))
+        return DIRECTORY_ABSENT;
+    if (step->kind == STEP_SET || step->kind == STEP_ADD)
+        result = directory_register(directory, record);
+    else
+        result = directory_deregister(directory, record->number);
+    if (result == DIRECTORY_ADDED || result == DIRECTORY_REPLACED)
+        add_change(effect, CHANGE_SET, record);
+    else if (result == DIRECTORY_REMOVED)
+        add_change(effect, CHANGE_REMOVE, record);
+    return (uint8_t)result;
+}
+
+/* False: memory is short. */
+static bool carry_out_some(const struct registrations *registrations, const struct step *steps, size_t count,
+                           uint8_t *results, struct effect *effect)
+{
+    struct record records[REGISTRATIONS_TOGETHER];
+    for (size_t done = 0, size; done < count; done += size) {
+        size = 0;
+        while (done + size < count && steps[done + size].kind == STEP_SET) {
+            records[size] = steps[done + size].record;
+            size++;
+        }
+        if (size > 0) {
+            register_some(registrations->directory, records, size, results + done, effect);
+        } else {
+            results[done] = carry_out_one(registrations, &steps[done], effect);
+            size = 1;
+        }
+        if (memchr(results + done, DIRECTORY_NO_MEMORY, size) != NULL)
+            return false;
+    }
+    return true;
+}
+
+static void append_marks(struct effect *effect, const struct change *marks, size_t count)
+{
+    memcpy(effect->changes + effect->count, marks, count * sizeof *marks);
+    effect->count += count;
+}
+
+bool registrations_carry_out(struct registrations *registrations, const struct step *steps, size_t count,
+                             uint8_t *results, const struct change *marks, size_t mark_count)
+{
+    const struct registrations_journal *journal = &registrations->journal;
+    struct effect effect;
+    effect.count = 0;
+    effect.accounts = registrations->accounts;
+    pthread_mutex_lock(&registrations->door);
+    bool good = !registrations->is_paused && !journal->has_failed(journal->context) &&
+                journal->reserve(journal->context, count + mark_count);
+    if (good) {
+        good = carry_out_some(registrations, steps, count, results, &effect);
+        if (good)
+            append_marks(&effect, marks, mark_count);
+        uint64_t position = journal->append(journal->context, effect.changes, effect.count);
+        atomic_store(&registrations->position, position);
+    }
+    pthread_mutex_unlock(&registrations->door);
+    return good;
+}
+
+bool registrations_note(struct registrations *registrations, const struct change *marks, size_t count)
+{
+    const struct registrations_journal *journal = &registrations->journal;
+    bool good = true;
+    pthread_mutex_lock(&registrations->door);
+    for (size_t done = 0, size; good && done < count; done += size) {
+        size = count - done < REGISTRATIONS_TOGETHER ? count - done : REGISTRATIONS_TOGETHER;
+        good = journal->reserve(journal->context, size);
+        if (good)
+            atomic_store(&registrations->position, journal->append(journal->context, marks + done, size));
+    }
+    pthread_mutex_unlock(&registrations->door);
+    return good;
+}
+
+bool registrations_read(struct registrations *registrations, uint64_t number, struct record *record)
+{
+    return directory_read(registrations->directory, number, record);
 }

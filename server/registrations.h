@@ -22,6 +22,23 @@
 
 #define REGISTRATIONS_TOGETHER 512
 
+struct registrations_pair {
+    uint64_t from;
+    uint64_t to;
+};
+
+/* Where changes come from a feed (persist/registrations/feed.h), clients' requests go there, and registrations_carry_out has what comes
+ * back. Their replies then wait for tickets rather than for positions. */
+struct registrations_feed {
+    /* Takes the entries: `kind` STEP_SET with records, STEP_REMOVE with numbers, STEP_RELEASE with pairs to be moved. NULL: not now, and
+     * nothing will be done. */
+    void *(*submit)(void *context, enum step_kind kind, const void *entries, size_t count, uint64_t *ticket);
+    uint64_t (*decided)(const void *context); /* the ticket up to which all are */
+    /* Gives back what submit gave, with its results by index; NULL: of no interest. False: nobody knows what became of it. */
+    bool (*take)(void *context, void *job, uint8_t *results);
+    void *context; /* NULL: there is none */
+};
+
 /* What the door wants of a journal; see persist/registrations/journal.h for each. */
 struct registrations_journal {
     bool (*reserve)(void *context, size_t count);
@@ -35,14 +52,10 @@ struct registrations {
     struct directory *directory; /* NULL: not open */
     bool accounts;               /* of the directory; without, the journal gets account 0, too */
     struct registrations_journal journal;
+    struct registrations_feed feed;
     bool is_paused;            /* under the door: changes are refused */
     _Atomic uint64_t position; /* changes made so far, those before the last start included */
     pthread_mutex_t door;
-};
-
-struct registrations_pair {
-    uint64_t from;
-    uint64_t to;
 };
 
 void registrations_init(struct registrations *registrations);
@@ -60,11 +73,27 @@ bool registrations_deregister(struct registrations *registrations, const uint64_
 bool registrations_move(struct registrations *registrations, const struct registrations_pair *pairs,
                         size_t count, uint8_t *results, uint64_t *position);
 
+/* With a feed, instead of the three above. */
+static inline bool registrations_are_fed(const struct registrations *registrations)
+{
+    return registrations->feed.context != NULL;
+}
+
+/* From the feed: REGISTRATIONS_TOGETHER steps at most, in their order, the results by index, and what took effect goes into the journal
+ * together with the marks. False: memory is short or the journal has failed, and some may have been carried out: repeat all, later. */
+bool registrations_carry_out(struct registrations *registrations, const struct step *steps, size_t count,
+                             uint8_t *results, const struct change *marks, size_t mark_count);
+/* Marks of their own. False: memory is short. */
+bool registrations_note(struct registrations *registrations, const struct change *marks, size_t count);
+/* Of a number that nobody but the caller changes. */
+bool registrations_read(struct registrations *registrations, uint64_t number, struct record *record);
+
 /* From here on entries are refused (DIRECTORY_NO_MEMORY, which clients are told to repeat), until the directory is replaced
  * or, with NULL, stays. pause returns the position. */
 uint64_t registrations_pause(struct registrations *registrations);
 void registrations_go_on(struct registrations *registrations, struct directory *directory, uint64_t position);
 
+/* Of positions or, with a feed, of tickets: up to which one replies may go out. */
 uint64_t registrations_acknowledged(const struct registrations *registrations);
 bool registrations_have_failed(const struct registrations *registrations);
 

@@ -68,6 +68,7 @@ struct work {
     struct payment payment;
     uint64_t position;   /* of an update: what the last change has */
     bool is_refused;     /* an entry of an update was */
+    void *job;           /* of an update that the feed has; NULL: none */
     struct buffer reply; /* the whole of it, filled up to `done` */
 };
 
@@ -87,12 +88,21 @@ static bool begin_work(struct session *session, const struct wire_reply *reply, 
     return true;
 }
 
-void requests_give_up(struct session *session)
+void requests_give_up(struct session *session, const struct registrations *registrations)
 {
-    if (session->work != NULL)
-        buffer_deinit(&session->work->reply);
-    free(session->work);
+    struct work *work = session->work;
+    if (work == NULL)
+        return;
+    if (work->job != NULL)
+        (void)registrations->feed.take(registrations->feed.context, work->job, NULL);
+    buffer_deinit(&work->reply);
+    free(work);
     session->work = NULL;
+}
+
+bool requests_wait(const struct session *session)
+{
+    return session->work != NULL && session->work->job != NULL;
 }
 
 size_t requests_work_bytes(const struct session *session)
@@ -382,32 +392,42 @@ static void count_update(struct counters *counters, enum wire_status status)
         counter_add(&counters->updates[status - WIRE_ADDED], 1);
 }
 
-/* Carries `count` entries out, from `from` on; the results as enum directory_result in scratch->answers. */
-static bool update(struct service *service, const struct wire_request *request, uint32_t from, uint32_t count,
-                   uint64_t *position)
+/* Reads `count` entries, from `from` on, into that part of the scratch which their type has; returns it. */
+static const void *read_entries(struct service_scratch *scratch, const struct wire_request *request,
+                                uint32_t from, uint32_t count)
 {
-    struct service_scratch *scratch = service->scratch;
     const uint8_t *entry = request->entries;
     if (request->type == WIRE_REGISTER) {
         entry += (size_t)from * WIRE_REGISTER_BYTES;
         for (size_t i = 0; i < count; i++, entry += WIRE_REGISTER_BYTES)
             scratch->records[i] = (struct record){
                 .number = wire_get_u64(entry), .account = wire_get_u64(entry + 8), .flags = entry[16]};
-        return registrations_register(service->registrations, scratch->records, count, scratch->answers,
-                                      position);
+        return scratch->records;
     }
     if (request->type == WIRE_DEREGISTER) {
         entry += (size_t)from * WIRE_NUMBER_BYTES;
         for (size_t i = 0; i < count; i++, entry += WIRE_NUMBER_BYTES)
             scratch->numbers[i] = wire_get_u64(entry);
-        return registrations_deregister(service->registrations, scratch->numbers, count, scratch->answers,
-                                        position);
+        return scratch->numbers;
     }
     entry += (size_t)from * WIRE_MOVE_BYTES;
     for (size_t i = 0; i < count; i++, entry += WIRE_MOVE_BYTES)
         scratch->pairs[i] =
             (struct registrations_pair){.from = wire_get_u64(entry), .to = wire_get_u64(entry + 8)};
-    return registrations_move(service->registrations, scratch->pairs, count, scratch->answers, position);
+    return scratch->pairs;
+}
+
+/* Carries `count` entries out, from `from` on; the results as enum directory_result in scratch->answers. */
+static bool update(struct service *service, const struct wire_request *request, uint32_t from, uint32_t count,
+                   uint64_t *position)
+{
+    struct service_scratch *scratch = service->scratch;
+    const void *entries = read_entries(scratch, request, from, count);
+    if (request->type == WIRE_REGISTER)
+        return registrations_register(service->registrations, entries, count, scratch->answers, position);
+    if (request->type == WIRE_DEREGISTER)
+        return registrations_deregister(service->registrations, entries, count, scratch->answers, position);
+    return registrations_move(service->registrations, entries, count, scratch->answers, position);
 }
 
 /* Puts the results into the reply's body. True when an entry was refused. */
@@ -434,12 +454,62 @@ static struct wire_reply update_reply(const struct wire_request *request, bool i
     return reply;
 }
 
+/* --- updates that go to a feed --- */
+
+#define AWAY_TEXT "registrations are not possible now: the feed they come from cannot be reached"
+#define UNKNOWN_TEXT "the feed has not confirmed it in time: repeat it when it can be reached"
+
+/* Hands the whole request over; what comes of it is taken when its ticket is decided. */
+static bool submit_update(struct session *session, struct service *service,
+                          const struct wire_request *request, struct buffer *out)
+{
+    const struct registrations_feed *feed = &service->registrations->feed;
+    struct wire_reply reply = update_reply(request, false);
+    enum step_kind kind = request->type == WIRE_REGISTER     ? STEP_SET
+                          : request->type == WIRE_DEREGISTER ? STEP_REMOVE
+                                                             : STEP_RELEASE;
+    if (!begin_work(session, &reply, NULL))
+        return false;
+    struct work *work = session->work;
+    work->job = feed->submit(feed->context, kind, read_entries(service->scratch, request, 0, request->count),
+                             request->count, &work->position);
+    if (work->job == NULL) {
+        requests_give_up(session, service->registrations);
+        return requests_reply(request, WIRE_UNAVAILABLE, AWAY_TEXT, out);
+    }
+    service->hold_position = work->position;
+    return true;
+}
+
+/* Takes the results, if they are there: else the connection waits on. False: it is not known what became of it. */
+static bool take_update(struct session *session, struct service *service, const struct wire_request *request)
+{
+    const struct registrations_feed *feed = &service->registrations->feed;
+    struct work *work = session->work;
+    if (feed->decided(feed->context) < work->position) {
+        service->hold_position = work->position;
+        return true;
+    }
+    bool good = feed->take(feed->context, work->job, service->scratch->answers);
+    work->job = NULL;
+    if (!good)
+        return false;
+    work->is_refused =
+        put_results(service, request->count, work->reply.bytes + WIRE_REPLY_HEADER_BYTES);
+    work->done = request->count;
+    return true;
+}
+
+/* --- all updates --- */
+
 bool requests_update(struct session *session, struct service *service, const struct wire_request *request,
                      struct buffer *out)
 {
     struct wire_reply reply = update_reply(request, false);
     uint64_t position;
     size_t before = out->length;
+    if (registrations_are_fed(service->registrations))
+        return submit_update(session, service, request, out);
     if (request->count > service->part_changes)
         return begin_work(session, &reply, NULL) && requests_go_on(session, service, request, out);
     /* The room first: what is carried out must be answered. */
@@ -482,9 +552,9 @@ static bool finish_work(struct session *session, struct service *service, const 
         struct wire_reply reply = update_reply(request, true);
         wire_encode_reply_header(work->reply.bytes, &reply);
     }
-    if (is_update)
+    if (is_update && !registrations_are_fed(service->registrations))
         service->hold_position = work->position;
-    else
+    else if (!is_update)
         note_limited(session, request, &work->payment);
     bool good = true;
     if (out->length == 0 && out->capacity < work->reply.length) { /* no copy of what may be a megabyte */
@@ -494,7 +564,7 @@ static bool finish_work(struct session *session, struct service *service, const 
     } else {
         good = buffer_append(out, work->reply.bytes, work->reply.length);
     }
-    requests_give_up(session);
+    requests_give_up(session, service->registrations);
     return good;
 }
 
@@ -502,11 +572,14 @@ bool requests_go_on(struct session *session, struct service *service, const stru
                     struct buffer *out)
 {
     bool is_update = wire_is_update(request->type);
-    bool good = is_update ? update_part(session, service, request) : answer_part(session, service, request);
+    bool is_fed = is_update && registrations_are_fed(service->registrations);
+    bool good = is_fed      ? take_update(session, service, request)
+                : is_update ? update_part(session, service, request)
+                            : answer_part(session, service, request);
     if (good)
         return session->work->done < request->count || finish_work(session, service, request, out);
-    requests_give_up(session);
-    return is_update ? requests_reply(request, WIRE_READ_ONLY, READ_ONLY_TEXT, out)
+    requests_give_up(session, service->registrations);
+    return is_update ? requests_reply(request, WIRE_READ_ONLY, is_fed ? UNKNOWN_TEXT : READ_ONLY_TEXT, out)
                      : refuse_lookup(service, request, out);
 }
 

@@ -8,7 +8,10 @@
  * gets into `out`. Parts of other requests come between, so a long lookup may see one number before a change of somebody else and the
  * next one after it, as two requests would. A lookup for which the ring of the query log has no room half-way (the disk has hung for
  * millions of events) is UNAVAILABLE as a whole, though it was charged and its first parts are in the log; an update whose journal has
- * failed half-way is READ_ONLY as a whole, as always when some of its changes may have been carried out. */
+ * failed half-way is READ_ONLY as a whole, as always when some of its changes may have been carried out.
+ *
+ * Where registrations come from a feed, an update is handed over as a whole, is under way until the feed has decided it, and holds
+ * nothing back that other connections want. */
 #ifndef NUMBERD_SERVER_REQUESTS_H
 #define NUMBERD_SERVER_REQUESTS_H
 
@@ -29,7 +32,9 @@ bool requests_update(struct session *session, struct service *service, const str
 bool requests_go_on(struct session *session, struct service *service, const struct wire_request *request,
                     struct buffer *out);
 /* Frees what is under way. */
-void requests_give_up(struct session *session);
+void requests_give_up(struct session *session, const struct registrations *registrations);
+/* It waits for the feed: until the ticket is decided there is nothing to do. */
+bool requests_wait(const struct session *session);
 /* The memory that it holds. */
 size_t requests_work_bytes(const struct session *session);
 

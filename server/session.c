@@ -14,9 +14,14 @@ void session_init(struct session *session, const uint8_t ip[static 16], const ui
         memcpy(session->via, via, sizeof session->via);
 }
 
-void session_deinit(struct session *session)
+void session_deinit(struct session *session, const struct service *service)
 {
-    requests_give_up(session);
+    requests_give_up(session, service->registrations);
+}
+
+bool session_waits(const struct session *session)
+{
+    return requests_wait(session);
 }
 
 size_t session_held_bytes(const struct session *session)
@@ -175,12 +180,16 @@ static uint32_t cost_of(const struct service *service, const struct wire_request
     }
 }
 
-/* A long update is not begun behind others that wait for the journal: when we stop in between, none is half carried out. */
+/* A long update is not begun behind others that wait for the journal: when we stop in between, none is half carried out. One that goes to a
+ * feed is not begun before the replies ahead of it are on their way. */
 static bool is_held_up(const struct session *session, const struct service *service,
-                       const struct wire_request *request)
+                       const struct wire_request *request, const struct buffer *out)
 {
-    return service->hold_position > 0 && session->work == NULL && wire_is_update(request->type) &&
-           request->count > service->part_changes;
+    if (session->work != NULL || !wire_is_update(request->type))
+        return false;
+    if (registrations_are_fed(service->registrations))
+        return out->length > 0;
+    return service->hold_position > 0 && request->count > service->part_changes;
 }
 
 /* Carries the request out, or the next part of it. False: it is not done. */
@@ -226,7 +235,7 @@ size_t session_consume(struct session *session, struct service *service, const u
             session->closing = true;
             break;
         }
-        if (is_held_up(session, service, &request) || !carry_out(session, service, &request, out)) {
+        if (is_held_up(session, service, &request, out) || !carry_out(session, service, &request, out)) {
             session->busy = true;
             break;
         }
@@ -249,10 +258,10 @@ void session_retract(struct buffer *out, size_t from)
     requests_retract(out, from);
 }
 
-void session_say_goodbye(struct session *session, struct buffer *out)
+void session_say_goodbye(struct session *session, const struct service *service, struct buffer *out)
 {
     struct wire_request nothing = {.type = WIRE_GOODBYE};
-    requests_give_up(session);
+    requests_give_up(session, service->registrations);
     (void)requests_reply(&nothing, WIRE_GOING_AWAY, NULL, out); /* without memory the close itself says it */
     session->closing = true;
 }

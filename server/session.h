@@ -91,7 +91,7 @@ struct session {
 /* `via` may be NULL. */
 void session_init(struct session *session, const uint8_t ip[static 16], const uint8_t *via);
 /* Frees what is under way. */
-void session_deinit(struct session *session);
+void session_deinit(struct session *session, const struct service *service);
 
 /* Takes whole frames from the input and appends their replies to `out`, until the input has no whole frame
  * more, the session is closing, `out` has `output_max` bytes (the last reply may go beyond), or about as much was done as
@@ -106,6 +106,9 @@ static inline bool session_is_busy(const struct session *session)
     return session->busy;
 }
 
+/* A request of it is decided elsewhere; only behind that a goodbye may be said. */
+bool session_waits(const struct session *session);
+
 /* Memory that the session holds apart from itself. */
 size_t session_held_bytes(const struct session *session);
 
@@ -117,6 +120,6 @@ size_t session_frame_bytes(const uint8_t *bytes, size_t length);
 void session_retract(struct buffer *out, size_t from);
 
 /* Appends the server's own goodbye and closes the session. */
-void session_say_goodbye(struct session *session, struct buffer *out);
+void session_say_goodbye(struct session *session, const struct service *service, struct buffer *out);
 
 #endif

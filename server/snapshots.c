@@ -25,6 +25,9 @@ struct snapshots {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     uint64_t covered_bytes; /* of the journal, written before the last snapshot; the thread's */
+    /* From there on something has changed since the last good snapshot; and where a snapshot under way began. The thread's. */
+    uint64_t covered_position;
+    uint64_t looked_position;
     time_t next;            /* when one is due by the schedule; the thread's */
     time_t retry_at;        /* before then none is due, since the last one failed; the thread's */
     /* Under the mutex. */
@@ -73,6 +76,10 @@ static bool write_snapshot(struct snapshots *snapshots, bool gentle, struct snap
 {
     const struct snapshots_options *options = &snapshots->options;
     struct copy copy = {.snapshots = snapshots, .position = registrations_position(options->registrations)};
+    /* A journal that has failed takes nothing; then it is noted when it is resumed. */
+    if (options->note != NULL && !journal_has_failed(options->journal) && !options->note(options->feed))
+        return fault_set(fault, EX_OSERR, "out of memory for a snapshot's place in the feed");
+    snapshots->looked_position = registrations_position(options->registrations);
     return snapshot_write(snapshots->folder, options->registrations->directory, copy.position, now_ms(),
                           gentle, settle, &copy, info, fault);
 }
@@ -80,26 +87,39 @@ static bool write_snapshot(struct snapshots *snapshots, bool gentle, struct snap
 static bool replace(struct snapshots *snapshots, struct snapshot_info *info, struct fault *fault)
 {
     const struct snapshots_options *options = &snapshots->options;
+    if (options->note != NULL)
+        return fault_set(fault, EX_UNAVAILABLE,
+                         "registrations that come from a feed are not replaced: import and deregister");
     struct replacement_options replacement = {.data_dir = options->data_dir,
                                               .registrations = options->registrations,
                                               .journal = options->journal,
                                               .serve = options->serve,
                                               .context = options->context};
-    return replacement_carry_out(&replacement, info, fault);
+    if (!replacement_carry_out(&replacement, info, fault))
+        return false;
+    snapshots->looked_position = info->position;
+    return true;
 }
 
 /* What every good one brings: `covered_bytes` of the journal are in it, and what is older than it needs is removed. */
 static void note_written(struct snapshots *snapshots, uint64_t covered_bytes)
 {
     snapshots->covered_bytes = covered_bytes;
+    snapshots->covered_position = snapshots->looked_position;
+    if (snapshots->options.written != NULL)
+        snapshots->options.written(snapshots->options.feed);
     journal_trim(snapshots->options.journal, store_trim(snapshots->options.data_dir));
 }
 
 /* After a good snapshot that somebody asked for. */
 static bool resume(const struct snapshots *snapshots, const struct snapshot_info *info, struct fault *fault)
 {
-    return !journal_has_failed(snapshots->options.journal) ||
-           journal_resume(snapshots->options.journal, info->position, fault);
+    const struct snapshots_options *options = &snapshots->options;
+    if (!journal_has_failed(options->journal))
+        return true;
+    return journal_resume(options->journal, info->position, fault) &&
+           (options->note == NULL || options->note(options->feed) ||
+            fault_set(fault, EX_OSERR, "out of memory for a snapshot's place in the feed"));
 }
 
 /* --- the thread --- */
@@ -127,7 +147,7 @@ static bool is_due(struct snapshots *snapshots)
     if (journal_has_failed(options->journal) || now_seconds() < snapshots->retry_at)
         return false; /* mending the journal is the operator's */
     journal_figures(options->journal, &journal);
-    if (journal.position == snapshots->figures.position && snapshots->figures.written_at_ms != 0)
+    if (journal.position == snapshots->covered_position && snapshots->figures.written_at_ms != 0)
         return false;
     bool is_long =
         options->journal_bytes > 0 && journal.written - snapshots->covered_bytes >= options->journal_bytes;
@@ -197,6 +217,7 @@ struct snapshots *snapshots_start(const struct snapshots_options *options, struc
         snapshots->options = *options;
         snprintf(snapshots->folder, sizeof snapshots->folder, "%s/" SNAPSHOT_FOLDER, options->data_dir);
         set_info(&snapshots->figures, &options->found);
+        snapshots->covered_position = options->found.position;
         plan(snapshots, true);
         pthread_mutex_init(&snapshots->mutex, NULL);
         pthread_cond_init(&snapshots->changed, NULL);
@@ -274,7 +295,7 @@ bool snapshots_stop(struct snapshots *snapshots, bool is_last, unsigned patience
     pthread_mutex_unlock(&snapshots->mutex);
     pthread_join(snapshots->thread, NULL);
     bool unchanged = snapshots->figures.written_at_ms != 0 &&
-                     snapshots->figures.position == registrations_position(snapshots->options.registrations);
+                     snapshots->covered_position == registrations_position(snapshots->options.registrations);
     bool is_needed = is_last || journal_has_failed(snapshots->options.journal);
     bool good = unchanged || !is_needed || write_last(snapshots, patience_seconds, fault);
     pthread_cond_destroy(&snapshots->changed);

@@ -28,6 +28,10 @@ struct snapshots_options {
     /* See replacement.h. */
     void (*serve)(void *context, struct directory *directory);
     void *context;
+    /* With a feed: has all that is to be known of it in the journal, behind what is there; a snapshot is written; of it. NULL without. */
+    bool (*note)(void *feed);
+    void (*written)(void *feed);
+    void *feed;
     struct snapshot_info found; /* what was loaded at the start; all zero: nothing */
     unsigned every_seconds;     /* 0: on no schedule */
     uint64_t journal_bytes;     /* written since the last one, from where on one is due; 0: never for that */

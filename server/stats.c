@@ -161,6 +161,25 @@ static json_t *journal_json(const struct stats_journal *journal)
                      (double)journal->commit_ns_max / 1e9, "failures", integer(journal->failures));
 }
 
+static const char *feed_state(const struct stats_feed *feed)
+{
+    return feed->broken ? "broken" : !feed->connected ? "away" : feed->caught_up ? "followed" : "catching up";
+}
+
+static json_t *feed_json(const struct stats_feed *feed)
+{
+    if (!feed->is_followed)
+        return json_null();
+    return json_pack("{s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "state",
+                     feed_state(feed), "reason", feed->reason, "partitions", (int)feed->partitions,
+                     "min_replicas", (int)feed->min_replicas, "age_seconds", (double)feed->age_ms / 1e3,
+                     "lag_seconds", (double)feed->lag_ms / 1e3, "lag_seconds_max",
+                     (double)feed->lag_ms_max / 1e3, "entries", integer(feed->entries), "steps",
+                     integer(feed->steps), "repeated", integer(feed->repeated), "waiting",
+                     integer(feed->waiting), "rounds", integer(feed->rounds), "failures",
+                     integer(feed->failures));
+}
+
 /* {"bounds": [...], "counts": [...], "sum": ...}; the last place has no bound. */
 static json_t *histogram_json(const uint64_t *counts, unsigned places, double (*bound)(unsigned place),
                               double sum)
@@ -227,6 +246,7 @@ char *stats_render_json(const struct stats_report *report)
         json_object_set_new(root, "suspicions",
                             by_name(detector_names(), report->suspicions, COUNTERS_DETECTORS)) != 0 ||
         json_object_set_new(root, "journal", journal_json(&report->journal)) != 0 ||
+        json_object_set_new(root, "feed", feed_json(&report->feed)) != 0 ||
         json_object_set_new(root, "batches",
                             histogram_json(report->batches, COUNTERS_BATCHES, batch_bound,
                                            (double)report->batch_numbers)) != 0 ||
@@ -448,6 +468,29 @@ static void put_query_log(FILE *out, const struct stats_query_log *log)
            log->redis_persists_nothing);
 }
 
+static void put_feed(FILE *out, const struct stats_feed *feed)
+{
+    if (!feed->is_followed)
+        return;
+    single(out, "numberd_feed_connected", "gauge", "1 while the feed of registrations is followed.",
+           feed->connected);
+    single(out, "numberd_feed_broken", "gauge",
+           "1 when the feed cannot be followed any more, since one side lacks changes of the other.",
+           feed->broken);
+    single_real(out, "numberd_feed_age_seconds", "gauge", "Since all that the feed had was carried out.",
+                (double)feed->age_ms / 1e3);
+    single_real(out, "numberd_feed_lag_seconds", "gauge",
+                "From when Redis had the last entry until it was carried out here.",
+                (double)feed->lag_ms / 1e3);
+    single(out, "numberd_feed_entries_total", "counter", "Entries carried out.", feed->entries);
+    single(out, "numberd_feed_steps_total", "counter", "Changes in them.", feed->steps);
+    single(out, "numberd_feed_repeated_total", "counter", "Entries that were in the feed twice.",
+           feed->repeated);
+    single(out, "numberd_feed_waiting", "gauge", "Changes of clients that wait for the feed.", feed->waiting);
+    single(out, "numberd_feed_rounds_total", "counter", "Trips to Redis.", feed->rounds);
+    single(out, "numberd_feed_failures_total", "counter", "Times that it went away.", feed->failures);
+}
+
 static void put_allocator(FILE *out, const struct stats_allocator *allocator)
 {
     if (!allocator->is_known)
@@ -469,6 +512,7 @@ static void put_metrics(FILE *out, const struct stats_report *report)
     put_allocator(out, &report->allocator);
     put_directory(out, report);
     put_journal(out, &report->journal);
+    put_feed(out, &report->feed);
     put_query_log(out, &report->query_log);
 }
 

@@ -58,6 +58,26 @@ struct stats_journal {
     bool read_only; /* it has failed: no registrations are taken */
 };
 
+/* Of the feed that registrations come from; see persist/registrations/feed.h for each. */
+struct stats_feed {
+    bool is_followed; /* false: there is none, and all else is 0 */
+    bool connected;
+    bool caught_up;
+    bool broken;
+    char reason[512];
+    unsigned partitions;
+    unsigned min_replicas;
+    uint64_t age_ms;
+    uint64_t lag_ms;
+    uint64_t lag_ms_max;
+    uint64_t entries;
+    uint64_t steps;
+    uint64_t repeated;
+    uint64_t waiting;
+    uint64_t rounds;
+    uint64_t failures;
+};
+
 /* The allocator's; the tables of registered numbers and the query log's rings are not among it (hashing/arena.h, ring/ring.h). */
 struct stats_allocator {
     bool is_known;
@@ -113,6 +133,7 @@ struct stats_report {
     struct stats_query_log query_log;
     struct stats_snapshot snapshot;
     struct stats_journal journal;
+    struct stats_feed feed;
 };
 
 /* Adds one worker's counters. */

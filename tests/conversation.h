@@ -158,7 +158,7 @@ static inline void conversation_hold(struct conversation_world *world, const str
     outcome->change_mix = world->journal.mix;
     outcome->logged = atomic_load_explicit(&world->counts.logged, memory_order_relaxed);
     outcome->closing = session.closing;
-    session_deinit(&session);
+    session_deinit(&session, &world->service);
     conversation_empty(world);
 }
 

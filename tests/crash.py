@@ -3,7 +3,8 @@ each restart whether what was acknowledged is there. Started by crash.sh, and by
 
 Each writer has numbers of its own and a connection that pipelines its requests, so what it will find after a kill is
 known: requests take effect in their order, so its numbers are as some prefix of what it sent left them, and all that was
-acknowledged is in the prefix. Account ids only ever grow, so one from an earlier time is recognised. The seed decides what
+acknowledged is in the prefix. (With --feed the registrations come from Redis, and then of the last request any part may have taken
+effect, since its numbers are spread over partitions.) Account ids only ever grow, so one from an earlier time is recognised. The seed decides what
 is sent and when it is killed; how far the server comes by then, the machine decides."""
 import argparse
 import contextlib
@@ -135,8 +136,9 @@ class Writer:
 
 
 class Crash:
-    def __init__(self, kills, seed, folder, progress=print):
-        self.kills, self.seed, self.progress = kills, seed, progress
+    def __init__(self, kills, seed, folder, progress=print, feed=None):
+        """`feed`: the Redis that registrations come from."""
+        self.kills, self.seed, self.progress, self.feed = kills, seed, progress, feed
         self.random = random.Random(f"{seed} kills")
         self.data = folder / "data"
         self.writers = [Writer(index, seed) for index in range(WRITERS)]
@@ -153,6 +155,9 @@ class Crash:
             flags += ["--durability", "interval" if percent % 2 else "off", "--durability-interval-ms", "5"]
         return flags
 
+    def feed_flags(self):
+        return ["--registrations", self.feed.url] if self.feed else []
+
     def verify(self, server):
         with client.Client(server.port) as connection:
             for writer in self.writers:
@@ -162,7 +167,7 @@ class Crash:
                 self.lost += lost
                 self.revived += revived
                 self.disordered += disordered
-        if self.lost or self.revived or self.disordered:
+        if self.lost or self.revived or (self.disordered and not self.feed):
             raise Failure(self.summary(self.starts))
 
     def start(self, server):
@@ -206,7 +211,7 @@ class Crash:
     @contextlib.contextmanager
     def server(self, *flags):
         """Killed at a failure: an orderly stop would write over what there is to see."""
-        with servers.Numberd(self.data, *flags, wait=False) as server:
+        with servers.Numberd(self.data, *self.feed_flags(), *flags, wait=False) as server:
             try:
                 yield server
                 if "Sanitizer" in server.read_log():
@@ -237,7 +242,7 @@ class Crash:
 
     def summary(self, kills):
         return (f"kills {kills}, acknowledged changes {self.acknowledged()}, lost {self.lost}, revived {self.revived}"
-                + (f", out of order {self.disordered}" if self.disordered else ""))
+                + (f", out of order {self.disordered}" if self.disordered and not self.feed else ""))
 
     def run(self):
         begun = time.monotonic()
@@ -255,11 +260,12 @@ class Crash:
         return self.summary(self.kills)
 
 
-def run(kills, seed, progress=print):
+def run(kills, seed, progress=print, with_feed=False):
     """The last line; raises Failure."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="numberd-crash-"))
     try:
-        summary = Crash(kills, seed, folder, progress).run()
+        with servers.Redis() if with_feed else contextlib.nullcontext() as feed:
+            summary = Crash(kills, seed, folder, progress, feed).run()
     except BaseException:
         print(f"seed {seed}; the data directory is kept: {folder / 'data'}", flush=True)
         raise
@@ -273,11 +279,12 @@ def main():
         prog="crash.sh", description="Kills numberd over and over; nothing that was acknowledged may be lost.",
         epilog="--bin DIR names the folder of numberd and numberctl (default: the release build's).")
     parser.add_argument("--kills", type=int, required=True)
+    parser.add_argument("--feed", action="store_true", help="with registrations from a Redis, which is not killed")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     try:
-        print(run(arguments.kills, arguments.seed))
+        print(run(arguments.kills, arguments.seed, with_feed=arguments.feed))
     except Failure as failure:
         print(failure)
         return 1

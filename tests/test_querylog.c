@@ -10,7 +10,7 @@
 #include "persist/querylog/erasure.h"
 #include "persist/querylog/hour_key.h"
 #include "persist/querylog/ledger.h"
-#include "persist/querylog/redis_route.h"
+#include "persist/redis/redis_route.h"
 #include "persist/querylog/segment.h"
 
 static uint64_t events_of(struct spool *spool)

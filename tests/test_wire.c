@@ -217,7 +217,7 @@ static void converse(const uint8_t *bytes, size_t length, size_t piece_max, uint
         taken += now;
         free(exact);
     }
-    session_deinit(&session);
+    session_deinit(&session, &world.service);
     world_deinit(&world);
 }
 
@@ -423,7 +423,7 @@ static void test_long_lookup(void **state)
         ;
     ring_release(world.ring);
     assert_int_equal(take_a_turn(&world, &session, frame, length, &out), 0);
-    session_deinit(&session); /* it has closed: nothing leaks */
+    session_deinit(&session, &world.service); /* it has closed: nothing leaks */
     buffer_deinit(&out);
     world_deinit(&world);
 }

@@ -12,7 +12,7 @@
 #include <sodium.h>
 
 #include "persist/querylog/frame.h"
-#include "persist/querylog/redis_route.h"
+#include "persist/redis/redis_route.h"
 #include "persist/querylog/redis_shipment.h"
 #include "persist/querylog/segment.h"
 

@@ -13,7 +13,7 @@
 #include "persist/querylog/frame.h"
 #include "persist/querylog/hour_key.h"
 #include "persist/querylog/querylog.h"
-#include "persist/querylog/redis_route.h"
+#include "persist/redis/redis_route.h"
 #include "persist/querylog/redis_shipment.h"
 #include "persist/querylog/segment.h"
 

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#include "persist/querylog/redis_link.h"
+#include "persist/redis/redis_link.h"
 
 struct redis_policy {
     bool may_evict;        /* maxmemory-policy is another than noeviction */

@@ -10,7 +10,7 @@
 #include "persist/fault.h"
 #include "persist/notice.h"
 #include "persist/querylog/frame.h"
-#include "persist/querylog/redis_route.h"
+#include "persist/redis/redis_route.h"
 
 #define REDIS_SHIPMENT_SERVERS_KEY "querylog:servers"
 #define REDIS_SHIPMENT_KEY_BYTES 64

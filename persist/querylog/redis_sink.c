@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "persist/querylog/redis_route.h"
+#include "persist/redis/redis_route.h"
 #include "persist/querylog/redis_shipment.h"
 
 /* One pipeline's worth of frames. */

@@ -21,7 +21,7 @@
 
 #include "persist/fault.h"
 #include "persist/notice.h"
-#include "persist/querylog/redis_link.h"
+#include "persist/redis/redis_link.h"
 #include "persist/querylog/redis_policy.h"
 #include "persist/querylog/spool.h"
 #include "persist/querylog/tally.h"

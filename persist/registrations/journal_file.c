@@ -107,7 +107,7 @@ size_t journal_encode(uint8_t bytes[static JOURNAL_CHANGE_BYTES_MAX], const stru
     uint64_t word = change->record.number | (uint64_t)change->kind << KIND_SHIFT |
                     (uint64_t)change->record.flags << FLAGS_SHIFT;
     memcpy(bytes, &word, sizeof word);
-    if (change->kind != CHANGE_SET)
+    if (change->kind == CHANGE_REMOVE)
         return sizeof word;
     memcpy(bytes + sizeof word, &change->record.account, sizeof change->record.account);
     return 2 * sizeof word;
@@ -127,7 +127,7 @@ static size_t decode(const uint8_t *bytes, size_t length, struct change *change)
                         .record = {.number = word & NUMBER_MASK, .flags = (uint8_t)(word >> FLAGS_SHIFT)}};
     if (change->kind == CHANGE_REMOVE)
         return sizeof word;
-    if (change->kind != CHANGE_SET || length < 2 * sizeof word)
+    if ((change->kind != CHANGE_SET && change->kind != CHANGE_MARK) || length < 2 * sizeof word)
         return 0;
     memcpy(&change->record.account, bytes + sizeof word, sizeof word);
     return 2 * sizeof word;

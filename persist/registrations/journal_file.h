@@ -13,7 +13,7 @@
  *    24  8  checksum of the block before; of the header for the first
  *    32  8  XXH3-64 of bytes 0..31 and the changes
  *    40     changes: a word with the number in bits 0..49, the kind (enum change_kind) in bits 50..51 and the flags
- *           in bits 56..63, followed by the account for CHANGE_SET
+ *           in bits 56..63, followed by the account but for CHANGE_REMOVE
  *   zeros up to the size that was preallocated
  * A move is two changes of one block, so it is read whole or not at all.
  *

@@ -191,6 +191,7 @@ static struct directory *load_newest(const struct loading *loading)
 
 /* Changes on their way into the directory; those that set go many at a time. */
 struct replay {
+    const struct store_options *options;
     struct directory *directory;
     struct snapshot_progress *progress;
     struct store_found *found;
@@ -225,6 +226,11 @@ static bool replay_change(void *context, uint64_t position, const struct change 
     struct replay *replay = context;
     replay->found->position = position;
     replay->found->replayed++;
+    if (change->kind == CHANGE_MARK) {
+        if (replay->options->mark != NULL)
+            replay->options->mark(replay->options->mark_context, change);
+        return true;
+    }
     if (change->kind == CHANGE_SET) {
         replay->records[replay->count++] = change->record;
         return replay->count < REPLAY_BATCH || flush_replay(replay);
@@ -312,6 +318,7 @@ static bool replay_journal(const struct loading *loading, struct directory *dire
     struct replay *replay = calloc(1, sizeof *replay);
     if (replay == NULL)
         return fault_set(loading->fault, EX_OSERR, "out of memory for reading the journal");
+    replay->options = loading->options;
     replay->directory = directory;
     replay->progress = loading->progress;
     replay->found = loading->found;
@@ -397,10 +404,12 @@ static bool carry_out(void *context, uint64_t position, const struct change *cha
     struct partial_replay *replay = context;
     if (position > replay->until)
         return true;
+    replay->position = position;
+    if (change->kind == CHANGE_MARK)
+        return true;
     enum directory_result result = change->kind == CHANGE_SET
                                        ? directory_register(replay->directory, &change->record)
                                        : directory_deregister(replay->directory, change->record.number);
-    replay->position = position;
     return result != DIRECTORY_NO_MEMORY ||
            fault_set(replay->fault, EX_OSERR, "out of memory for the journal's registrations");
 }
@@ -613,7 +622,7 @@ static bool count_change(void *context, uint64_t position, const struct change *
     uint64_t *changes = context;
     (void)position;
     ++*changes;
-    return phone_check(change->record.number) == PHONE_OK;
+    return change->kind == CHANGE_MARK || phone_check(change->record.number) == PHONE_OK;
 }
 
 static void check_segment(struct check *check, const char *folder, const struct journal_segment *segment)

@@ -27,6 +27,10 @@ struct store_options {
     bool accounts;
     unsigned threads;
     notice_fn *notice; /* for the operator: what was passed over; may be NULL */
+    /* Shown each mark of the journal that is read, in their order; may be NULL. After a load that did not come to its end, what was shown
+     * is to be forgotten. */
+    void (*mark)(void *context, const struct change *mark);
+    void *mark_context;
 };
 
 /* What was found and loaded. */

@@ -13,7 +13,7 @@
 #include "persist/querylog/officer.h"
 #include "persist/querylog/overdue.h"
 #include "persist/querylog/redis_policy.h"
-#include "persist/querylog/redis_route.h"
+#include "persist/redis/redis_route.h"
 #include "persist/querylog/redis_shipment.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

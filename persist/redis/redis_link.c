@@ -1,5 +1,5 @@
 /* One blocking connection to Redis; see redis_link.h. */
-#include "persist/querylog/redis_link.h"
+#include "persist/redis/redis_link.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Connections by key; see redis_route.h. */
-#include "persist/querylog/redis_route.h"
+#include "persist/redis/redis_route.h"
 
 #include <stdint.h>
 #include <stdio.h>

@@ -5,8 +5,8 @@
  *   unix://[[USER]:PASSWORD@]/PATH[?db=DB]
  *
  * Connecting takes at most 2 s, a command 5 s. Errors never hold the password. One thread at a time. */
-#ifndef NUMBERD_PERSIST_QUERYLOG_REDIS_LINK_H
-#define NUMBERD_PERSIST_QUERYLOG_REDIS_LINK_H
+#ifndef NUMBERD_PERSIST_REDIS_REDIS_LINK_H
+#define NUMBERD_PERSIST_REDIS_REDIS_LINK_H
 
 #include <stdbool.h>
 

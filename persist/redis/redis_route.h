@@ -10,12 +10,12 @@
  * of the URL. A cluster has database 0 alone.
  *
  * One thread at a time. Links stay the route's, and good until redis_route_forget or the next redis_route_command. */
-#ifndef NUMBERD_PERSIST_QUERYLOG_REDIS_ROUTE_H
-#define NUMBERD_PERSIST_QUERYLOG_REDIS_ROUTE_H
+#ifndef NUMBERD_PERSIST_REDIS_REDIS_ROUTE_H
+#define NUMBERD_PERSIST_REDIS_REDIS_ROUTE_H
 
 #include <stdbool.h>
 
-#include "persist/querylog/redis_link.h"
+#include "persist/redis/redis_link.h"
 
 #define REDIS_SLOTS 16384
 

@@ -1,0 +1,464 @@
+/* The feed's streams in Redis; see feed_wire.h. */
+#include "persist/registrations/feed_wire.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+/* A replica that follows has what was written within some milliseconds. */
+#define WAIT_MS 200
+#define SHAPE_KEY "reg:shape"
+/* For what is asked now and then: whoever asks comes again. */
+#define NO_PATIENCE 0
+#define NODE_BYTES 40
+#define NEEDS ":needs"
+#define TRIMMED "trimmed"
+
+struct feed_wire {
+    struct redis_route *route;
+    unsigned min_replicas;
+    bool is_checked;
+    char node[NODE_BYTES];
+    char needs[NODE_BYTES + sizeof NEEDS];
+};
+
+struct feed_wire *feed_wire_create(const struct redis_target *target, const char *node, unsigned min_replicas)
+{
+    struct feed_wire *wire = calloc(1, sizeof *wire);
+    if (wire == NULL)
+        return NULL;
+    wire->min_replicas = min_replicas;
+    snprintf(wire->node, sizeof wire->node, "%s", node);
+    snprintf(wire->needs, sizeof wire->needs, "%s" NEEDS, wire->node);
+    wire->route = redis_route_create(target);
+    if (wire->route != NULL)
+        return wire;
+    free(wire);
+    return NULL;
+}
+
+static void release_replies(struct feed_lane *lanes, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        freeReplyObject(lanes[i].whole);
+        lanes[i].whole = NULL;
+        lanes[i].read = NULL;
+    }
+}
+
+void feed_wire_destroy(struct feed_wire *wire, struct feed_lane *lanes, unsigned count)
+{
+    if (wire == NULL)
+        return;
+    release_replies(lanes, count);
+    redis_route_destroy(wire->route);
+    free(wire);
+}
+
+void feed_wire_init_lane(struct feed_lane *lane, unsigned partition)
+{
+    *lane = (struct feed_lane){0};
+    snprintf(lane->key, sizeof lane->key, "reg:{%u}", partition);
+}
+
+/* Nothing that is under way counts any more. Returns false. */
+static bool give_up(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, const char *moved)
+{
+    for (unsigned i = 0; i < count; i++)
+        lanes[i].has_ask = false;
+    redis_route_forget(wire->route, moved);
+    wire->is_checked = false;
+    return false;
+}
+
+/* --- now and then --- */
+
+static redisReply *command(struct feed_wire *wire, const char *key, int argc, const char **argv,
+                           struct fault *fault)
+{
+    redisReply *reply = redis_route_command(wire->route, key, NO_PATIENCE, argc, argv, fault);
+    if (reply == NULL)
+        wire->is_checked = false; /* the connections may be new from here on */
+    return reply;
+}
+
+static bool run(struct feed_wire *wire, const char *key, int argc, const char **argv, struct fault *fault)
+{
+    redisReply *reply = command(wire, key, argc, argv, fault);
+    freeReplyObject(reply);
+    return reply != NULL;
+}
+
+bool feed_wire_learn_shape(struct feed_wire *wire, struct feed_shape *shape, struct fault *fault)
+{
+    char text[64];
+    unsigned accounts;
+    snprintf(text, sizeof text, "%016" PRIx64 " %u %u", shape->feed, shape->partitions, shape->accounts);
+    if (!run(wire, SHAPE_KEY, 3, (const char *[]){"SETNX", SHAPE_KEY, text}, fault))
+        return false;
+    redisReply *reply = command(wire, SHAPE_KEY, 2, (const char *[]){"GET", SHAPE_KEY}, fault);
+    if (reply == NULL)
+        return false;
+    const char *found = redis_link_text(reply);
+    bool good = found != NULL &&
+                sscanf(found, "%16" SCNx64 " %u %u", &shape->feed, &shape->partitions, &accounts) == 3 &&
+                shape->feed != 0 && shape->partitions > 0 && shape->partitions <= FEED_PARTITIONS_MAX;
+    if (good)
+        shape->accounts = accounts != 0;
+    else
+        fault_set(fault, EX_DATAERR, "%s in Redis is no feed of registrations: name another database",
+                  SHAPE_KEY);
+    freeReplyObject(reply);
+    return good;
+}
+
+/* Makes a consumer group, if it is not there. */
+static bool make_group(struct feed_wire *wire, const struct feed_lane *lane, const char *group,
+                       const char *position, struct fault *fault)
+{
+    return run(wire, lane->key, 6,
+               (const char *[]){"XGROUP", "CREATE", lane->key, group, position, "MKSTREAM"}, fault) ||
+           strstr(fault->text, "BUSYGROUP") != NULL;
+}
+
+/* The value of a map that comes as names and values; NULL: it has none. */
+static const char *value_of(const redisReply *map, const char *name)
+{
+    for (size_t i = 0; map->type == REDIS_REPLY_ARRAY && i + 1 < map->elements; i += 2) {
+        const char *found = redis_link_text(map->element[i]);
+        if (found != NULL && strcmp(found, name) == 0)
+            return redis_link_text(map->element[i + 1]);
+    }
+    return NULL;
+}
+
+/* All zero: it is none. */
+static struct feed_position position_of(const redisReply *map, const char *name)
+{
+    struct feed_position position;
+    const char *text = value_of(map, name);
+    return text != NULL && feed_position_parse(text, &position) ? position : (struct feed_position){0};
+}
+
+/* Of the groups: where the stream was trimmed, and the least position that some node needs. */
+static bool read_groups(struct feed_wire *wire, const struct feed_lane *lane, struct feed_position *trimmed,
+                        struct feed_position *needed, struct fault *fault)
+{
+    *trimmed = (struct feed_position){0};
+    *needed = (struct feed_position){UINT64_MAX, UINT64_MAX};
+    redisReply *reply = command(wire, lane->key, 3, (const char *[]){"XINFO", "GROUPS", lane->key}, fault);
+    for (size_t i = 0; reply != NULL && reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++) {
+        const char *name = value_of(reply->element[i], "name");
+        struct feed_position position = position_of(reply->element[i], "last-delivered-id");
+        const char *colon = name == NULL ? NULL : strrchr(name, ':');
+        if (name != NULL && strcmp(name, TRIMMED) == 0)
+            *trimmed = position;
+        else if (colon != NULL && strcmp(colon, NEEDS) == 0 && feed_position_compare(&position, needed) < 0)
+            *needed = position;
+    }
+    freeReplyObject(reply);
+    return reply != NULL;
+}
+
+static bool read_last(struct feed_wire *wire, const struct feed_lane *lane, struct feed_position *last,
+                      struct fault *fault)
+{
+    redisReply *reply = command(wire, lane->key, 3, (const char *[]){"XINFO", "STREAM", lane->key}, fault);
+    if (reply == NULL)
+        return false;
+    *last = position_of(reply, "last-generated-id");
+    freeReplyObject(reply);
+    return true;
+}
+
+static bool check_lane(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault)
+{
+    struct feed_position trimmed;
+    struct feed_position needed;
+    struct feed_position last;
+    /* First it is said what is needed: what is not gone by then stays. */
+    if (!make_group(wire, lane, wire->needs, "0", fault) || !make_group(wire, lane, wire->node, "0", fault) ||
+        !read_groups(wire, lane, &trimmed, &needed, fault) || !read_last(wire, lane, &last, fault))
+        return false;
+    if (feed_position_compare(&lane->position, &trimmed) < 0)
+        return fault_set(
+            fault, EX_DATAERR,
+            "%s in Redis has been trimmed beyond what this data directory has: start with a copy "
+            "of another node's",
+            lane->key);
+    if (feed_position_compare(&lane->position, &last) > 0)
+        return fault_set(fault, EX_DATAERR,
+                         "%s in Redis has lost changes that this node has: see server/CLUSTER.md", lane->key);
+    return true;
+}
+
+bool feed_wire_wants_check(const struct feed_wire *wire)
+{
+    return !wire->is_checked;
+}
+
+bool feed_wire_check(struct feed_wire *wire, const struct feed_lane *lanes, unsigned count,
+                     struct fault *fault)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (!check_lane(wire, &lanes[i], fault))
+            return false;
+    wire->is_checked = true;
+    return true;
+}
+
+bool feed_wire_trim(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault)
+{
+    char text[FEED_POSITION_TEXT_BYTES];
+    struct feed_position trimmed;
+    struct feed_position needed;
+    if (!read_groups(wire, lane, &trimmed, &needed, fault))
+        return false;
+    if (needed.ms == UINT64_MAX || feed_position_compare(&needed, &trimmed) <= 0)
+        return true;
+    feed_position_format(text, &needed);
+    return make_group(wire, lane, TRIMMED, text, fault) &&
+           run(wire, lane->key, 5, (const char *[]){"XGROUP", "SETID", lane->key, TRIMMED, text}, fault) &&
+           run(wire, lane->key, 5, (const char *[]){"XTRIM", lane->key, "MINID", "~", text}, fault);
+}
+
+/* --- an exchange --- */
+
+static void append_command(const struct feed_lane *lane, int argc, const char **argv, const size_t *lengths)
+{
+    if (lane->path.asking)
+        (void)redisAppendCommand(lane->path.link, "ASKING");
+    /* Without memory there is no reply, which is a lost connection. */
+    (void)redisAppendCommandArgv(lane->path.link, argc, argv, lengths);
+}
+
+static bool find_paths(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, struct fault *fault)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (lanes[i].has_ask)
+            lanes[i].path = lanes[i].ask;
+        else if (!redis_route_path(wire->route, lanes[i].key, &lanes[i].path, fault))
+            return false;
+    }
+    return true;
+}
+
+static void append_lane(const struct feed_lane *lane)
+{
+    char text[FEED_POSITION_TEXT_BYTES];
+    char most[16];
+    for (unsigned i = 0; i < lane->append_count; i++) {
+        const struct feed_blob *blob = &lane->appends[i];
+        append_command(lane, 5, (const char *[]){"XADD", lane->key, "*", "c", (const char *)blob->bytes},
+                       (const size_t[]){4, strlen(lane->key), 1, 1, blob->length});
+    }
+    feed_position_format(text, &lane->position);
+    snprintf(most, sizeof most, "%u", FEED_READ_MAX);
+    append_command(lane, 6, (const char *[]){"XREAD", "COUNT", most, "STREAMS", lane->key, text}, NULL);
+}
+
+/* All are sent before any answer is waited for. */
+static bool flush(const struct feed_lane *lanes, unsigned count, struct fault *fault)
+{
+    for (unsigned i = 0; i < count; i++) {
+        int is_done = 0;
+        while (is_done == 0)
+            if (redisBufferWrite(lanes[i].path.link, &is_done) != REDIS_OK)
+                return redis_link_lost(lanes[i].path.link, &lanes[i].path.address, fault);
+    }
+    return true;
+}
+
+enum answer { ANSWER_GOOD, ANSWER_REDIRECTED, ANSWER_LOST };
+
+/* The next reply on the lane's link; NULL if it was redirected. Anything but what was asked for ends the exchange. */
+static enum answer next_reply(struct feed_wire *wire, struct feed_lane *lane, const char *what,
+                              redisReply **reply, struct fault *fault)
+{
+    void *got = NULL;
+    *reply = NULL;
+    if (lane->path.asking) {
+        if (redisGetReply(lane->path.link, &got) != REDIS_OK) {
+            redis_link_lost(lane->path.link, &lane->path.address, fault);
+            return ANSWER_LOST;
+        }
+        freeReplyObject(got);
+    }
+    if (redisGetReply(lane->path.link, &got) != REDIS_OK) {
+        redis_link_lost(lane->path.link, &lane->path.address, fault);
+        return ANSWER_LOST;
+    }
+    *reply = got;
+    if ((*reply)->type != REDIS_REPLY_ERROR)
+        return ANSWER_GOOD;
+    bool is_ask = redis_route_redirect((*reply)->str) == REDIS_ASK;
+    redis_link_refused(*reply, &lane->path.address, what, fault);
+    struct redis_path ask;
+    if (is_ask && redis_route_ask(wire->route, (*reply)->str, &ask, fault)) {
+        lane->ask = ask;
+        lane->has_ask = true;
+        freeReplyObject(*reply);
+        *reply = NULL;
+        return ANSWER_REDIRECTED;
+    }
+    return ANSWER_LOST; /* the caller frees the reply, which may say where to go */
+}
+
+/* NIL, or [[key, entries]]. */
+static void take_read(struct feed_lane *lane, redisReply *reply)
+{
+    lane->whole = reply;
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 1 ||
+        reply->element[0]->type != REDIS_REPLY_ARRAY || reply->element[0]->elements != 2 ||
+        reply->element[0]->element[1]->type != REDIS_REPLY_ARRAY)
+        return;
+    lane->read = reply->element[0]->element[1];
+    lane->has_more = lane->read->elements >= FEED_READ_MAX;
+}
+
+static enum answer take_lane(struct feed_wire *wire, struct feed_lane *lane, redisReply **reply,
+                             struct fault *fault)
+{
+    enum answer worst = ANSWER_GOOD;
+    for (unsigned i = 0; i < lane->append_count + 1; i++) {
+        bool is_append = i < lane->append_count;
+        enum answer answer = next_reply(wire, lane, is_append ? "XADD" : "XREAD", reply, fault);
+        if (answer == ANSWER_LOST)
+            return answer;
+        if (answer == ANSWER_REDIRECTED)
+            worst = answer;
+        else if (is_append)
+            freeReplyObject(*reply);
+        else
+            take_read(lane, *reply);
+    }
+    lane->was_redirected = worst == ANSWER_REDIRECTED;
+    lane->has_appended = !lane->was_redirected;
+    if (lane->was_redirected) {
+        freeReplyObject(lane->whole);
+        lane->whole = lane->read = NULL;
+        lane->has_more = true;
+    }
+    return ANSWER_GOOD;
+}
+
+bool feed_wire_exchange(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, struct fault *fault)
+{
+    release_replies(lanes, count);
+    for (unsigned i = 0; i < count; i++)
+        lanes[i].has_appended = lanes[i].is_confirmed = lanes[i].has_more = lanes[i].was_redirected = false;
+    if (!find_paths(wire, lanes, count, fault))
+        return give_up(wire, lanes, count, NULL);
+    for (unsigned i = 0; i < count; i++)
+        append_lane(&lanes[i]);
+    if (!flush(lanes, count, fault))
+        return give_up(wire, lanes, count, NULL);
+    for (unsigned i = 0; i < count; i++) {
+        redisReply *reply = NULL;
+        if (take_lane(wire, &lanes[i], &reply, fault) != ANSWER_LOST)
+            continue;
+        give_up(wire, lanes, count, reply == NULL ? NULL : reply->str);
+        freeReplyObject(reply);
+        release_replies(lanes, count);
+        return false;
+    }
+    return true;
+}
+
+/* --- confirming --- */
+
+static void append_position(const struct feed_lane *lane, const char *group,
+                            const struct feed_position *position)
+{
+    char text[FEED_POSITION_TEXT_BYTES];
+    feed_position_format(text, position);
+    append_command(lane, 5, (const char *[]){"XGROUP", "SETID", lane->key, group, text}, NULL);
+}
+
+static bool says_need(const struct feed_lane *lane, bool all)
+{
+    return all && lane->needed.ms > 0;
+}
+
+/* Whether the lane is the first of its link, which waits for all of them; its number, or that of the first. */
+static unsigned first_of_link(const struct feed_lane *lanes, unsigned number, bool all)
+{
+    for (unsigned i = 0; i < number; i++)
+        if ((all || lanes[i].read != NULL) && lanes[i].path.link == lanes[number].path.link)
+            return i;
+    return number;
+}
+
+/* One reply, which is no error; an integer into `*value`. */
+static bool take_answer(struct feed_lane *lane, const char *what, long long *value, struct fault *fault)
+{
+    void *got = NULL;
+    if (redisGetReply(lane->path.link, &got) != REDIS_OK)
+        return redis_link_lost(lane->path.link, &lane->path.address, fault);
+    const redisReply *reply = got;
+    bool good =
+        reply->type != REDIS_REPLY_ERROR || redis_link_refused(reply, &lane->path.address, what, fault);
+    *value = reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
+    freeReplyObject(got);
+    return good;
+}
+
+static bool take_positions(struct feed_lane *lane, unsigned count, struct fault *fault)
+{
+    long long ignored;
+    for (unsigned i = 0; i < (lane->path.asking ? 2 * count : count); i++)
+        if (!take_answer(lane, "XGROUP", &ignored, fault))
+            return false;
+    return true;
+}
+
+/* The replies to the positions, then those to WAIT, link by link. */
+static bool take_confirmations(const struct feed_wire *wire, struct feed_lane *lanes, unsigned count,
+                               bool all, struct fault *fault)
+{
+    long long value = 0;
+    for (unsigned i = 0; i < count; i++)
+        if ((all || lanes[i].read != NULL) &&
+            !take_positions(&lanes[i], says_need(&lanes[i], all) ? 2 : 1, fault))
+            return false;
+    for (unsigned i = 0; i < count && wire->min_replicas > 0; i++) {
+        if (!all && lanes[i].read == NULL)
+            continue;
+        unsigned first = first_of_link(lanes, i, all);
+        if (first != i)
+            lanes[i].is_confirmed = lanes[first].is_confirmed;
+        else if (!take_answer(&lanes[i], "WAIT", &value, fault))
+            return false;
+        else
+            lanes[i].is_confirmed = value >= (long long)wire->min_replicas;
+    }
+    return true;
+}
+
+bool feed_wire_confirm(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, bool all,
+                       struct fault *fault)
+{
+    char replicas[16];
+    char patience[16];
+    for (unsigned i = 0; i < count && wire->min_replicas == 0; i++)
+        lanes[i].is_confirmed = true;
+    if (wire->min_replicas == 0 && !all)
+        return true;
+    snprintf(replicas, sizeof replicas, "%u", wire->min_replicas);
+    snprintf(patience, sizeof patience, "%d", WAIT_MS);
+    for (unsigned i = 0; i < count; i++) {
+        if (all || lanes[i].read != NULL)
+            append_position(&lanes[i], wire->node, &lanes[i].position);
+        if (says_need(&lanes[i], all))
+            append_position(&lanes[i], wire->needs, &lanes[i].needed);
+    }
+    for (unsigned i = 0; i < count && wire->min_replicas > 0; i++)
+        if ((all || lanes[i].read != NULL) && first_of_link(lanes, i, all) == i)
+            (void)redisAppendCommandArgv(lanes[i].path.link, 3, (const char *[]){"WAIT", replicas, patience},
+                                         NULL);
+    if (!flush(lanes, count, fault) || !take_confirmations(wire, lanes, count, all, fault))
+        return give_up(wire, lanes, count, NULL);
+    return true;
+}

@@ -1,0 +1,95 @@
+/* The feed's streams in Redis, and what is said to them; what it all means is feed.h's.
+ *
+ * Keys, of P partitions p:
+ *     reg:shape      string "FEED P ACCOUNTS": the feed's number in hexadecimal, how many partitions, 1 with account ids; made once
+ *     reg:{p}        stream: the entries (feed_entry.h), and positions in it as consumer groups that nobody consumes from:
+ *                        NODE        how far that node was
+ *                        NODE:needs  from where on it may have to read again
+ *                        trimmed     entries before it are gone
+ * So all of a partition is one key, and moves at once when its slot does. The partitions' slots are spread over a cluster's nodes.
+ *
+ * What is read counts only when it cannot be lost any more: with replicas, when so many have it. WAIT is for the writes of its own
+ * connection, and replication is one ordered stream; so behind what was read a node writes how far it is, to the same key, and waits for
+ * that.
+ *
+ * One thread at a time. */
+#ifndef NUMBERD_PERSIST_REGISTRATIONS_FEED_WIRE_H
+#define NUMBERD_PERSIST_REGISTRATIONS_FEED_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "persist/fault.h"
+#include "persist/redis/redis_route.h"
+#include "persist/registrations/feed_entry.h"
+
+#define FEED_KEY_BYTES 24
+/* Entries of a partition that one exchange appends, and reads, at most. */
+#define FEED_APPENDS_MAX 16u
+#define FEED_READ_MAX 64u
+
+struct feed_blob {
+    const uint8_t *bytes;
+    size_t length;
+};
+
+/* One partition in one exchange. */
+struct feed_lane {
+    char key[FEED_KEY_BYTES];
+    /* What to do. */
+    struct feed_position position; /* read behind it */
+    struct feed_position needed;   /* all zero: not known */
+    struct feed_blob appends[FEED_APPENDS_MAX];
+    unsigned append_count;
+    /* What came of it. */
+    bool has_appended; /* all of them */
+    bool is_confirmed; /* what was read cannot be lost */
+    redisReply
+        *read;     /* entries, [id, [field, value]] each; NULL: none. The wire's, until the next exchange */
+    bool has_more; /* there may be more to read */
+    bool was_redirected; /* nothing was done: again */
+    /* The wire's own. */
+    struct redis_path path;
+    struct redis_path ask;
+    bool has_ask; /* while its slot moves it is there */
+    redisReply *whole;
+};
+
+struct feed_shape {
+    uint64_t feed;
+    unsigned partitions;
+    bool accounts;
+};
+
+struct feed_wire;
+
+/* `node` names this one in the streams. NULL when memory is short. */
+struct feed_wire *feed_wire_create(const struct redis_target *target, const char *node,
+                                   unsigned min_replicas);
+void feed_wire_destroy(struct feed_wire *wire, struct feed_lane *lanes, unsigned count);
+
+void feed_wire_init_lane(struct feed_lane *lane, unsigned partition);
+
+/* What there is, or `*shape` where there is nothing yet. */
+bool feed_wire_learn_shape(struct feed_wire *wire, struct feed_shape *shape, struct fault *fault);
+
+/* True when the connections are new since the last feed_wire_check. */
+bool feed_wire_wants_check(const struct feed_wire *wire);
+/* Whether each lane's position can be read on from: EX_DATAERR when entries behind it are gone, or when it is one that the stream never came to. */
+bool feed_wire_check(struct feed_wire *wire, const struct feed_lane *lanes, unsigned count,
+                     struct fault *fault);
+
+/* Appends and reads, all lanes at once. False with the fault when a connection is lost or a command refused: then nothing was read, and what
+ * was appended is not known. */
+bool feed_wire_exchange(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, struct fault *fault);
+
+/* Writes where the node is, of lanes with something read, or all and what it needs, too, and waits until what was read is confirmed; not for
+ * long. */
+bool feed_wire_confirm(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, bool all,
+                       struct fault *fault);
+
+/* Removes what no node needs any more. */
+bool feed_wire_trim(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault);
+
+#endif

@@ -1,0 +1,166 @@
+/* Registrations from a feed, behind the door; see feeding.h. */
+#include "server/feeding.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+
+static_assert(FEED_STEPS_MAX + FEED_ENTRY_MARKS <= REGISTRATIONS_TOGETHER,
+              "an entry goes through the door at once");
+static_assert(sizeof(struct feed_pair) == sizeof(struct registrations_pair), "the same in two folders");
+
+struct feeding {
+    struct feeding_options options;
+    struct feed *feed;
+};
+
+/* --- what the feed does --- */
+
+static bool carry_out(void *context, const struct step *steps, size_t count, uint8_t *results,
+                      const struct change *marks, size_t mark_count)
+{
+    struct feeding *feeding = context;
+    return registrations_carry_out(feeding->options.registrations, steps, count, results, marks, mark_count);
+}
+
+static bool read_record(void *context, uint64_t number, struct record *record)
+{
+    struct feeding *feeding = context;
+    return registrations_read(feeding->options.registrations, number, record);
+}
+
+static bool note(void *context, const struct change *marks, size_t count)
+{
+    struct feeding *feeding = context;
+    return registrations_note(feeding->options.registrations, marks, count);
+}
+
+static void on_decided(void *context)
+{
+    const struct feeding *feeding = context;
+    feeding->options.decided(feeding->options.context);
+}
+
+static void on_caught_up(void *context)
+{
+    const struct feeding *feeding = context;
+    feeding->options.caught_up(feeding->options.context);
+}
+
+/* --- what the door sends --- */
+
+static struct step *steps_of(enum step_kind kind, const void *entries, size_t count)
+{
+    struct step *steps = calloc(count, sizeof *steps);
+    const struct record *records = entries;
+    const uint64_t *numbers = entries;
+    for (size_t i = 0; steps != NULL && i < count; i++) {
+        steps[i].kind = kind;
+        if (kind == STEP_SET)
+            steps[i].record = records[i];
+        else
+            steps[i].record.number = numbers[i];
+    }
+    return steps;
+}
+
+static void *submit(void *context, enum step_kind kind, const void *entries, size_t count, uint64_t *ticket)
+{
+    const struct feeding *feeding = context;
+    if (kind == STEP_RELEASE)
+        return feed_submit_moves(feeding->feed, entries, count, ticket);
+    struct step *steps = steps_of(kind, entries, count);
+    struct feed_job *job = steps == NULL ? NULL : feed_submit(feeding->feed, steps, count, ticket);
+    free(steps);
+    return job;
+}
+
+static uint64_t decided(const void *context)
+{
+    const struct feeding *feeding = context;
+    return feed_decided(feeding->feed);
+}
+
+static bool take(void *context, void *job, uint8_t *results)
+{
+    const struct feeding *feeding = context;
+    return feed_take(feeding->feed, job, results);
+}
+
+/* --- life --- */
+
+struct feeding *feeding_start(const struct feeding_options *options, struct fault *fault)
+{
+    struct directory_stats stats;
+    struct registrations *registrations = options->registrations;
+    struct feeding *feeding = calloc(1, sizeof *feeding);
+    if (feeding == NULL) {
+        fault_set(fault, EX_OSERR, "out of memory");
+        return NULL;
+    }
+    feeding->options = *options;
+    directory_stats(registrations->directory, &stats);
+    feeding->feed = feed_start(
+        &(struct feed_options){.redis_url = options->redis_url,
+                               .partitions = options->partitions,
+                               .min_replicas = options->min_replicas,
+                               .accounts = registrations->accounts,
+                               .is_empty = stats.records == 0,
+                               .node = options->node,
+                               .state = options->state,
+                               .hands = {carry_out, read_record, note, on_decided, on_caught_up, feeding},
+                               .notice = options->notice},
+        fault);
+    if (feeding->feed == NULL) {
+        free(feeding);
+        return NULL;
+    }
+    registrations->feed = (struct registrations_feed){submit, decided, take, feeding};
+    return feeding;
+}
+
+void feeding_stop(struct feeding *feeding, unsigned patience_ms)
+{
+    feed_stop(feeding->feed, patience_ms);
+}
+
+void feeding_destroy(struct feeding *feeding)
+{
+    if (feeding == NULL)
+        return;
+    feed_destroy(feeding->feed);
+    free(feeding);
+}
+
+bool feeding_note(void *feeding)
+{
+    return feed_note(((struct feeding *)feeding)->feed);
+}
+
+void feeding_snapshot_written(void *feeding)
+{
+    feed_snapshot_written(((struct feeding *)feeding)->feed);
+}
+
+void feeding_figures(struct feeding *feeding, struct stats_feed *figures)
+{
+    struct feed_figures found;
+    feed_figures(feeding->feed, &found);
+    *figures = (struct stats_feed){.is_followed = true,
+                                   .connected = found.is_connected,
+                                   .caught_up = found.is_caught_up,
+                                   .broken = found.is_broken,
+                                   .partitions = found.partitions,
+                                   .min_replicas = found.min_replicas,
+                                   .age_ms = found.age_ms,
+                                   .lag_ms = found.lag_ms,
+                                   .lag_ms_max = found.lag_ms_max,
+                                   .entries = found.entries,
+                                   .steps = found.steps,
+                                   .repeated = found.repeated,
+                                   .waiting = found.waiting,
+                                   .rounds = found.rounds,
+                                   .failures = found.failures};
+    snprintf(figures->reason, sizeof figures->reason, "%s", found.reason);
+}

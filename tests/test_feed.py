@@ -1,0 +1,330 @@
+"""Registrations from a feed in a real Redis that several servers share: what is acknowledged, what each of them then holds, outages,
+restarts, and what cannot be followed."""
+import random
+import threading
+import time
+
+import servers
+from client import *  # noqa: F403 -- the protocol's names
+
+BASE = 12025550000
+
+
+def node(folder, redis, *flags, **options):
+    return servers.Numberd(folder, "--registrations", redis.url, *flags, **options)
+
+
+def feed_of(server):
+    return server.stats()["feed"]
+
+
+def export(server):
+    """All that it holds, in order."""
+    return sorted(server.ctl("export", "--data-dir", server.data_dir).splitlines())
+
+
+def wait_same(nodes, count=None):
+    """Until all have carried out the same; then byte by byte."""
+    servers.wait_until(lambda: len({n.stats()["directory"]["registered"] for n in nodes}) == 1 and
+                       all(feed_of(n)["waiting"] == 0 for n in nodes), "as many on each")
+    # A snapshot, from which an export is made, has all that was carried out by then.
+    servers.wait_until(lambda: len({"\n".join(export(n)) for n in nodes}) == 1, "the same on each", pause=0.5)
+    rows = export(nodes[0])
+    assert count is None or len(rows) == count + 1, (len(rows), count)
+    return rows
+
+
+def test_two_nodes():
+    """What one acknowledges the other has, with the results that the feed's order gives."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, node(folder / "b", redis) as b, \
+            Client(a.port) as at_a, Client(b.port) as at_b:
+        assert at_a.register((BASE, 1, 0), (BASE + 1, 2, 0), (5, 1, 0), (BASE, 3, 1)) == [ADDED, ADDED, INVALID, REPLACED]
+        assert at_a.lookup([BASE, BASE + 1]) == [NOT_REGISTERED, REGISTERED]
+        servers.wait_until(lambda: at_b.records([BASE + 1]) == [(2, 0)], "it is seen on the other node")
+        assert at_b.register((BASE, 4, 0), (BASE + 2, 5, 0)) == [REPLACED, ADDED]
+        assert list(at_b.ask(numbers(DEREGISTER, [BASE + 1, BASE + 9])).body) == [REMOVED, ABSENT]
+        servers.wait_until(lambda: at_a.records([BASE, BASE + 1, BASE + 2]) == [(4, 0), None, (5, 0)], "and back")
+        # All on one connection, behind one another, with lookups between.
+        at_a.send(registrations([(BASE + 20, 1, 0)]) + numbers(LOOKUP, [BASE + 20]) + numbers(DEREGISTER, [BASE + 20]) +
+                  numbers(LOOKUP, [BASE + 20]) + registrations([(BASE + 20, 2, 0)]))
+        assert [list(at_a.receive().body) for _ in range(5)] == [[ADDED], [REGISTERED], [REMOVED], [NOT_REGISTERED], [ADDED]]
+        for server in (a, b):
+            feed = feed_of(server)
+            assert feed["state"] == "followed" and feed["partitions"] == 16 and feed["repeated"] == 0, feed
+        wait_same([a, b], 3)
+
+
+def test_moves():
+    """Between partitions and within one, chained in a request, and each way in which one is not possible."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, node(folder / "b", redis) as b, \
+            Client(a.port) as at_a, Client(b.port) as at_b:
+        count = 300
+        assert at_a.register(*[(BASE + i, 100 + i, 0) for i in range(count)]) == [ADDED] * count
+        pairs = [(BASE + i, BASE + 1000 + i) for i in range(count)]
+        assert list(at_a.ask(moves(pairs)).body) == [MOVED] * count
+        assert at_a.records([BASE + 1000 + i for i in range(count)]) == [(100 + i, 0) for i in range(count)]
+        assert at_a.lookup([BASE + i for i in range(count)]) == [NOT_REGISTERED] * count
+        chain = [(BASE + 1000, BASE), (BASE, BASE + 1), (BASE + 1, BASE + 2), (BASE + 2, BASE + 1001), (BASE + 3, BASE + 4), (BASE + 2, 7),
+                 (BASE + 2, BASE + 2)]
+        assert list(at_a.ask(moves(chain)).body) == [MOVED, MOVED, MOVED, OCCUPIED, ABSENT, INVALID, OCCUPIED]
+        servers.wait_until(lambda: at_b.records([BASE + 2, BASE, BASE + 1]) == [(100, 0), None, None], "moved on the other node, too")
+        wait_same([a, b], count)
+
+
+def test_at_no_moment_neither():
+    """On the other node, too, a number that moves around is always registered at one of its two ends."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, node(folder / "b", redis) as b:
+        end = threading.Event()
+        seen = {"looked": 0, "neither": 0}
+
+        def watch():
+            with Client(b.port) as client:
+                while not end.is_set():
+                    # The one that it comes from last: it cannot have passed between the two lookups, since it stays where it is longer.
+                    seen["looked"] += 1
+                    seen["neither"] += client.lookup([BASE, BASE + 1, BASE]) == [NOT_REGISTERED] * 3
+
+        with Client(a.port) as client, Client(b.port) as other:
+            client.register((BASE, 1, 0))
+            servers.wait_until(lambda: other.lookup([BASE]) == [REGISTERED], "it is there")
+            thread = threading.Thread(target=watch)
+            thread.start()
+            for i in range(200):
+                pair = (BASE, BASE + 1) if i % 2 == 0 else (BASE + 1, BASE)
+                assert list(client.ask(moves([pair])).body) == [MOVED]
+            end.set()
+            thread.join()
+        assert seen["looked"] > 200 and seen["neither"] == 0, seen
+
+
+def test_restart():
+    """What a node missed while it was down it has when it is ready again, be it stopped or killed; and nothing twice."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, Client(a.port) as client:
+        numbers_there = 0
+        for i in range(6):
+            with node(folder / "b", redis) as b, Client(b.port) as other:
+                assert other.lookup([BASE + n for n in range(numbers_there)]) == [REGISTERED] * numbers_there if numbers_there else True
+                other.register(*[(BASE + numbers_there + n, i, 0) for n in range(50)])
+                numbers_there += 50
+                if i % 2 == 0:
+                    b.ctl("snapshot")
+                    other.register((BASE + numbers_there, i, 0))
+                    numbers_there += 1
+                if i % 3 != 2:
+                    b.kill()
+            client.register(*[(BASE + numbers_there + n, i, 1 if n == 0 else 0) for n in range(30)])
+            numbers_there += 30
+            client.ask(numbers(DEREGISTER, [BASE + numbers_there - 30]))
+            client.register((BASE + numbers_there - 30, 77, 0))
+        with node(folder / "b", redis) as b:
+            wait_same([a, b], numbers_there)
+            assert feed_of(b)["repeated"] == 0
+        assert f"a start loads {numbers_there} registrations" in servers.ctl("check", folder / "b")
+
+
+def test_redis_is_away():
+    """Lookups go on; changes are refused, and those under way are said to be unknown; behind it all goes on, and nothing is lost."""
+    with servers.Redis("--appendonly", "yes", "--appendfsync", "always") as redis, servers.temporary_folder() as folder, \
+            node(folder / "a", redis) as a, node(folder / "b", redis) as b, Client(a.port) as client:
+        assert client.register((BASE, 1, 0)) == [ADDED]
+        redis.stop()
+        a.wait_for("registrations: Redis at .* changes are refused")
+        assert client.ask(registrations([(BASE + 1, 1, 0)])).code == UNAVAILABLE
+        assert client.lookup([BASE]) == [REGISTERED] and feed_of(a)["state"] == "away"
+        assert a.get("/readyz")
+        time.sleep(0.3)
+        assert feed_of(a)["age_seconds"] > 0.2
+        assert redis.start()
+        a.wait_for("registrations: Redis is followed again")
+        servers.wait_until(lambda: client.ask(registrations([(BASE + 1, 1, 0)])).code == OK, "changes are taken again")
+        wait_same([a, b], 2)
+
+
+def test_redis_hangs():
+    """A change that Redis does not answer is READ_ONLY after some seconds, and takes effect once when it goes on."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, Client(a.port) as client, \
+            Client(a.port) as other:
+        assert client.register((BASE, 1, 0)) == [ADDED]
+        redis.process.send_signal(servers.signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            client.send(registrations([(BASE + 1, 1, 0)]))
+            assert other.lookup([BASE]) == [REGISTERED]
+            assert client.receive().code == READ_ONLY and 4 < time.monotonic() - started < 30
+        finally:
+            redis.process.send_signal(servers.signal.SIGCONT)
+        servers.wait_until(lambda: other.lookup([BASE + 1]) == [REGISTERED], "it took effect")
+        assert client.register((BASE + 1, 2, 0)) == [REPLACED]
+        assert feed_of(a)["waiting"] == 0
+
+
+def test_stop_under_way():
+    """Who waits for the feed when the server stops has the answer before the goodbye."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder:
+        with node(folder / "a", redis) as a, Client(a.port) as client:
+            client.send(registrations([(BASE + i, 1, 0) for i in range(20000)]))
+            client.send(numbers(LOOKUP, [BASE]))
+            servers.wait_until(lambda: a.stats()["requests"]["register"] == 1, "it is taken")
+            a.process.send_signal(servers.signal.SIGTERM)
+            assert list(client.receive().body) == [ADDED] * 20000
+            replies = [client.receive()]
+            if replies[-1].code == OK:
+                assert list(replies[0].body) == [REGISTERED]
+                replies.append(client.receive())
+            assert replies[-1].code == GOING_AWAY
+        with node(folder / "a", redis) as a:
+            assert a.stats()["directory"]["registered"] == 20000
+
+
+def test_hand_over():
+    """A successor follows on where its predecessor was, and nobody is answered wrongly."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, node(folder / "b", redis) as b:
+        with Client(a.port) as client:
+            assert client.register((BASE, 1, 0)) == [ADDED]
+        a.process.send_signal(servers.signal.SIGUSR2)
+        a.wait_for("handed over to the successor")
+        with Client(a.port) as client, Client(b.port) as other:
+            assert client.register((BASE, 2, 0), (BASE + 1, 1, 0)) == [REPLACED, ADDED]
+            assert other.register((BASE + 2, 1, 0)) == [ADDED]
+            servers.wait_until(lambda: client.lookup([BASE + 2]) == [REGISTERED], "it follows")
+            wait_same([a, b], 3)
+
+
+def test_import():
+    """Rows that are imported through one node are on all; all at once is refused."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, node(folder / "b", redis) as b:
+        rows = "".join(f"+{BASE + i},{i},0\n" for i in range(30000))
+        (folder / "rows.csv").write_text(rows)
+        a.ctl("import", folder / "rows.csv")
+        wait_same([a, b], 30000)
+        b.ctl("import", folder / "rows.csv")  # as it is
+        (folder / "less.csv").write_text(rows[:1000 * 20])
+        said = a.ctl("import", "--data-dir", folder / "a", "--replace-all", "--force", folder / "less.csv", status=74)
+        assert "could not write the snapshot" in said and "registrations that come from a feed are not replaced" in a.read_log(), said
+        wait_same([a, b], 30000)
+
+
+def test_trim():
+    """Streams are trimmed behind what the snapshots of all nodes have; who comes too late is told so."""
+    with servers.Redis("--stream-node-max-entries", "10") as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, \
+            node(folder / "b", redis) as b, Client(a.port) as client:
+        def entries():
+            return sum(int(redis.command("XLEN", f"reg:{{{i}}}")[0]) for i in range(16))
+
+        for _ in range(200):
+            client.register(*[(BASE + n, 1, 0) for n in range(32)])
+        filled = entries()
+        assert filled > 2000
+        for _ in range(2):
+            a.ctl("snapshot")
+        time.sleep(2.5)
+        assert entries() == filled, "the other node may need them"
+        for _ in range(2):
+            b.ctl("snapshot")
+        servers.wait_until(lambda: entries() < filled / 4, "they are trimmed")
+        assert client.register((BASE + 100, 1, 0)) == [ADDED]
+        wait_same([a, b], 33)
+        with node(folder / "c", redis, wait=False) as c:
+            c.wait_for("has been trimmed beyond what this data directory has: start with a copy of another node's")
+            with Client(c.port) as late:
+                assert late.ask(numbers(LOOKUP, [BASE])).code == NOT_READY
+
+
+def test_redis_forgot():
+    """A Redis that was started anew without what it had is said to be so; the node serves what it has, and takes nothing."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, Client(a.port) as client:
+        assert client.register((BASE, 1, 0)) == [ADDED]
+        redis.stop()
+        assert redis.start()
+        a.wait_for("has lost changes that this node has")
+        assert client.lookup([BASE]) == [REGISTERED]
+        assert client.ask(registrations([(BASE + 1, 1, 0)])).code == UNAVAILABLE
+        assert feed_of(a)["state"] == "broken"
+
+
+def test_what_does_not_fit():
+    """Another feed's data directory, one with registrations of its own, and other account ids, are refused in words."""
+    with servers.Redis() as redis, servers.Redis() as second, servers.temporary_folder() as folder:
+        with node(folder / "a", redis) as a, Client(a.port) as client:
+            client.register((BASE, 1, 0))
+        with servers.Numberd(folder / "a", wait=False, status=78) as server:
+            server.wait_for("come from a feed: name its Redis with --registrations")
+        with servers.Numberd(folder / "own") as own, Client(own.port) as client:
+            client.register((BASE, 1, 0))
+        for data, flags, text in (("a", ("--registrations", second.url), "are of another feed"),
+                                  ("own", ("--registrations", redis.url), "come from no feed"),
+                                  ("c", ("--registrations", redis.url, "--accounts", "no"), "start with --accounts yes")):
+            with servers.Numberd(folder / data, *flags, wait=False) as server:
+                server.wait_for(text)
+        assert "URL is not understood" in servers.numberd_error(folder / "d", "--registrations", "nonsense", status=64)
+
+
+class Changer(threading.Thread):
+    """Changes numbers of its own through one node, and knows what was acknowledged."""
+
+    def __init__(self, server, first, count):
+        super().__init__()
+        self.server, self.first, self.count, self.failure = server, first, count, None
+        self.known = {}  # number: the accounts that it may have; None: not registered
+        self.end = threading.Event()
+        self.acknowledged = 0
+
+    def change(self, client):
+        entries = [(self.first + random.randrange(self.count), random.randrange(1, 1 << 30), 0) for _ in range(random.randrange(1, 30))]
+        if random.random() < 0.3:
+            reply = client.ask(numbers(DEREGISTER, [entry[0] for entry in entries]))
+            wanted = {entry[0]: None for entry in entries}
+        else:
+            reply = client.ask(registrations(entries))
+            wanted = {entry[0]: entry[1] for entry in entries}
+        if reply.code == UNAVAILABLE:
+            return
+        for number, account in wanted.items():
+            self.known[number] = {account} if reply.code == OK else self.known.get(number, {None}) | {account} | \
+                ({entry[1] for entry in entries if entry[0] == number} if account is not None else set())
+        assert reply.code in (OK, READ_ONLY), reply.code
+        self.acknowledged += len(entries) if reply.code == OK else 0
+
+    def run(self):
+        try:
+            with Client(self.server.port) as client:
+                while not self.end.is_set():
+                    self.change(client)
+                    time.sleep(0.001)
+        except Exception as failure:  # said by whoever waits for it
+            self.failure = failure
+
+    def finish(self):
+        self.end.set()
+        self.join()
+        assert self.failure is None, self.failure
+
+    def check(self, server):
+        with Client(server.port) as client:
+            there = client.records(list(self.known))
+        for (number, accounts), record in zip(self.known.items(), there):
+            assert (record and record[0]) in accounts, (number, accounts, record)
+
+
+def test_writers_on_all_nodes():
+    """Three nodes take changes to the same and to other numbers; all come to the same, and what was acknowledged last is there."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, node(folder / "b", redis) as b, \
+            node(folder / "c", redis) as c:
+        nodes = [a, b, c]
+        own = [Changer(server, BASE + 10000 * i, 500) for i, server in enumerate(nodes)]
+        shared = [Changer(server, BASE + 500000, 50) for server in nodes]
+        for changer in own + shared:
+            changer.start()
+        time.sleep(3)
+        for changer in own + shared:
+            changer.finish()
+        wait_same(nodes)
+        for changer in own:
+            for server in nodes:
+                changer.check(server)
+        assert all(feed_of(server)["repeated"] == 0 for server in nodes)
+        print(sum(changer.acknowledged for changer in own + shared), "acknowledged,", [feed_of(server)["lag_seconds_max"] for server in nodes])
+
+
+if __name__ == "__main__":
+    servers.run_tests(globals())
