@@ -55,6 +55,9 @@ static void collect_registrations(struct app *app, struct stats_report *report)
     pthread_rwlock_unlock(&app->directory_lock);
     report->position = atomic_load(&app->registrations.position);
     durability_figures(app->durability, &report->journal, &report->snapshot, &report->feed);
+    if (report->feed.is_followed && report->feed.age_ms > app->config.stale_seconds * 1000 &&
+        app->config.refuse_stale)
+        report->not_ready = "the feed of registrations has not been followed for too long";
     if (!atomic_load(&app->open))
         report->not_ready = "the registrations are being brought up to date with the feed";
 }

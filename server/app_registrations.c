@@ -108,8 +108,9 @@ bool app_check_feed(const struct app *app, struct fault *fault)
 static bool check_origin(const struct app *app, struct fault *fault)
 {
     return app->config.registrations != NULL || app->feed_state.feed == 0 ||
-           fault_set(fault, EX_CONFIG,
-                     "the data directory's registrations come from a feed: name its Redis with --registrations");
+           fault_set(
+               fault, EX_CONFIG,
+               "the data directory's registrations come from a feed: name its Redis with --registrations");
 }
 
 /* --- all of it --- */
@@ -131,6 +132,8 @@ static bool start_durability(struct app *app, const struct store_found *found, s
                  .partitions = (unsigned)app->config.partitions,
                  .min_replicas = (unsigned)app->config.min_replicas,
                  .node = app->datadir.server_id,
+                 .lookups = app->ports.addresses[PORT_LOOKUP],
+                 .stats = app->ports.addresses[PORT_STATS],
                  .state = &app->feed_state},
         .serve = serve,
         .acknowledged = on_acknowledged,

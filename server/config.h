@@ -14,8 +14,9 @@ struct config {
     char *data_dir;
     char *listen;
     char *stats_listen;
-    char *redis;       /* NULL: the query log stays in the data directory */
-    char *registrations; /* URL of the Redis whose feed they come from; NULL: the data directory is the truth */
+    char *redis; /* NULL: the query log stays in the data directory */
+    char *
+        registrations; /* URL of the Redis whose feed they come from; NULL: the data directory is the truth */
     char *officer_key; /* NULL: the data directory's */
     char *token_file;  /* NULL: no client needs a token */
     char *tls_listen;  /* NULL: no such port */
@@ -41,6 +42,7 @@ struct config {
     uint64_t journal_bytes;
     uint64_t min_replicas;
     uint64_t partitions;
+    uint64_t stale_seconds;
     uint64_t log_ip;     /* enum query_ip */
     uint64_t log_format; /* enum log_format */
     uint64_t log_level;  /* 0: all; 1: warnings and errors; 2: errors */
@@ -59,6 +61,7 @@ struct config {
     bool stats_tls;
     bool log_hits_only;
     bool refuse_when_log_full;
+    bool refuse_stale;
     bool accounts;
 };
 

@@ -149,13 +149,19 @@ static const struct setting settings[] = {
      {0}},
     CHOICE("accounts", accounts, "no", "yes", "keep account ids, 8 bytes a number (default yes)"),
     TEXT("registrations", registrations, "URL",
-         "registrations come from a feed in Redis that several servers share, and changes go there: a URL as for "
+         "registrations come from a feed in Redis that several servers share, and changes go there: a URL as "
+         "for "
          "redis\n"
          "        (default: none, the data directory is the truth)"),
     INTEGER("min-replicas", min_replicas, 0, 16,
             "with registrations: replicas of Redis that must have a change before it counts (default 0)"),
     INTEGER("partitions", partitions, 1, FEED_PARTITIONS_MAX,
             "with registrations: streams of a feed that is not there yet, 1 to 256 (default 16)"),
+    INTEGER("stale-seconds", stale_seconds, 1, 86400,
+            "with registrations: what has not followed the feed for so long is stale (default 10)"),
+    CHOICE(
+        "stale", refuse_stale, "serve", "refuse",
+        "and then: answer lookups, which clients can see and must not cache, or refuse them (default serve)"),
     {"durability",
      "always|interval|off",
      "when a registration is acknowledged: always = when it is on the disk; interval = when the system has "

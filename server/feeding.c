@@ -2,10 +2,11 @@
 #include "server/feeding.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sysexits.h>
-
+#include <time.h>
 static_assert(FEED_STEPS_MAX + FEED_ENTRY_MARKS <= REGISTRATIONS_TOGETHER,
               "an entry goes through the door at once");
 static_assert(sizeof(struct feed_pair) == sizeof(struct registrations_pair), "the same in two folders");
@@ -48,6 +49,24 @@ static void on_caught_up(void *context)
     feeding->options.caught_up(feeding->options.context);
 }
 
+/* Nothing in it needs to be escaped: addresses are numbers and host names. */
+static void describe(void *context, const struct feed_figures *figures, char *text, size_t size)
+{
+    const struct feeding *feeding = context;
+    const struct feeding_options *options = &feeding->options;
+    struct directory_stats stats;
+    struct timespec now;
+    directory_stats(options->registrations->directory, &stats);
+    clock_gettime(CLOCK_REALTIME, &now);
+    snprintf(
+        text, size,
+        "{\"said_at_ms\":%lld,\"lookups\":\"%s\",\"stats\":\"%s\",\"state\":\"%s\",\"registered\":%" PRIu64
+        ",\"age_seconds\":%.3f,\"lag_seconds\":%.3f,\"waiting\":%" PRIu64 ",\"min_replicas\":%u}",
+        (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000, options->lookups, options->stats,
+        figures->is_caught_up ? "followed" : "catching up", stats.records, (double)figures->age_ms / 1e3,
+        (double)figures->lag_ms / 1e3, figures->waiting, figures->min_replicas);
+}
+
 /* --- what the door sends --- */
 
 static struct step *steps_of(enum step_kind kind, const void *entries, size_t count)
@@ -88,6 +107,12 @@ static bool take(void *context, void *job, uint8_t *results)
     return feed_take(feeding->feed, job, results);
 }
 
+static uint64_t age_ms(const void *context)
+{
+    const struct feeding *feeding = context;
+    return feed_age_ms(feeding->feed);
+}
+
 /* --- life --- */
 
 struct feeding *feeding_start(const struct feeding_options *options, struct fault *fault)
@@ -101,22 +126,22 @@ struct feeding *feeding_start(const struct feeding_options *options, struct faul
     }
     feeding->options = *options;
     directory_stats(registrations->directory, &stats);
-    feeding->feed = feed_start(
-        &(struct feed_options){.redis_url = options->redis_url,
-                               .partitions = options->partitions,
-                               .min_replicas = options->min_replicas,
-                               .accounts = registrations->accounts,
-                               .is_empty = stats.records == 0,
-                               .node = options->node,
-                               .state = options->state,
-                               .hands = {carry_out, read_record, note, on_decided, on_caught_up, feeding},
-                               .notice = options->notice},
-        fault);
+    feeding->feed = feed_start(&(struct feed_options){.redis_url = options->redis_url,
+                                                      .partitions = options->partitions,
+                                                      .min_replicas = options->min_replicas,
+                                                      .accounts = registrations->accounts,
+                                                      .is_empty = stats.records == 0,
+                                                      .node = options->node,
+                                                      .state = options->state,
+                                                      .hands = {carry_out, read_record, note, on_decided,
+                                                                on_caught_up, describe, feeding},
+                                                      .notice = options->notice},
+                               fault);
     if (feeding->feed == NULL) {
         free(feeding);
         return NULL;
     }
-    registrations->feed = (struct registrations_feed){submit, decided, take, feeding};
+    registrations->feed = (struct registrations_feed){submit, decided, take, age_ms, feeding};
     return feeding;
 }
 

@@ -20,6 +20,8 @@ struct feeding_options {
     unsigned partitions;
     unsigned min_replicas;
     uint64_t node;
+    const char *lookups; /* addresses at which the node is reached */
+    const char *stats;
     struct feed_state *state;            /* as the journal had it */
     struct registrations *registrations; /* open */
     /* From the feed's thread: replies may go out; once, what it holds is up to date. */

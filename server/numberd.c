@@ -118,6 +118,8 @@ static bool create_workers(struct app *app, struct fault *fault)
                                          .buffer_bytes_max = buffer_bytes_max,
                                          .hooks = &app->hooks,
                                          .cache_seconds = (uint32_t)app->config.cache_seconds,
+                                         .stale_ms = (uint32_t)app->config.stale_seconds * 1000,
+                                         .refuse_stale = app->config.refuse_stale,
                                          .recorder = {.ring = app->rings[i],
                                                       .gate = querylog_gate(app->querylog),
                                                       .refuse_when_full = app->config.refuse_when_log_full,
@@ -413,7 +415,8 @@ static void announce(const struct app *app)
 static bool check_config(struct app *app, struct fault *fault)
 {
     uint8_t officer[OFFICER_KEY_BYTES];
-    return app_check_feed(app, fault) && app_load_tokens(app, fault) && ports_check(&app->ports, &app->config, fault) &&
+    return app_check_feed(app, fault) && app_load_tokens(app, fault) &&
+           ports_check(&app->ports, &app->config, fault) &&
            (app->config.officer_key == NULL || officer_read_public(app->config.officer_key, officer, fault));
 }
 

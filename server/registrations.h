@@ -36,6 +36,8 @@ struct registrations_feed {
     uint64_t (*decided)(const void *context); /* the ticket up to which all are */
     /* Gives back what submit gave, with its results by index; NULL: of no interest. False: nobody knows what became of it. */
     bool (*take)(void *context, void *job, uint8_t *results);
+    /* For how long this server may have missed what the feed had. */
+    uint64_t (*age_ms)(const void *context);
     void *context; /* NULL: there is none */
 };
 

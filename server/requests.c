@@ -299,17 +299,33 @@ static void answer(const struct session *session, struct service *service, const
 }
 
 static struct wire_reply lookup_reply(const struct service *service, const struct wire_request *request,
-                                      const struct payment *payment)
+                                      const struct payment *payment, bool is_stale)
 {
     struct wire_reply reply = reply_to(request, WIRE_OK);
     reply.count = request->count;
     reply.quota_left = payment->verdict.left;
     reply.retry_after_ms = payment->verdict.retry_after_ms;
-    reply.cache_seconds = service->cache_seconds;
+    reply.cache_seconds = is_stale ? 0 : service->cache_seconds;
     reply.body_bytes = (uint32_t)(request->count * answer_bytes(request));
+    if ((request->flags & WIRE_FLAG_AGE) != 0)
+        reply.body_bytes += WIRE_AGE_BYTES;
     return reply;
 }
 
+/* Of what the answers come from; 0: there is no feed that they could be behind. */
+static uint64_t age_ms(const struct service *service)
+{
+    const struct registrations *registrations = service->registrations;
+    return registrations_are_fed(registrations) ? registrations->feed.age_ms(registrations->feed.context) : 0;
+}
+
+/* Behind the answers of a reply, if it was asked for. */
+static void put_age(const struct wire_request *request, uint64_t age, uint8_t *body)
+{
+    if ((request->flags & WIRE_FLAG_AGE) != 0)
+        wire_put_u32(body + request->count * answer_bytes(request),
+                     age < UINT32_MAX ? (uint32_t)age : UINT32_MAX);
+}
 /* Tells the session when nothing was served to itself; who asks for others has some who may be served. */
 static void note_limited(struct session *session, const struct wire_request *request,
                          const struct payment *payment)
@@ -318,12 +334,15 @@ static void note_limited(struct session *session, const struct wire_request *req
         session->limited = request->count;
 }
 
-static bool refuse_lookup(struct service *service, const struct wire_request *request, struct buffer *out)
+#define LOG_FULL_TEXT "the query log is full"
+#define STALE_TEXT "what is registered has not been brought up to date for too long"
+
+static bool refuse_lookup(struct service *service, const struct wire_request *request, const char *text,
+                          struct buffer *out)
 {
     counter_add(&service->counters->requests_unavailable, 1);
-    return requests_reply(request, WIRE_UNAVAILABLE, "the query log is full", out);
+    return requests_reply(request, WIRE_UNAVAILABLE, text, out);
 }
-
 bool requests_lookup(struct session *session, struct service *service, const struct wire_request *request,
                      struct buffer *out)
 {
@@ -331,15 +350,22 @@ bool requests_lookup(struct session *session, struct service *service, const str
     counter_add_batch(service->counters, request->count);
     enum recorder_verdict verdict = recorder_admit(service->recorder, request->count, false);
     struct payment payment;
-    if (verdict == RECORDER_REFUSE)
-        return refuse_lookup(service, request, out);
+    uint64_t age = age_ms(service);
+    bool is_stale = age > service->stale_ms;
+    if (verdict == RECORDER_REFUSE || (is_stale && service->refuse_stale))
+        return refuse_lookup(service, request, verdict == RECORDER_REFUSE ? LOG_FULL_TEXT : STALE_TEXT, out);
     charge(session, service, request, &payment);
-    struct wire_reply reply = lookup_reply(service, request, &payment);
-    if (is_long)
-        return begin_work(session, &reply, &payment) && requests_go_on(session, service, request, out);
+    struct wire_reply reply = lookup_reply(service, request, &payment, is_stale);
+    if (is_long && !begin_work(session, &reply, &payment))
+        return false;
+    if (is_long) {
+        put_age(request, age, session->work->reply.bytes + WIRE_REPLY_HEADER_BYTES);
+        return requests_go_on(session, service, request, out);
+    }
     uint8_t *body = begin_reply(&reply, out);
     if (body == NULL)
         return false;
+    put_age(request, age, body);
     answer(session, service, request, &payment, 0, request->count, verdict, body);
     note_limited(session, request, &payment);
     return true;
@@ -494,8 +520,7 @@ static bool take_update(struct session *session, struct service *service, const 
     work->job = NULL;
     if (!good)
         return false;
-    work->is_refused =
-        put_results(service, request->count, work->reply.bytes + WIRE_REPLY_HEADER_BYTES);
+    work->is_refused = put_results(service, request->count, work->reply.bytes + WIRE_REPLY_HEADER_BYTES);
     work->done = request->count;
     return true;
 }
@@ -580,7 +605,7 @@ bool requests_go_on(struct session *session, struct service *service, const stru
         return session->work->done < request->count || finish_work(session, service, request, out);
     requests_give_up(session, service->registrations);
     return is_update ? requests_reply(request, WIRE_READ_ONLY, is_fed ? UNKNOWN_TEXT : READ_ONLY_TEXT, out)
-                     : refuse_lookup(service, request, out);
+                     : refuse_lookup(service, request, LOG_FULL_TEXT, out);
 }
 
 /* The text is left out, so that no frame grows. */

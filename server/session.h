@@ -58,7 +58,9 @@ struct service {
     const struct service_hooks *hooks;
     struct service_scratch *scratch;
     uint32_t cache_seconds; /* how long clients may keep an answer */
-    /* Of longer requests so many entries are taken in one turn (requests.h). */
+    uint32_t stale_ms;      /* answers from a feed that has not been read for so long are stale, */
+    bool refuse_stale;      /* ... and then not given at all */
+                            /* Of longer requests so many entries are taken in one turn (requests.h). */
     uint32_t part_numbers;
     uint32_t part_changes;
     /* Set by requests that change registrations: what was appended to `out` since it was 0 may be sent when this position is

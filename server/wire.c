@@ -78,7 +78,7 @@ static const char *header_fault(const struct wire_request *request, uint32_t zer
         return NULL;
     if (zero != 0)
         return "the header's last four bytes are not zero";
-    if (request->flags & ~(is_lookup(request->type) ? WIRE_FLAG_ORIGIN : 0))
+    if (request->flags & ~(is_lookup(request->type) ? WIRE_FLAG_ORIGIN | WIRE_FLAG_AGE : 0))
         return "a flag that this type does not have";
     if (request->type == WIRE_HELLO)
         return request->frame_bytes < WIRE_REQUEST_HEADER_BYTES + WIRE_HELLO_BYTES ||
@@ -231,7 +231,9 @@ enum wire_state wire_decode_reply(const uint8_t *bytes, size_t length, struct wi
     reply->body_bytes = reply->frame_bytes - WIRE_REPLY_HEADER_BYTES;
     if (reply->code == WIRE_OK && reply->type != (WIRE_HELLO | WIRE_REPLY_BIT) && reply->count > 0) {
         uint32_t entry = reply->type == (WIRE_LOOKUP_RECORDS | WIRE_REPLY_BIT) ? WIRE_RECORD_BYTES : 1;
-        if (reply->body_bytes != reply->count * entry)
+        bool may_have_age = is_lookup(reply->type & (uint8_t)~WIRE_REPLY_BIT);
+        if (reply->body_bytes != reply->count * entry &&
+            !(may_have_age && reply->body_bytes == reply->count * entry + WIRE_AGE_BYTES))
             return WIRE_MALFORMED;
     }
     return length < reply->frame_bytes ? WIRE_INCOMPLETE : WIRE_DONE;

@@ -47,6 +47,9 @@ enum wire_type {
 
 /* A lookup with this flag begins with an origin: requester and IP on whose behalf is asked. */
 #define WIRE_FLAG_ORIGIN UINT8_C(0x01)
+#define WIRE_FLAG_AGE                                                                                        \
+    UINT8_C(0x02) /* of a lookup: the reply's body ends with the answers' age, WIRE_AGE_BYTES */
+#define WIRE_AGE_BYTES 4u
 
 /* Reply codes: value, name, meaning for people. */
 #define WIRE_CODES(X)                                                                                        \

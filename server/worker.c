@@ -288,7 +288,9 @@ struct worker *worker_create(const struct worker_options *options, char *error, 
                                            .hooks = options->hooks,
                                            .part_numbers = REQUESTS_PART_NUMBERS,
                                            .part_changes = REQUESTS_PART_CHANGES,
-                                           .cache_seconds = options->cache_seconds};
+                                           .cache_seconds = options->cache_seconds,
+                                           .stale_ms = options->stale_ms,
+                                           .refuse_stale = options->refuse_stale};
         worker->connections = (struct connections){.service = &worker->service,
                                                    .counters = &worker->counters,
                                                    .seats = options->seats,

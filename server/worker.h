@@ -21,6 +21,8 @@ struct worker_options {
     uint64_t buffer_bytes_max; /* of this worker's connections; CONNECTIONS_BUFFER_BYTES_MIN at least */
     const struct service_hooks *hooks;
     uint32_t cache_seconds;
+    uint32_t stale_ms;
+    bool refuse_stale;
     /* The query log's end of this worker; the ring is the caller's. */
     struct recorder recorder;
 };

@@ -19,6 +19,7 @@ fuzz_tokens   1  1024  -dict=$here/fuzz/fuzz_tokens.dict
 fuzz_snapshot 2  8192
 fuzz_journal  1  2048
 fuzz_segment  1  4096
+fuzz_feed     1  2048
 fuzz_redis    2  4096  -dict=$here/fuzz/fuzz_redis.dict
 END
 }

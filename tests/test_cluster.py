@@ -22,6 +22,7 @@ class Asker:
 
     def __init__(self, server):
         self.server, self.asked, self.failure = server, 0, None
+        self.longest = 0.0  # that an answer took
         self.end = threading.Event()
         self.thread = threading.Thread(target=self.run)
 
@@ -30,7 +31,9 @@ class Asker:
             with Client(self.server.port) as client:
                 while not self.end.is_set():
                     body = struct.pack("<Q16s", random.randrange(40), bytes(10) + b"\xff\xff\x0a\0\0\1") + struct.pack("<20Q", *[BASE] * 20)
+                    begun = time.monotonic()
                     assert client.ask(frame(LOOKUP, body, 20, flags=1)).code == OK
+                    self.longest = max(self.longest, time.monotonic() - begun)
                     self.asked += 20
                     time.sleep(0.002)
         except Exception as failure:  # said by whoever waits for it

@@ -1,6 +1,10 @@
 """Registrations from a feed in a real Redis that several servers share: what is acknowledged, what each of them then holds, outages,
 restarts, and what cannot be followed."""
+import contextlib
+import json
 import random
+import selectors
+import socket
 import threading
 import time
 
@@ -156,6 +160,109 @@ def test_redis_hangs():
         servers.wait_until(lambda: other.lookup([BASE + 1]) == [REGISTERED], "it took effect")
         assert client.register((BASE + 1, 2, 0)) == [REPLACED]
         assert feed_of(a)["waiting"] == 0
+
+
+class Wire(threading.Thread):
+    """A port that leads to another one, until it is cut: then nothing goes through, and nobody is told."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.to, self.is_cut, self.end = port, False, threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
+
+    def run(self):
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.listener, selectors.EVENT_READ)
+            while not self.end.is_set():
+                for key, _ in selector.select(0.05):
+                    if key.fileobj is self.listener:
+                        ends = self.listener.accept()[0], socket.create_connection(("127.0.0.1", self.to))
+                        for end, other in (ends, ends[::-1]):
+                            selector.register(end, selectors.EVENT_READ, other)
+                    elif not self.is_cut:
+                        data = b""
+                        with contextlib.suppress(OSError):
+                            data = key.fileobj.recv(65536)
+                            key.data.sendall(data)
+                        if not data:
+                            selector.unregister(key.fileobj)
+                            with contextlib.suppress(OSError):
+                                key.data.shutdown(socket.SHUT_RDWR)
+                if self.is_cut:
+                    time.sleep(0.02)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.end.set()
+        self.join()
+        self.listener.close()
+
+
+def age_of(client, values, kind=LOOKUP):
+    """(answers, their age in seconds, how long they may be kept)"""
+    reply = client.ask(frame(kind, struct.pack(f"<{len(values)}Q", *values), len(values), flags=2))
+    assert reply.code == OK and reply.count == len(values)
+    return list(reply.body[:-4]), struct.unpack("<I", reply.body[-4:])[0] / 1000, reply.cache_seconds
+
+
+def test_cut_off():
+    """A node that cannot reach Redis says how old its answers are, or refuses them, as it was told; and comes to the same when it can."""
+    with servers.Redis() as redis, Wire(redis.port) as wire, Wire(redis.port) as second, servers.temporary_folder() as folder, \
+            node(folder / "a", redis) as a, node(folder / "b", wire, "--stale-seconds", "1") as b, \
+            node(folder / "c", second, "--stale-seconds", "1", "--stale", "refuse") as c, \
+            Client(a.port) as at_a, Client(b.port) as at_b, Client(c.port) as at_c:
+        assert at_a.register((BASE, 1, 0)) == [ADDED]
+        servers.wait_until(lambda: at_b.lookup([BASE]) == at_c.lookup([BASE]) == [REGISTERED], "all have it")
+        answers, age, kept = age_of(at_b, [BASE, BASE + 1])
+        assert answers == [REGISTERED, NOT_REGISTERED] and age < 1 and kept == 300, (answers, age, kept)
+        wire.is_cut = second.is_cut = True
+        assert at_a.register((BASE + 1, 1, 0)) == [ADDED]
+        time.sleep(1.5)
+        answers, age, kept = age_of(at_b, [BASE, BASE + 1])
+        assert answers == [REGISTERED, NOT_REGISTERED] and 1 < age < 30 and kept == 0, (answers, age, kept)
+        many, age, _ = age_of(at_b, [BASE] * 20000)
+        assert many == [REGISTERED] * 20000 and age > 1
+        assert len(age_of(at_b, [BASE, BASE + 1], LOOKUP_RECORDS)[0]) == 32
+        reply = at_c.ask(numbers(LOOKUP, [BASE]))
+        assert reply.code == UNAVAILABLE and b"up to date" in reply.body
+        assert c.stats()["ready"] is False and b.stats()["ready"] is True
+        assert at_b.ask(registrations([(BASE + 2, 1, 0)])).code in (READ_ONLY, UNAVAILABLE)
+        wire.is_cut = second.is_cut = False
+        servers.wait_until(lambda: at_b.lookup([BASE + 1]) == [REGISTERED], "it has what it missed")
+        servers.wait_until(lambda: at_c.ask(numbers(LOOKUP, [BASE])).code == OK, "it answers again")
+        servers.wait_until(lambda: at_b.ask(registrations([(BASE + 3, 1, 0)])).code == OK, "it takes changes again")
+        wait_same([a, b, c])
+
+
+def test_survey():
+    """`numberctl cluster` shows the nodes and the partitions, says which node is silent, and forgets one for good."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis, "--partitions", "4") as a, \
+            Client(a.port) as client:
+        client.register(*[(BASE + i, 1, 0) for i in range(100)])
+        with node(folder / "b", redis) as b:
+            gone = b.stats()["server"]
+            survey = json.loads(servers.ctl("cluster", "--registrations", redis.url, "--json"))
+            servers.wait_until(lambda: all(n["registered"] == 100 for n in json.loads(servers.ctl(
+                "cluster", "--registrations", redis.url, "--json"))["nodes"].values()), "both say how many they have")
+            assert set(survey["nodes"]) == {a.stats()["server"], gone} and len(survey["partitions"]) == 4, survey
+            assert sum(p["entries"] for p in survey["partitions"]) >= 4
+            assert all(set(p["nodes"]) == set(survey["nodes"]) for p in survey["partitions"])
+            text = servers.ctl("cluster", "--registrations", redis.url)
+            assert a.address in text and "followed" in text and f"127.0.0.1:{redis.port}" in text, text
+            b.kill()
+        servers.wait_until(lambda: json.loads(servers.ctl("cluster", "--registrations", redis.url, "--json", status=None).splitlines()[0])
+                           ["nodes"][gone]["is_silent"], "it is silent", pause=0.5)
+        assert "1 of the nodes are silent" in servers.ctl("cluster", "--registrations", redis.url, status=69)
+        servers.ctl("cluster", "--registrations", redis.url, "--forget", gone)
+        assert gone not in servers.ctl("cluster", "--registrations", redis.url)
+        assert "knows no node" in servers.ctl("cluster", "--registrations", redis.url, "--forget", gone, status=66)
+        with servers.Redis() as empty:
+            assert "has no feed" in servers.ctl("cluster", "--registrations", empty.url, status=66)
 
 
 def test_stop_under_way():

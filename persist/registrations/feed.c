@@ -22,7 +22,7 @@
 #define RETRY_MS 100
 /* Where the node is, is written so often at least. */
 #define BEAT_MS 1000
-
+#define FEED_DESCRIPTION_BYTES 1024
 /* Steps of one partition that go as one entry. */
 struct outgoing {
     TAILQ_ENTRY(outgoing) link;
@@ -61,14 +61,15 @@ struct feed {
     unsigned count; /* of both; 0: not known yet */
     struct job_queue jobs;
     uint64_t writer;
+    uint64_t begun_ms; /* the round */
     uint64_t beat_ms;
     uint64_t busy_ms;        /* when there was something */
-    uint64_t read_ms;        /* when all was read, monotonic */
     bool has_noticed;        /* that Redis is away */
     bool has_taken;          /* carried something out in this round */
     struct feed_entry entry; /* that is being carried out, or encoded */
     pthread_t thread;
     _Atomic uint64_t decided;
+    _Atomic uint64_t read_ms; /* when a round began that has read all there was; monotonic */
     _Atomic uint64_t waiting; /* steps */
     pthread_mutex_t lock;
     pthread_cond_t woken;
@@ -398,11 +399,21 @@ static bool trim(struct feed *feed, struct fault *fault)
     return true;
 }
 
+static bool describe(struct feed *feed, struct fault *fault)
+{
+    char text[FEED_DESCRIPTION_BYTES];
+    struct feed_figures figures;
+    feed_figures(feed, &figures);
+    feed->options.hands.describe(feed->options.hands.context, &figures, text, sizeof text);
+    return feed_wire_describe(feed->wire, text, fault);
+}
+
 /* To Redis and back. False with the fault; EX_DATAERR and EX_CONFIG are for good. */
 static bool round_trip(struct feed *feed, struct fault *fault)
 {
     bool wants_trim = false;
     feed->has_taken = false;
+    feed->begun_ms = now_ms();
     if (!meet(feed, fault))
         return false;
     for (unsigned i = 0; i < feed->count; i++)
@@ -420,7 +431,7 @@ static bool round_trip(struct feed *feed, struct fault *fault)
         return false;
     if (beat)
         feed->beat_ms = now_ms();
-    if (!take_lanes(feed, fault))
+    if (!take_lanes(feed, fault) || (beat && !describe(feed, fault)))
         return false;
     return !wants_trim || trim(feed, fault);
 }
@@ -436,7 +447,7 @@ static bool judge_round(struct feed *feed)
         has_more = has_more || lane->has_more || (lane->read != NULL && !lane->is_confirmed);
     }
     if (!has_more)
-        feed->read_ms = now_ms();
+        atomic_store_explicit(&feed->read_ms, feed->begun_ms, memory_order_relaxed);
     pthread_mutex_lock(&feed->lock);
     bool is_first = !has_more && !feed->figures.is_caught_up;
     feed->figures.is_caught_up = feed->figures.is_caught_up || is_first;
@@ -659,7 +670,7 @@ struct feed *feed_start(const struct feed_options *options, struct fault *fault)
     }
     feed->options = *options;
     feed->state = options->state;
-    feed->read_ms = now_ms();
+    atomic_store(&feed->read_ms, now_ms());
     feed->figures.min_replicas = options->min_replicas;
     snprintf(feed->figures.reason, sizeof feed->figures.reason, "Redis has not been reached yet");
     TAILQ_INIT(&feed->jobs);
@@ -757,11 +768,16 @@ void feed_snapshot_written(struct feed *feed)
     pthread_mutex_unlock(&feed->state_lock);
 }
 
+uint64_t feed_age_ms(const struct feed *feed)
+{
+    return now_ms() - atomic_load_explicit(&feed->read_ms, memory_order_relaxed);
+}
+
 void feed_figures(struct feed *feed, struct feed_figures *figures)
 {
     pthread_mutex_lock(&feed->lock);
     *figures = feed->figures;
-    figures->age_ms = now_ms() - feed->read_ms;
     pthread_mutex_unlock(&feed->lock);
+    figures->age_ms = feed_age_ms(feed);
     figures->waiting = atomic_load(&feed->waiting);
 }

@@ -22,7 +22,7 @@
  * Concurrency: `state_lock` is held while an entry is carried out and while the state is noted, so that both are one moment in the journal.
  * Jobs come and go under `lock`; a job is the thread's until it is decided, which is published under the lock, and then its submitter's.
  * decided is the greatest ticket below which all are: a submitter that sees it (acquire) finds its job decided.
- * start, stop and destroy: one thread. submit, take, decided, note, figures: any. */
+ * start, stop and destroy: one thread. submit, take, decided, age, note, figures: any. */
 #ifndef NUMBERD_PERSIST_REGISTRATIONS_FEED_H
 #define NUMBERD_PERSIST_REGISTRATIONS_FEED_H
 
@@ -43,34 +43,6 @@
 
 struct feed;
 
-/* What the feed does to the directory; from its thread, but for note. */
-struct feed_hands {
-    /* Carries the steps out in their order, with the results by index, and has their effects and the marks in the journal together. False:
-     * memory is short, or the journal has failed; some may have been carried out, and all are to come again. */
-    bool (*carry_out)(void *context, const struct step *steps, size_t count, uint8_t *results,
-                      const struct change *marks, size_t mark_count);
-    bool (*read)(void *context, uint64_t number, struct record *record);
-    /* Marks for the journal, from whoever calls feed_note. */
-    bool (*note)(void *context, const struct change *marks, size_t count);
-    /* Jobs have been decided. */
-    void (*decided)(void *context);
-    /* Once: all that was in the streams at the start has been carried out. */
-    void (*caught_up)(void *context);
-    void *context;
-};
-
-struct feed_options {
-    const char *redis_url;
-    unsigned partitions;   /* of a feed that is not there yet */
-    unsigned min_replicas; /* that must have what is acknowledged */
-    bool accounts;
-    bool is_empty;            /* the directory has no registrations */
-    uint64_t node;            /* this server's id */
-    struct feed_state *state; /* as the journal had it; the feed's until its end */
-    struct feed_hands hands;
-    notice_fn *notice;
-};
-
 struct feed_figures {
     bool is_connected;
     bool is_caught_up;
@@ -87,6 +59,36 @@ struct feed_figures {
     uint64_t waiting;  /* steps that were submitted and not carried out */
     uint64_t rounds;
     uint64_t failures; /* rounds that failed behind one that had not */
+};
+
+/* What the feed does to the directory; from its thread, but for note. */
+struct feed_hands {
+    /* Carries the steps out in their order, with the results by index, and has their effects and the marks in the journal together. False:
+     * memory is short, or the journal has failed; some may have been carried out, and all are to come again. */
+    bool (*carry_out)(void *context, const struct step *steps, size_t count, uint8_t *results,
+                      const struct change *marks, size_t mark_count);
+    bool (*read)(void *context, uint64_t number, struct record *record);
+    /* Marks for the journal, from whoever calls feed_note. */
+    bool (*note)(void *context, const struct change *marks, size_t count);
+    /* Jobs have been decided. */
+    void (*decided)(void *context);
+    /* Once: all that was in the streams at the start has been carried out. */ void (*caught_up)(
+        void *context);
+    /* How this node is, as JSON with "said_at_ms"; once a second. */
+    void (*describe)(void *context, const struct feed_figures *figures, char *text, size_t size);
+    void *context;
+};
+
+struct feed_options {
+    const char *redis_url;
+    unsigned partitions;   /* of a feed that is not there yet */
+    unsigned min_replicas; /* that must have what is acknowledged */
+    bool accounts;
+    bool is_empty;            /* the directory has no registrations */
+    uint64_t node;            /* this server's id */
+    struct feed_state *state; /* as the journal had it; the feed's until its end */
+    struct feed_hands hands;
+    notice_fn *notice;
 };
 
 /* Connects in its thread. NULL with the fault when the URL is none, or memory or threads are short. */
@@ -108,6 +110,9 @@ bool feed_take(struct feed *feed, struct feed_job *job, uint8_t *results);
 bool feed_note(struct feed *feed);
 /* What was noted last is in a snapshot. */
 void feed_snapshot_written(struct feed *feed);
+
+/* For how long the streams may have had something that is not carried out here. */
+uint64_t feed_age_ms(const struct feed *feed);
 
 void feed_figures(struct feed *feed, struct feed_figures *figures);
 

@@ -12,6 +12,7 @@
 #define KIND_SHIFT 50
 #define KIND_MASK 7u
 #define FLAGS_SHIFT 56
+#define UNUSED_MASK (UINT64_C(7) << 53)
 
 static uint8_t *put(uint8_t *at, uint64_t value, size_t size)
 {
@@ -64,7 +65,7 @@ static const uint8_t *get_step(struct step *step, const uint8_t *at, const uint8
     at += 8;
     *step = (struct step){.kind = (enum step_kind)kind,
                           .record = {.number = word & NUMBER_MASK, .flags = (uint8_t)(word >> FLAGS_SHIFT)}};
-    if (kind < STEP_SET || kind > STEP_RELEASE)
+    if (kind < STEP_SET || kind > STEP_RELEASE || (word & UNUSED_MASK) != 0)
         return NULL;
     if (kind == STEP_REMOVE)
         return at;

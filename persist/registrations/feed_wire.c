@@ -7,9 +7,10 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "persist/registrations/feed_survey.h"
+
 /* A replica that follows has what was written within some milliseconds. */
 #define WAIT_MS 200
-#define SHAPE_KEY "reg:shape"
 /* For what is asked now and then: whoever asks comes again. */
 #define NO_PATIENCE 0
 #define NODE_BYTES 40
@@ -96,9 +97,9 @@ bool feed_wire_learn_shape(struct feed_wire *wire, struct feed_shape *shape, str
     char text[64];
     unsigned accounts;
     snprintf(text, sizeof text, "%016" PRIx64 " %u %u", shape->feed, shape->partitions, shape->accounts);
-    if (!run(wire, SHAPE_KEY, 3, (const char *[]){"SETNX", SHAPE_KEY, text}, fault))
+    if (!run(wire, FEED_SHAPE_KEY, 3, (const char *[]){"SETNX", FEED_SHAPE_KEY, text}, fault))
         return false;
-    redisReply *reply = command(wire, SHAPE_KEY, 2, (const char *[]){"GET", SHAPE_KEY}, fault);
+    redisReply *reply = command(wire, FEED_SHAPE_KEY, 2, (const char *[]){"GET", FEED_SHAPE_KEY}, fault);
     if (reply == NULL)
         return false;
     const char *found = redis_link_text(reply);
@@ -109,7 +110,7 @@ bool feed_wire_learn_shape(struct feed_wire *wire, struct feed_shape *shape, str
         shape->accounts = accounts != 0;
     else
         fault_set(fault, EX_DATAERR, "%s in Redis is no feed of registrations: name another database",
-                  SHAPE_KEY);
+                  FEED_SHAPE_KEY);
     freeReplyObject(reply);
     return good;
 }
@@ -135,31 +136,59 @@ static const char *value_of(const redisReply *map, const char *name)
 }
 
 /* All zero: it is none. */
-static struct feed_position position_of(const redisReply *map, const char *name)
+struct feed_position feed_wire_position_of(const redisReply *map, const char *name)
 {
     struct feed_position position;
     const char *text = value_of(map, name);
     return text != NULL && feed_position_parse(text, &position) ? position : (struct feed_position){0};
 }
 
-/* Of the groups: where the stream was trimmed, and the least position that some node needs. */
-static bool read_groups(struct feed_wire *wire, const struct feed_lane *lane, struct feed_position *trimmed,
-                        struct feed_position *needed, struct fault *fault)
+void feed_wire_each_group(const redisReply *groups,
+                          void (*take)(const struct feed_wire_group *group, void *context), void *context)
 {
-    *trimmed = (struct feed_position){0};
-    *needed = (struct feed_position){UINT64_MAX, UINT64_MAX};
-    redisReply *reply = command(wire, lane->key, 3, (const char *[]){"XINFO", "GROUPS", lane->key}, fault);
-    for (size_t i = 0; reply != NULL && reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++) {
-        const char *name = value_of(reply->element[i], "name");
-        struct feed_position position = position_of(reply->element[i], "last-delivered-id");
-        const char *colon = name == NULL ? NULL : strrchr(name, ':');
-        if (name != NULL && strcmp(name, TRIMMED) == 0)
-            *trimmed = position;
-        else if (colon != NULL && strcmp(colon, NEEDS) == 0 && feed_position_compare(&position, needed) < 0)
-            *needed = position;
+    size_t suffix = strlen(NEEDS);
+    for (size_t i = 0; groups->type == REDIS_REPLY_ARRAY && i < groups->elements; i++) {
+        const char *name = value_of(groups->element[i], "name");
+        struct feed_wire_group group = {.position =
+                                            feed_wire_position_of(groups->element[i], "last-delivered-id")};
+        size_t length = name == NULL ? 0 : strlen(name);
+        if (length == 0 || length >= sizeof group.node)
+            continue;
+        memcpy(group.node, name, length);
+        if (strcmp(name, TRIMMED) == 0) {
+            group.kind = FEED_GROUP_TRIMMED;
+        } else if (length > suffix && strcmp(name + length - suffix, NEEDS) == 0) {
+            group.kind = FEED_GROUP_NEEDS;
+            group.node[length - suffix] = '\0';
+        }
+        take(&group, context);
     }
+}
+
+struct bounds {
+    struct feed_position trimmed; /* before it all is gone */
+    struct feed_position needed;  /* the least that some node needs; great: none says so */
+};
+
+static void take_bounds(const struct feed_wire_group *group, void *context)
+{
+    struct bounds *bounds = context;
+    if (group->kind == FEED_GROUP_TRIMMED)
+        bounds->trimmed = group->position;
+    if (group->kind == FEED_GROUP_NEEDS && feed_position_compare(&group->position, &bounds->needed) < 0)
+        bounds->needed = group->position;
+}
+
+static bool read_bounds(struct feed_wire *wire, const struct feed_lane *lane, struct bounds *bounds,
+                        struct fault *fault)
+{
+    *bounds = (struct bounds){.needed = {UINT64_MAX, UINT64_MAX}};
+    redisReply *reply = command(wire, lane->key, 3, (const char *[]){"XINFO", "GROUPS", lane->key}, fault);
+    if (reply == NULL)
+        return false;
+    feed_wire_each_group(reply, take_bounds, bounds);
     freeReplyObject(reply);
-    return reply != NULL;
+    return true;
 }
 
 static bool read_last(struct feed_wire *wire, const struct feed_lane *lane, struct feed_position *last,
@@ -168,21 +197,20 @@ static bool read_last(struct feed_wire *wire, const struct feed_lane *lane, stru
     redisReply *reply = command(wire, lane->key, 3, (const char *[]){"XINFO", "STREAM", lane->key}, fault);
     if (reply == NULL)
         return false;
-    *last = position_of(reply, "last-generated-id");
+    *last = feed_wire_position_of(reply, "last-generated-id");
     freeReplyObject(reply);
     return true;
 }
 
 static bool check_lane(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault)
 {
-    struct feed_position trimmed;
-    struct feed_position needed;
+    struct bounds bounds;
     struct feed_position last;
     /* First it is said what is needed: what is not gone by then stays. */
     if (!make_group(wire, lane, wire->needs, "0", fault) || !make_group(wire, lane, wire->node, "0", fault) ||
-        !read_groups(wire, lane, &trimmed, &needed, fault) || !read_last(wire, lane, &last, fault))
+        !read_bounds(wire, lane, &bounds, fault) || !read_last(wire, lane, &last, fault))
         return false;
-    if (feed_position_compare(&lane->position, &trimmed) < 0)
+    if (feed_position_compare(&lane->position, &bounds.trimmed) < 0)
         return fault_set(
             fault, EX_DATAERR,
             "%s in Redis has been trimmed beyond what this data directory has: start with a copy "
@@ -212,16 +240,20 @@ bool feed_wire_check(struct feed_wire *wire, const struct feed_lane *lanes, unsi
 bool feed_wire_trim(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault)
 {
     char text[FEED_POSITION_TEXT_BYTES];
-    struct feed_position trimmed;
-    struct feed_position needed;
-    if (!read_groups(wire, lane, &trimmed, &needed, fault))
+    struct bounds bounds;
+    if (!read_bounds(wire, lane, &bounds, fault))
         return false;
-    if (needed.ms == UINT64_MAX || feed_position_compare(&needed, &trimmed) <= 0)
+    if (bounds.needed.ms == UINT64_MAX || feed_position_compare(&bounds.needed, &bounds.trimmed) <= 0)
         return true;
-    feed_position_format(text, &needed);
+    feed_position_format(text, &bounds.needed);
     return make_group(wire, lane, TRIMMED, text, fault) &&
            run(wire, lane->key, 5, (const char *[]){"XGROUP", "SETID", lane->key, TRIMMED, text}, fault) &&
            run(wire, lane->key, 5, (const char *[]){"XTRIM", lane->key, "MINID", "~", text}, fault);
+}
+
+bool feed_wire_describe(struct feed_wire *wire, const char *text, struct fault *fault)
+{
+    return run(wire, FEED_NODES_KEY, 4, (const char *[]){"HSET", FEED_NODES_KEY, wire->node, text}, fault);
 }
 
 /* --- an exchange --- */

@@ -24,6 +24,7 @@
 #include "persist/redis/redis_route.h"
 #include "persist/registrations/feed_entry.h"
 
+#define FEED_SHAPE_KEY "reg:shape"
 #define FEED_KEY_BYTES 24
 /* Entries of a partition that one exchange appends, and reads, at most. */
 #define FEED_APPENDS_MAX 16u
@@ -88,6 +89,24 @@ bool feed_wire_exchange(struct feed_wire *wire, struct feed_lane *lanes, unsigne
  * long. */
 bool feed_wire_confirm(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, bool all,
                        struct fault *fault);
+
+/* Says how this node is, in FEED_NODES_KEY (feed_survey.h). */
+bool feed_wire_describe(struct feed_wire *wire, const char *text, struct fault *fault);
+
+/* --- for those who look at replies of XINFO --- */
+
+enum feed_group_kind { FEED_GROUP_NODE, FEED_GROUP_NEEDS, FEED_GROUP_TRIMMED };
+
+struct feed_wire_group {
+    enum feed_group_kind kind;
+    char node[40]; /* but of the last kind */
+    struct feed_position position;
+};
+
+void feed_wire_each_group(const redisReply *groups,
+                          void (*take)(const struct feed_wire_group *group, void *context), void *context);
+/* The position that the map has under that name; all zero: none. */
+struct feed_position feed_wire_position_of(const redisReply *map, const char *name);
 
 /* Removes what no node needs any more. */
 bool feed_wire_trim(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault);

@@ -17,14 +17,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static _Alignas(8) uint8_t file[FILE_BYTES_MAX];
 
 /* Each block's length is what the fuzzer has there, as far as the file goes; how many changes it has, the reader would say,
- * so their positions are counted as the format has them: a removal is one word, a setting two. */
+ * so their positions are counted as the format has them: a removal is one word, a setting and a mark are two. */
 static uint64_t count_changes(const struct journal_block *block)
 {
     uint64_t changes = 0;
     for (size_t at = 0; at < block->payload_bytes; changes++) {
         uint64_t word;
         memcpy(&word, block->payload + at, sizeof word);
-        at += (word >> 50 & 3) == CHANGE_SET ? 2 * sizeof word : sizeof word;
+        unsigned kind = word >> 50 & 3;
+        at += kind == CHANGE_SET || kind == CHANGE_MARK ? 2 * sizeof word : sizeof word;
     }
     return changes;
 }
@@ -63,7 +64,8 @@ static bool take_change(void *context, uint64_t position, const struct change *c
 {
     struct reading *reading = context;
     fuzz_file_expect(position == FIRST + reading->count);
-    fuzz_file_expect(change->kind == CHANGE_SET || change->kind == CHANGE_REMOVE);
+    fuzz_file_expect(change->kind == CHANGE_SET || change->kind == CHANGE_REMOVE ||
+                     change->kind == CHANGE_MARK);
     fuzz_file_expect(change->record.number < UINT64_C(1) << 50);
     reading->count++;
     reading->mix = reading->mix * 31 + change->record.number + change->record.account + change->record.flags +

@@ -1,0 +1,165 @@
+/* numberctl cluster: the servers that share one feed of registrations, how far each is, and where the feed's partitions lie. */
+#include "server/numberctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "persist/registrations/feed_survey.h"
+
+/* A node that has said nothing for so long is taken for away; it says something once a second. */
+#define SILENT_SECONDS 10.0
+
+static const char *text_of(const json_t *object, const char *name)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+    return text == NULL ? "-" : text;
+}
+
+static double number_of(const json_t *object, const char *name)
+{
+    return json_number_value(json_object_get(object, name));
+}
+
+static bool is_silent(const json_t *node)
+{
+    return json_object_get(node, "said_at_ms") == NULL || number_of(node, "seconds_since") > SILENT_SECONDS;
+}
+
+/* The most that the node is behind in any partition. */
+static double seconds_behind(const json_t *survey, const char *id)
+{
+    double most = 0;
+    size_t i;
+    json_t *partition;
+    json_array_foreach(json_object_get(survey, "partitions"), i, partition)
+    {
+        double behind = number_of(json_object_get(json_object_get(partition, "nodes"), id), "behind_seconds");
+        most = behind > most ? behind : most;
+    }
+    return most;
+}
+
+/* Nodes that are in some partition and have said nothing yet, or not since their entry was lost. */
+static void add_unheard(json_t *survey)
+{
+    json_t *nodes = json_object_get(survey, "nodes");
+    size_t i;
+    json_t *partition;
+    json_array_foreach(json_object_get(survey, "partitions"), i, partition)
+    {
+        const char *id;
+        json_t *ignored;
+        json_object_foreach(json_object_get(partition, "nodes"), id, ignored)
+        {
+            if (json_object_get(nodes, id) == NULL)
+                json_object_set_new(nodes, id, json_object());
+        }
+    }
+}
+
+/* What follows from the rest is put into it, for people and as JSON alike. Returns how many are silent. */
+static size_t judge(json_t *survey)
+{
+    size_t silent = 0;
+    const char *id;
+    json_t *node;
+    add_unheard(survey);
+    json_object_foreach(json_object_get(survey, "nodes"), id, node)
+    {
+        bool is_away = is_silent(node);
+        silent += is_away;
+        json_object_set_new(node, "is_silent", json_boolean(is_away));
+        json_object_set_new(node, "behind_seconds", json_real(seconds_behind(survey, id)));
+    }
+    return silent;
+}
+
+static void print_nodes(const json_t *survey)
+{
+    const char *id;
+    json_t *node;
+    printf("%-16s  %-21s  %-11s  %9s  %9s  %9s  %9s  %12s\n", "node", "lookups", "state", "said", "age",
+           "lag", "behind", "registered");
+    json_object_foreach(json_object_get(survey, "nodes"), id, node)
+    {
+        printf("%-16s  %-21s  %-11s  %7.1f s  %7.2f s  %7.3f s  %7.1f s  %12.0f\n", id,
+               text_of(node, "lookups"), is_silent(node) ? "silent" : text_of(node, "state"),
+               number_of(node, "seconds_since"), number_of(node, "age_seconds"),
+               number_of(node, "lag_seconds"), number_of(node, "behind_seconds"),
+               number_of(node, "registered"));
+    }
+}
+
+static void print_partitions(const json_t *survey)
+{
+    size_t i;
+    json_t *partition;
+    printf("\n%-9s  %-21s  %10s  %-20s  %s\n", "partition", "Redis", "entries", "last", "trimmed before");
+    json_array_foreach(json_object_get(survey, "partitions"), i, partition) printf(
+        "%9.0f  %-21s  %10.0f  %-20s  %s\n", number_of(partition, "partition"), text_of(partition, "redis"),
+        number_of(partition, "entries"), text_of(partition, "last"), text_of(partition, "trimmed"));
+}
+
+static int print_survey(const struct ctl_common *common, const char *redis)
+{
+    struct fault fault;
+    char *text = feed_survey(redis, &fault);
+    if (text == NULL)
+        return ctl_fail(fault.status, "%s", fault.text);
+    json_t *survey = json_loads(text, 0, NULL);
+    free(text);
+    if (survey == NULL)
+        return ctl_fail(EX_OSERR, "out of memory");
+    size_t silent = judge(survey);
+    if (common->json) {
+        ctl_print_json(survey);
+    } else {
+        printf("feed %s, %zu partitions, %s account ids\n\n", text_of(survey, "feed"),
+               json_array_size(json_object_get(survey, "partitions")),
+               json_is_true(json_object_get(survey, "account_ids")) ? "with" : "without");
+        print_nodes(survey);
+        print_partitions(survey);
+        json_decref(survey);
+    }
+    return silent == 0 ? EX_OK
+                       : ctl_fail(EX_UNAVAILABLE,
+                                  "%zu of the nodes are silent: see that they run and reach Redis; "
+                                  "one that is gone for good is to be forgotten (--forget)",
+                                  silent);
+}
+
+int ctl_cluster(int argc, char **argv)
+{
+    struct ctl_common common;
+    struct fault fault;
+    const char *redis = NULL;
+    const char *node = NULL;
+    const struct ctl_option options[] = {
+        {"registrations", "URL", "the Redis of the feed, as numberd's", &redis, NULL},
+        {"forget", "NODE", "a node that is gone for good: what only it needed may be trimmed", &node, NULL},
+    };
+    int status = ctl_parse(&common, "cluster", "--registrations URL [--forget NODE]",
+                           "Shows the servers that share a feed of registrations: how long ago each said "
+                           "something, for how long\n"
+                           "it may have missed what the feed had (age), how late its last change was (lag), "
+                           "how far it is behind;\n"
+                           "and the feed's partitions. Ends with 69 when a server is silent.",
+                           options, sizeof options / sizeof options[0], &argc, &argv);
+    if (status >= 0)
+        return status;
+    if (argc != 0 || redis == NULL)
+        return ctl_fail(EX_USAGE, "cluster: name the feed's Redis with --registrations");
+    if (node == NULL)
+        return print_survey(&common, redis);
+    if (!feed_survey_forget(redis, node, &fault))
+        return ctl_fail(fault.status, "%s", fault.text);
+    if (common.json)
+        ctl_print_json(json_pack("{s:s}", "forgotten", node));
+    else
+        printf("node %s is forgotten; if it comes back it has to be able to read the feed from where it is\n",
+               node);
+    return EX_OK;
+}
