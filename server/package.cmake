@@ -17,7 +17,7 @@ install(FILES ${CMAKE_SOURCE_DIR}/server/prometheus/alerts.yml ${CMAKE_SOURCE_DI
 install(FILES ${CMAKE_SOURCE_DIR}/server/numberctl.bash-completion
   DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME numberctl)
 # In folders, so that README's links hold.
-foreach(document README.md server/PROTOCOL.md server/SECURITY.md persist/QUERYLOG.md persist/REGISTRATIONS.md loadtest/compare.svg)
+foreach(document README.md server/PROTOCOL.md server/SECURITY.md server/CLUSTER.md persist/QUERYLOG.md persist/REGISTRATIONS.md loadtest/compare.svg)
   get_filename_component(folder ${document} DIRECTORY)
   install(FILES ${CMAKE_SOURCE_DIR}/${document} DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/numberd/${folder})
 endforeach()

@@ -208,6 +208,25 @@ class Redis:
                                 text=True, check=True, timeout=60)
         return result.stdout.splitlines()
 
+    def raw(self, *arguments):
+        """The reply as it comes, for what is no text."""
+        words = [str(argument).encode() for argument in arguments]
+        with socket.create_connection(("127.0.0.1", self.port), 60) as connection, connection.makefile("rb") as stream:
+            connection.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+            return raw_reply(stream)
+
+
+def raw_reply(stream):
+    """One reply of Redis, strings as bytes."""
+    line = stream.readline()
+    kind, rest = line[:1], line[1:-2]
+    if kind == b"$":
+        return None if rest == b"-1" else stream.read(int(rest) + 2)[:-2]
+    if kind == b"*":
+        return [raw_reply(stream) for _ in range(int(rest))]
+    assert kind in b"+:", line
+    return int(rest) if kind == b":" else rest
+
 
 def forget_counters(folder):
     """As a restart of the machine does: the shared memory in which killed servers left their counters (tally.h) is gone."""

@@ -61,8 +61,9 @@ def test_metrics_exist():
     shown = set(re.findall(r"\bnumberd_\w+", " ".join(QUERIES)))
     with servers.temporary_folder() as folder:
         certificate, key = Authority(folder).sign("server")
-        with servers.Numberd(folder / "data", "--tls-listen", "127.0.0.1:0", "--tls-certificate", certificate, "--tls-key", key,
-                             "--redis", f"redis://127.0.0.1:{servers.free_port()}/0") as server:
+        with servers.Redis() as redis, \
+                servers.Numberd(folder / "data", "--tls-listen", "127.0.0.1:0", "--tls-certificate", certificate, "--tls-key", key,
+                                "--redis", f"redis://127.0.0.1:{servers.free_port()}/0", "--registrations", redis.url) as server:
             have = set(re.findall(r"^(numberd_\w+)", server.get("/metrics"), re.M))
     assert len(alerts) > 12 and alerts <= have, alerts - have
     if "numberd_allocator_allocated_bytes" not in have:  # a build without jemalloc

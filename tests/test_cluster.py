@@ -1,5 +1,4 @@
 """The query log in a real Redis Cluster: failovers and moving slots; nothing is lost, nothing there twice."""
-import argparse
 import contextlib
 import os
 import random
@@ -175,7 +174,4 @@ def test_no_node_serves():
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=KILLS, help=f"of masters ({KILLS})")
-    KILLS = parser.parse_args().kills
     servers.run_tests(globals())

@@ -433,5 +433,135 @@ def test_writers_on_all_nodes():
         print(sum(changer.acknowledged for changer in own + shared), "acknowledged,", [feed_of(server)["lag_seconds_max"] for server in nodes])
 
 
+def steps_in(redis, partitions=16):
+    """number: the accounts that the feed gives it, in its order (0: deregistered), read from the streams by hand (feed_entry.h); only what
+    these tests send, SET and REMOVE."""
+    found = {}
+    for partition in range(partitions):
+        reply = redis.raw("XRANGE", f"reg:{{{partition}}}", "-", "+")
+        for _, (_, entry) in reply:
+            count, after = struct.unpack_from("<HI", entry, 2)
+            assert entry[0] == 1 and after == 0
+            at = 24
+            for _ in range(count):
+                word, = struct.unpack_from("<Q", entry, at)
+                at += 8
+                account = 0
+                if word >> 50 & 7 == 1:
+                    account, = struct.unpack_from("<Q", entry, at)
+                    at += 8
+                else:
+                    assert word >> 50 & 7 == 2
+                found.setdefault(word & (1 << 50) - 1, []).append(account)
+            assert at + 8 == len(entry)
+    return found
+
+
+class Session(threading.Thread):
+    """One client of one node: changes a few numbers that others change, too, and looks at them; notes what it saw and when."""
+    accounts = iter(range(1, 1 << 40))
+    lock = threading.Lock()
+
+    def __init__(self, index, server, end):
+        super().__init__()
+        self.index, self.server, self.end, self.failure = index, server, end, None
+        self.notes = []  # (begun, ended, number, account or 0, status of a change or None)
+
+    def note(self, client, number):
+        begun, kind = time.monotonic(), random.random()
+        if kind < 0.5:
+            record, = client.records([number])
+            seen, status = record[0] if record else 0, None
+        elif kind < 0.8:
+            with Session.lock:
+                seen = next(Session.accounts)
+            status, = client.register((number, seen, 0))
+        else:
+            seen = 0
+            status, = client.ask(numbers(DEREGISTER, [number])).body
+        self.notes.append((begun, time.monotonic(), number, seen, status))
+
+    def run(self):
+        try:
+            with Client(self.server.port) as client:
+                while not self.end.is_set():
+                    self.note(client, BASE + random.randrange(20))
+        except Exception as failure:  # said by whoever waits for it
+            self.failure = failure
+
+
+def places_of(order, notes):
+    """The places in the number's order that each note may have, ascending: 0 is before all. A change has the one place where its account
+    stands; an answer or a removal any place that fits."""
+    states = [0, *order]
+    exact = {account: place for place, account in enumerate(states) if account}
+    for begun, ended, seen, status in notes:
+        if seen:
+            yield begun, ended, [exact[seen]]
+        elif status is None:
+            yield begun, ended, [place for place, account in enumerate(states) if account == 0]
+        else:  # what was there before it says the status
+            yield begun, ended, [place for place in range(1, len(states)) if states[place] == 0 and
+                                 (states[place - 1] != 0) == (status == REMOVED)]
+
+
+def check_order(order, notes):
+    """Whether the notes, in the order in which they ended, can be given places so that none that began after another one had ended is
+    before it. The earliest place that is possible leaves most to the later ones."""
+    done = []  # (ended, the greatest place of all that ended until then)
+    for begun, ended, places in sorted(places_of(order, notes), key=lambda note: note[1]):
+        least = 0
+        for other_ended, place in reversed(done):
+            if other_ended < begun:
+                least = place
+                break
+        place = next((place for place in places if place >= least), None)
+        assert place is not None, (order, notes, places, least)
+        done.append((ended, max(place, done[-1][1] if done else 0)))
+
+
+def test_the_checker():
+    """It finds what goes back behind what was seen, what was acknowledged and is not seen, and a status that cannot be."""
+    seen = [(0, 1, 0, None), (2, 3, 5, ADDED), (4, 5, 5, None), (6, 7, 0, REMOVED), (8, 9, 0, None)]
+    check_order([5, 0], seen)
+    check_order([5, 0], [(0, 10, 0, None), *seen])  # what takes long may be of any time
+    for wrong in (seen[1:2] + [(4, 5, 0, None)] + seen[3:4] + [(8, 9, 5, None)], [(2, 3, 5, ADDED), (4, 5, 0, None), (6, 7, 5, None)],
+                  [(0, 1, 0, REMOVED), (2, 3, 5, ADDED)], [(0, 1, 0, ABSENT), (2, 3, 5, None)]):
+        try:
+            check_order([5, 0], wrong)
+        except AssertionError:
+            continue
+        raise AssertionError(wrong)
+
+
+def test_histories():
+    """Of each number: as one order that all nodes have; what a node has acknowledged or answered, it never goes back behind, and neither does
+    a client's session; and the statuses are those of that order."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, node(folder / "b", redis) as b, \
+            node(folder / "c", redis) as c:
+        end = threading.Event()
+        sessions = [Session(i, server, end) for i, server in enumerate([a, b, c] * 2)]
+        for session in sessions:
+            session.start()
+        time.sleep(4)
+        end.set()
+        for session in sessions:
+            session.join()
+            assert session.failure is None, session.failure
+        orders = steps_in(redis)
+        assert sum(map(len, orders.values())) == sum(note[4] is not None for session in sessions for note in session.notes)
+        for server in (a, b, c):
+            at_node = [note for session in sessions if session.server is server for note in session.notes]
+            for number, order in orders.items():
+                check_order(order, [(n[0], n[1], n[3], n[4]) for n in at_node if n[2] == number])
+        # Statuses of registering: REPLACED where something stood before it.
+        for session in sessions:
+            for _, _, number, seen, status in session.notes:
+                if status in (ADDED, REPLACED):
+                    place = orders[number].index(seen)
+                    assert (status == REPLACED) == (place > 0 and orders[number][place - 1] != 0)
+        print(sum(len(session.notes) for session in sessions), "notes of", len(orders), "numbers")
+
+
 if __name__ == "__main__":
     servers.run_tests(globals())

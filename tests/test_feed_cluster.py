@@ -1,9 +1,10 @@
 """Registrations from a feed in a real Redis Cluster, several servers, and the query log beside it: masters that are killed or hang, slots
 that move, all under changes and lookups."""
-import argparse
 import contextlib
+import multiprocessing
 import os
 import random
+import statistics
 import time
 
 import servers
@@ -14,6 +15,8 @@ from test_feed import Changer, feed_of, wait_same
 
 BASE = 12025560000
 KILLS = int(os.environ.get("NUMBERD_CLUSTER_KILLS", 10))
+# Of the tests with figures; cluster.sh says more.
+LAG_SECONDS, RATE, JOIN_NUMBERS = 4, 20000, 300000
 
 
 class Crowd:
@@ -141,8 +144,115 @@ def test_replicas_do_not_follow():
         servers.wait_until(lambda: other.lookup([BASE + 1]) == [REGISTERED], "it took effect")
 
 
+def follow(cluster, folder, *flags):
+    return servers.Numberd(folder, "--registrations", cluster.url, "--min-replicas", "1", *UNLIMITED, *flags)
+
+
+def register_steadily(port, first, rate, end, done):
+    """So many a second, all acknowledged, 50 times a second; in a process of its own."""
+    size, count, begun = rate // 50, 0, time.monotonic()
+    with Client(port) as client:
+        while not end.is_set():
+            reply = client.ask(registrations([(first + count + i, 1, 0) for i in range(size)]))
+            assert reply.code == OK and set(reply.body) == {ADDED}, reply.code
+            count += size
+            time.sleep(max(0, begun + count / rate - time.monotonic()))
+    done.put((count, time.monotonic() - begun))
+
+
+@contextlib.contextmanager
+def steadily(nodes, rate):
+    """All nodes take their share of the rate; at the end it has to have been reached, but for a tenth."""
+    end, done = multiprocessing.Event(), multiprocessing.Queue()
+    writers = [multiprocessing.Process(target=register_steadily, args=(node.port, BASE + 10**8 * (i + 1), rate // len(nodes), end, done))
+               for i, node in enumerate(nodes)]
+    for writer in writers:
+        writer.start()
+    try:
+        yield
+    finally:
+        end.set()
+        results = [done.get(timeout=servers.PATIENCE) for _ in writers]
+        for writer in writers:
+            writer.join()
+    reached = sum(count / seconds for count, seconds in results)
+    print(f"{reached:.0f} registrations a second", flush=True)
+    if "Sanitizer" not in os.environ.get("NUMBERD_BUILD", ""):
+        assert reached > 0.9 * rate, reached
+
+
+def percentile(values, percent):
+    return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
+
+
+def test_lag():
+    """From the acknowledgement on one node until it is visible on all, with all of them taking changes."""
+    with Cluster() as cluster, servers.temporary_folder() as folder, contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(follow(cluster, folder / f"node{i}")) for i in range(4)]
+        clients = [stack.enter_context(Client(node.port)) for node in nodes]
+        lags = []
+        with steadily(nodes, RATE):
+            end = time.monotonic() + LAG_SECONDS
+            while time.monotonic() < end:
+                at, number = random.randrange(4), BASE + len(lags)
+                assert clients[at].register((number, 1, 0)) == [ADDED]
+                acknowledged = time.monotonic()
+                assert clients[at].lookup([number]) == [REGISTERED]  # at once where it was acknowledged
+                left = [client for i, client in enumerate(clients) if i != at]
+                while left:
+                    left = [client for client in left if client.lookup([number]) == [NOT_REGISTERED]]
+                lags.append(time.monotonic() - acknowledged)
+                time.sleep(0.01)
+        text = ", ".join(f"p{percent} {1000 * percentile(lags, percent):.1f} ms" for percent in (50, 90, 99))
+        print(f"lag of {len(lags)}: {text}, at most {1000 * max(lags):.1f}", flush=True)
+        assert percentile(lags, 99) <= 0.05, text
+
+
+def ask_steadily(port, seconds, done):
+    """The time of each of a hundred requests a second, in a process of its own."""
+    times, begun = [], time.monotonic()
+    with Client(port) as client:
+        while time.monotonic() < begun + seconds.value:
+            asked = time.monotonic()
+            assert client.ask(numbers(LOOKUP, [BASE + i for i in range(100)])).code == OK
+            times.append(time.monotonic() - asked)
+            time.sleep(0.01)
+    done.put(times)
+
+
+def ask_while(port, seconds, during):
+    """During the function, and for so long at least; returns the times."""
+    limit, done = multiprocessing.Value("d", seconds), multiprocessing.Queue()
+    process = multiprocessing.Process(target=ask_steadily, args=(port, limit, done))
+    process.start()
+    begun = time.monotonic()
+    during()
+    limit.value = max(seconds, time.monotonic() - begun)
+    times = done.get(timeout=servers.PATIENCE)
+    process.join()
+    return times
+
+
+def test_join():
+    """A node with nothing is ready while the others answer as before."""
+    with Cluster() as cluster, servers.temporary_folder() as folder, follow(cluster, folder / "a") as a:
+        (folder / "rows.csv").write_text("".join(f"+{BASE + i},{i},0\n" for i in range(JOIN_NUMBERS)))
+        a.ctl("import", folder / "rows.csv")
+        seconds, alone, beside, took = max(2, JOIN_NUMBERS / 1e6), [], [], []
+
+        def join():
+            begun = time.monotonic()
+            with follow(cluster, folder / f"new{len(took)}") as b:
+                took.append(time.monotonic() - begun)
+                assert b.stats()["directory"]["registered"] == JOIN_NUMBERS
+
+        for _ in range(3):
+            alone.append(percentile(ask_while(a.port, seconds, lambda: None), 99))
+            beside.append(percentile(ask_while(a.port, 0.1, join), 99))
+        ratio = statistics.median(beside) / statistics.median(alone)
+        print(f"{JOIN_NUMBERS} numbers: ready after {statistics.median(took):.1f} s; p99 of others "
+              f"{1000 * statistics.median(alone):.2f} ms alone, {1000 * statistics.median(beside):.2f} beside it: {ratio:.2f}", flush=True)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=KILLS, help=f"of masters ({KILLS})")
-    KILLS = parser.parse_args().kills
     servers.run_tests(globals())
