@@ -23,6 +23,7 @@ struct redis_route {
     struct redis_target target;
     bool is_read; /* the map is there: below, or it is no cluster and node 0 serves all */
     bool is_cluster;
+    unsigned generation;
     struct node *nodes;
     unsigned count;
     struct redis_address hint; /* to be asked for the map first; no host: nobody */
@@ -223,6 +224,11 @@ bool redis_route_is_cluster(const struct redis_route *route)
     return route->is_cluster;
 }
 
+unsigned redis_route_generation(const struct redis_route *route)
+{
+    return route->generation;
+}
+
 /* --- redirects --- */
 
 /* "MOVED 3999 HOST:PORT", "ASK 3999 HOST:PORT"; without a host it is that of whoever answered, which is left to the map. */
@@ -258,6 +264,7 @@ bool redis_route_ask(struct redis_route *route, const char *error, struct redis_
 void redis_route_forget(struct redis_route *route, const char *moved)
 {
     disconnect(route);
+    route->generation++;
     route->is_read = false;
     if (route->count > NODES_MAX / 2)
         route->count = 0; /* most of them are long gone; those of the URL name the others */

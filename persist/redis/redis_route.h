@@ -50,6 +50,9 @@ bool redis_route_ask(struct redis_route *route, const char *error, struct redis_
 /* Closes all connections; the map is read again before the next. An error reply with MOVED says whom to ask first; may be NULL. */
 void redis_route_forget(struct redis_route *route, const char *moved);
 
+/* Rises whenever connections are closed: what was asked of a node before may not hold for who answers next. */
+unsigned redis_route_generation(const struct redis_route *route);
+
 /* For who reads: as long as a failover may take. */
 #define REDIS_ROUTE_PATIENCE_MS 15000
 

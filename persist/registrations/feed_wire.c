@@ -21,6 +21,7 @@ struct feed_wire {
     struct redis_route *route;
     unsigned min_replicas;
     bool is_checked;
+    unsigned generation; /* of the connections that were */
     char node[NODE_BYTES];
     char needs[NODE_BYTES + sizeof NEEDS];
 };
@@ -68,9 +69,8 @@ void feed_wire_init_lane(struct feed_lane *lane, unsigned partition)
 static bool give_up(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, const char *moved)
 {
     for (unsigned i = 0; i < count; i++)
-        lanes[i].has_ask = false;
+        lanes[i].ask[0] = '\0';
     redis_route_forget(wire->route, moved);
-    wire->is_checked = false;
     return false;
 }
 
@@ -79,10 +79,7 @@ static bool give_up(struct feed_wire *wire, struct feed_lane *lanes, unsigned co
 static redisReply *command(struct feed_wire *wire, const char *key, int argc, const char **argv,
                            struct fault *fault)
 {
-    redisReply *reply = redis_route_command(wire->route, key, NO_PATIENCE, argc, argv, fault);
-    if (reply == NULL)
-        wire->is_checked = false; /* the connections may be new from here on */
-    return reply;
+    return redis_route_command(wire->route, key, NO_PATIENCE, argc, argv, fault);
 }
 
 static bool run(struct feed_wire *wire, const char *key, int argc, const char **argv, struct fault *fault)
@@ -224,15 +221,18 @@ static bool check_lane(struct feed_wire *wire, const struct feed_lane *lane, str
 
 bool feed_wire_wants_check(const struct feed_wire *wire)
 {
-    return !wire->is_checked;
+    return !wire->is_checked || wire->generation != redis_route_generation(wire->route);
 }
 
 bool feed_wire_check(struct feed_wire *wire, const struct feed_lane *lanes, unsigned count,
                      struct fault *fault)
 {
+    /* What closes connections in between makes it begin anew. */
+    unsigned generation = redis_route_generation(wire->route);
     for (unsigned i = 0; i < count; i++)
         if (!check_lane(wire, &lanes[i], fault))
             return false;
+    wire->generation = generation;
     wire->is_checked = true;
     return true;
 }
@@ -269,9 +269,10 @@ static void append_command(const struct feed_lane *lane, int argc, const char **
 static bool find_paths(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, struct fault *fault)
 {
     for (unsigned i = 0; i < count; i++) {
-        if (lanes[i].has_ask)
-            lanes[i].path = lanes[i].ask;
-        else if (!redis_route_path(wire->route, lanes[i].key, &lanes[i].path, fault))
+        bool has_ask = lanes[i].ask[0] != '\0';
+        if (has_ask && !redis_route_ask(wire->route, lanes[i].ask, &lanes[i].path, fault))
+            return false;
+        if (!has_ask && !redis_route_path(wire->route, lanes[i].key, &lanes[i].path, fault))
             return false;
     }
     return true;
@@ -306,8 +307,8 @@ static bool flush(const struct feed_lane *lanes, unsigned count, struct fault *f
 enum answer { ANSWER_GOOD, ANSWER_REDIRECTED, ANSWER_LOST };
 
 /* The next reply on the lane's link; NULL if it was redirected. Anything but what was asked for ends the exchange. */
-static enum answer next_reply(struct feed_wire *wire, struct feed_lane *lane, const char *what,
-                              redisReply **reply, struct fault *fault)
+static enum answer next_reply(struct feed_lane *lane, const char *what, redisReply **reply,
+                              struct fault *fault)
 {
     void *got = NULL;
     *reply = NULL;
@@ -327,10 +328,8 @@ static enum answer next_reply(struct feed_wire *wire, struct feed_lane *lane, co
         return ANSWER_GOOD;
     bool is_ask = redis_route_redirect((*reply)->str) == REDIS_ASK;
     redis_link_refused(*reply, &lane->path.address, what, fault);
-    struct redis_path ask;
-    if (is_ask && redis_route_ask(wire->route, (*reply)->str, &ask, fault)) {
-        lane->ask = ask;
-        lane->has_ask = true;
+    if (is_ask && (*reply)->len < sizeof lane->ask) {
+        memcpy(lane->ask, (*reply)->str, (*reply)->len + 1);
         freeReplyObject(*reply);
         *reply = NULL;
         return ANSWER_REDIRECTED;
@@ -350,13 +349,12 @@ static void take_read(struct feed_lane *lane, redisReply *reply)
     lane->has_more = lane->read->elements >= FEED_READ_MAX;
 }
 
-static enum answer take_lane(struct feed_wire *wire, struct feed_lane *lane, redisReply **reply,
-                             struct fault *fault)
+static enum answer take_lane(struct feed_lane *lane, redisReply **reply, struct fault *fault)
 {
     enum answer worst = ANSWER_GOOD;
     for (unsigned i = 0; i < lane->append_count + 1; i++) {
         bool is_append = i < lane->append_count;
-        enum answer answer = next_reply(wire, lane, is_append ? "XADD" : "XREAD", reply, fault);
+        enum answer answer = next_reply(lane, is_append ? "XADD" : "XREAD", reply, fault);
         if (answer == ANSWER_LOST)
             return answer;
         if (answer == ANSWER_REDIRECTED)
@@ -389,7 +387,7 @@ bool feed_wire_exchange(struct feed_wire *wire, struct feed_lane *lanes, unsigne
         return give_up(wire, lanes, count, NULL);
     for (unsigned i = 0; i < count; i++) {
         redisReply *reply = NULL;
-        if (take_lane(wire, &lanes[i], &reply, fault) != ANSWER_LOST)
+        if (take_lane(&lanes[i], &reply, fault) != ANSWER_LOST)
             continue;
         give_up(wire, lanes, count, reply == NULL ? NULL : reply->str);
         freeReplyObject(reply);
@@ -409,6 +407,12 @@ static void append_position(const struct feed_lane *lane, const char *group,
     append_command(lane, 5, (const char *[]){"XGROUP", "SETID", lane->key, group, text}, NULL);
 }
 
+/* Whether the lane's position is written: it was where it was asked for, and has read something, or its time has come. */
+static bool is_concerned(const struct feed_lane *lane, bool all)
+{
+    return !lane->was_redirected && (all || lane->read != NULL);
+}
+
 static bool says_need(const struct feed_lane *lane, bool all)
 {
     return all && lane->needed.ms > 0;
@@ -418,31 +422,36 @@ static bool says_need(const struct feed_lane *lane, bool all)
 static unsigned first_of_link(const struct feed_lane *lanes, unsigned number, bool all)
 {
     for (unsigned i = 0; i < number; i++)
-        if ((all || lanes[i].read != NULL) && lanes[i].path.link == lanes[number].path.link)
+        if (is_concerned(&lanes[i], all) && lanes[i].path.link == lanes[number].path.link)
             return i;
     return number;
 }
 
-/* One reply, which is no error; an integer into `*value`. */
+/* One reply; an integer into `*value`. An error is one, but for ASK: the key has just moved, and `*value` is -1. */
 static bool take_answer(struct feed_lane *lane, const char *what, long long *value, struct fault *fault)
 {
     void *got = NULL;
     if (redisGetReply(lane->path.link, &got) != REDIS_OK)
         return redis_link_lost(lane->path.link, &lane->path.address, fault);
     const redisReply *reply = got;
-    bool good =
-        reply->type != REDIS_REPLY_ERROR || redis_link_refused(reply, &lane->path.address, what, fault);
-    *value = reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
+    bool is_ask = reply->type == REDIS_REPLY_ERROR && redis_route_redirect(reply->str) == REDIS_ASK;
+    bool good = reply->type != REDIS_REPLY_ERROR || is_ask ||
+                redis_link_refused(reply, &lane->path.address, what, fault);
+    *value = is_ask ? -1 : reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
     freeReplyObject(got);
     return good;
 }
 
-static bool take_positions(struct feed_lane *lane, unsigned count, struct fault *fault)
+/* `*is_written`: all of them were. */
+static bool take_positions(struct feed_lane *lane, unsigned count, bool *is_written, struct fault *fault)
 {
-    long long ignored;
-    for (unsigned i = 0; i < (lane->path.asking ? 2 * count : count); i++)
-        if (!take_answer(lane, "XGROUP", &ignored, fault))
+    *is_written = true;
+    for (unsigned i = 0; i < (lane->path.asking ? 2 * count : count); i++) {
+        long long value = 0;
+        if (!take_answer(lane, "XGROUP", &value, fault))
             return false;
+        *is_written = *is_written && value >= 0;
+    }
     return true;
 }
 
@@ -450,21 +459,21 @@ static bool take_positions(struct feed_lane *lane, unsigned count, struct fault 
 static bool take_confirmations(const struct feed_wire *wire, struct feed_lane *lanes, unsigned count,
                                bool all, struct fault *fault)
 {
+    bool is_written[FEED_PARTITIONS_MAX] = {false};
+    bool is_replicated[FEED_PARTITIONS_MAX] = {false};
     long long value = 0;
     for (unsigned i = 0; i < count; i++)
-        if ((all || lanes[i].read != NULL) &&
-            !take_positions(&lanes[i], says_need(&lanes[i], all) ? 2 : 1, fault))
+        if (is_concerned(&lanes[i], all) &&
+            !take_positions(&lanes[i], says_need(&lanes[i], all) ? 2 : 1, &is_written[i], fault))
             return false;
     for (unsigned i = 0; i < count && wire->min_replicas > 0; i++) {
-        if (!all && lanes[i].read == NULL)
+        if (!is_concerned(&lanes[i], all))
             continue;
         unsigned first = first_of_link(lanes, i, all);
-        if (first != i)
-            lanes[i].is_confirmed = lanes[first].is_confirmed;
-        else if (!take_answer(&lanes[i], "WAIT", &value, fault))
+        if (first == i && !take_answer(&lanes[i], "WAIT", &value, fault))
             return false;
-        else
-            lanes[i].is_confirmed = value >= (long long)wire->min_replicas;
+        is_replicated[i] = first == i ? value >= (long long)wire->min_replicas : is_replicated[first];
+        lanes[i].is_confirmed = is_written[i] && is_replicated[i];
     }
     return true;
 }
@@ -481,13 +490,14 @@ bool feed_wire_confirm(struct feed_wire *wire, struct feed_lane *lanes, unsigned
     snprintf(replicas, sizeof replicas, "%u", wire->min_replicas);
     snprintf(patience, sizeof patience, "%d", WAIT_MS);
     for (unsigned i = 0; i < count; i++) {
-        if (all || lanes[i].read != NULL)
-            append_position(&lanes[i], wire->node, &lanes[i].position);
+        if (!is_concerned(&lanes[i], all))
+            continue;
+        append_position(&lanes[i], wire->node, &lanes[i].position);
         if (says_need(&lanes[i], all))
             append_position(&lanes[i], wire->needs, &lanes[i].needed);
     }
     for (unsigned i = 0; i < count && wire->min_replicas > 0; i++)
-        if ((all || lanes[i].read != NULL) && first_of_link(lanes, i, all) == i)
+        if (is_concerned(&lanes[i], all) && first_of_link(lanes, i, all) == i)
             (void)redisAppendCommandArgv(lanes[i].path.link, 3, (const char *[]){"WAIT", replicas, patience},
                                          NULL);
     if (!flush(lanes, count, fault) || !take_confirmations(wire, lanes, count, all, fault))

@@ -26,6 +26,7 @@
 
 #define FEED_SHAPE_KEY "reg:shape"
 #define FEED_KEY_BYTES 24
+#define FEED_ASK_BYTES 320
 /* Entries of a partition that one exchange appends, and reads, at most. */
 #define FEED_APPENDS_MAX 16u
 #define FEED_READ_MAX 64u
@@ -52,8 +53,8 @@ struct feed_lane {
     bool was_redirected; /* nothing was done: again */
     /* The wire's own. */
     struct redis_path path;
-    struct redis_path ask;
-    bool has_ask; /* while its slot moves it is there */
+    char ask
+        [FEED_ASK_BYTES]; /* while its slot moves, the error that says where it is; empty: where its slot is */
     redisReply *whole;
 };
 
