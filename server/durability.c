@@ -81,20 +81,20 @@ static bool start_feeding(struct durability *durability, const struct durability
 static struct snapshots *start_snapshots(const struct durability_options *options, struct journal *journal,
                                          struct feeding *feeding, struct fault *fault)
 {
-    return snapshots_start(&(struct snapshots_options){.data_dir = options->data_dir,
-                                                       .registrations = options->registrations,
-                                                       .journal = journal,
-                                                       .serve = options->serve,
-                                                       .context = options->context,
-                                                       .note = feeding == NULL ? NULL : feeding_note,
-                                                       .written =
-                                                           feeding == NULL ? NULL : feeding_snapshot_written,
-                                                       .feed = feeding,
-                                                       .found = options->found.snapshot,
-                                                       .every_seconds = options->snapshot_seconds,
-                                                       .journal_bytes = options->journal_bytes,
-                                                       .notice = options->notice},
-                           fault);
+    return snapshots_start(
+        &(struct snapshots_options){.data_dir = options->data_dir,
+                                    .registrations = options->registrations,
+                                    .journal = journal,
+                                    .serve = options->serve,
+                                    .context = options->context,
+                                    .note = feeding == NULL ? NULL : feeding_note,
+                                    .written = feeding == NULL ? NULL : feeding_snapshot_written,
+                                    .feed = feeding,
+                                    .found = options->found.snapshot,
+                                    .every_seconds = options->snapshot_seconds,
+                                    .journal_bytes = options->journal_bytes,
+                                    .notice = options->notice},
+        fault);
 }
 
 struct durability *durability_start(const struct durability_options *options, struct fault *fault)
@@ -116,8 +116,7 @@ struct durability *durability_start(const struct durability_options *options, st
                                                            .context = durability->journal},
                            options->found.position);
         if (start_feeding(durability, options, fault))
-            durability->snapshots =
-                start_snapshots(options, durability->journal, durability->feeding, fault);
+            durability->snapshots = start_snapshots(options, durability->journal, durability->feeding, fault);
     }
     if (durability->snapshots != NULL)
         return durability;
@@ -179,16 +178,17 @@ void durability_figures(struct durability *durability, struct stats_journal *jou
     snapshots_figures(durability->snapshots, snapshot);
     if (durability->feeding != NULL)
         feeding_figures(durability->feeding, feed);
-    *journal = (struct stats_journal){.policy = durability->feeding != NULL ? "feed" : policies[durability->policy],
-                                      .position = figures.position,
-                                      .acknowledged = figures.acknowledged,
-                                      .durable = figures.durable,
-                                      .segments = figures.segments,
-                                      .bytes = figures.bytes,
-                                      .written_bytes = figures.written,
-                                      .commits = figures.commits,
-                                      .commit_ns = figures.commit_ns,
-                                      .commit_ns_max = figures.commit_ns_max,
-                                      .failures = figures.failures,
-                                      .read_only = figures.failed};
+    *journal =
+        (struct stats_journal){.policy = durability->feeding != NULL ? "feed" : policies[durability->policy],
+                               .position = figures.position,
+                               .acknowledged = figures.acknowledged,
+                               .durable = figures.durable,
+                               .segments = figures.segments,
+                               .bytes = figures.bytes,
+                               .written_bytes = figures.written,
+                               .commits = figures.commits,
+                               .commit_ns = figures.commit_ns,
+                               .commit_ns_max = figures.commit_ns_max,
+                               .failures = figures.failures,
+                               .read_only = figures.failed};
 }

@@ -30,7 +30,7 @@ static const struct verb verbs[] = {
     {"hold", "keep the records that an order names beyond the log's 30 days", ctl_hold},
     {"officer-key", "make the key pair that the query log is sealed to", ctl_officer_key},
     {"ledger", "check the ledger of disclosures and print its head", ctl_ledger},
-    {"plan", "say how much room the query log will take", ctl_plan},
+    {"plan", "say how much room the query log, and how many machines the directory will take", ctl_plan},
     {"token", "make, list and revoke the tokens that clients show", ctl_token},
     {"verify", "check that records are as the officer disclosed them", ctl_verify},
 };

@@ -189,9 +189,8 @@ static uint8_t carry_out_one(const struct registrations *registrations, const st
     enum directory_result result = DIRECTORY_ABSENT;
     if (step->kind == STEP_ADD && is_there)
         return DIRECTORY_OCCUPIED;
-    if (step->kind == STEP_RELEASE &&
-        !(is_there && there.flags == record->flags &&
-          (!registrations->accounts || there.account == record->account)))
+    if (step->kind == STEP_RELEASE && !(is_there && there.flags == record->flags &&
+                                        (!registrations->accounts || there.account == record->account)))
         return DIRECTORY_ABSENT;
     if (step->kind == STEP_SET || step->kind == STEP_ADD)
         result = directory_register(directory, record);

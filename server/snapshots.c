@@ -28,8 +28,8 @@ struct snapshots {
     /* From there on something has changed since the last good snapshot; and where a snapshot under way began. The thread's. */
     uint64_t covered_position;
     uint64_t looked_position;
-    time_t next;            /* when one is due by the schedule; the thread's */
-    time_t retry_at;        /* before then none is due, since the last one failed; the thread's */
+    time_t next;     /* when one is due by the schedule; the thread's */
+    time_t retry_at; /* before then none is due, since the last one failed; the thread's */
     /* Under the mutex. */
     uint64_t requested;
     uint64_t replacement; /* the requested one that is a replacement */

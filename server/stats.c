@@ -170,14 +170,13 @@ static json_t *feed_json(const struct stats_feed *feed)
 {
     if (!feed->is_followed)
         return json_null();
-    return json_pack("{s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "state",
-                     feed_state(feed), "reason", feed->reason, "partitions", (int)feed->partitions,
-                     "min_replicas", (int)feed->min_replicas, "age_seconds", (double)feed->age_ms / 1e3,
-                     "lag_seconds", (double)feed->lag_ms / 1e3, "lag_seconds_max",
-                     (double)feed->lag_ms_max / 1e3, "entries", integer(feed->entries), "steps",
-                     integer(feed->steps), "repeated", integer(feed->repeated), "waiting",
-                     integer(feed->waiting), "rounds", integer(feed->rounds), "failures",
-                     integer(feed->failures));
+    return json_pack(
+        "{s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "state", feed_state(feed),
+        "reason", feed->reason, "partitions", (int)feed->partitions, "min_replicas", (int)feed->min_replicas,
+        "age_seconds", (double)feed->age_ms / 1e3, "lag_seconds", (double)feed->lag_ms / 1e3,
+        "lag_seconds_max", (double)feed->lag_ms_max / 1e3, "entries", integer(feed->entries), "steps",
+        integer(feed->steps), "repeated", integer(feed->repeated), "waiting", integer(feed->waiting),
+        "rounds", integer(feed->rounds), "failures", integer(feed->failures));
 }
 
 /* {"bounds": [...], "counts": [...], "sum": ...}; the last place has no bound. */

@@ -2,9 +2,11 @@
 restarts, and what cannot be followed."""
 import contextlib
 import json
+import pathlib
 import random
 import selectors
 import socket
+import subprocess
 import threading
 import time
 
@@ -263,6 +265,55 @@ def test_survey():
         assert "knows no node" in servers.ctl("cluster", "--registrations", redis.url, "--forget", gone, status=66)
         with servers.Redis() as empty:
             assert "has no feed" in servers.ctl("cluster", "--registrations", empty.url, status=66)
+
+
+def test_haproxy():
+    """The example in front of two servers: when one is stopped, or stale, its clients connect anew and are answered by the other."""
+    example = pathlib.Path(__file__).resolve().parent.parent / "server" / "haproxy" / "replicas.cfg"
+    proxied = ("--proxy-listen", "127.0.0.1:0", "--proxy-from", "127.0.0.1", "--stale-seconds", "1", "--stale", "refuse")
+    with servers.Redis() as redis, Wire(redis.port) as wire, servers.temporary_folder() as folder, contextlib.ExitStack() as stack:
+        a = stack.enter_context(node(folder / "a", redis, *proxied))
+        b = stack.enter_context(node(folder / "b", wire, *proxied))
+        front = servers.free_port()
+        text = example.read_text().replace("bind :4164", f"bind 127.0.0.1:{front}")
+        for server, address in ((a, "10.0.0.1"), (b, "10.0.0.2")):
+            text = text.replace(f"{address}:4167 port 4165", f"127.0.0.1:{server.proxy_port} port {server.stats_port}")
+        assert "10.0.0." not in text
+        (folder / "haproxy.cfg").write_text(text)
+        haproxy = stack.enter_context(subprocess.Popen(["haproxy", "-db", "-f", folder / "haproxy.cfg"], stdout=subprocess.DEVNULL,
+                                                       stderr=subprocess.DEVNULL))
+        stack.callback(haproxy.terminate)
+        servers.wait_until(lambda: servers.can_connect(front), "haproxy listens")
+        answered = {"refused": 0}
+
+        def ask():
+            """One lookup, on a new connection if the old one is gone; who answered."""
+            with contextlib.suppress(OSError, EOFError), Client(front) as client:
+                if client.ask(numbers(LOOKUP, [BASE])).code == OK:
+                    return True
+            answered["refused"] += 1
+            return False
+
+        servers.wait_until(ask, "somebody answers")
+        for _ in range(20):
+            assert ask()
+        assert all(server.stats()["requests"]["lookup"] > 3 for server in (a, b))
+        # One that is cut off is left within some checks.
+        wire.is_cut = True
+        servers.wait_until(lambda: b.stats()["ready"] is False, "it is stale")
+        time.sleep(2)
+        before, answered["refused"] = b.stats()["requests"]["lookup"], 0
+        for _ in range(20):
+            assert ask()
+        assert b.stats()["requests"]["lookup"] == before
+        wire.is_cut = False
+        servers.wait_until(lambda: ask() and b.stats()["requests"]["lookup"] > before, "it is used again")
+        # One that stops: who was connected there hears of it, and the next connection is elsewhere.
+        with Client(front) as client:
+            a.process.send_signal(servers.signal.SIGTERM)
+            with contextlib.suppress(OSError, EOFError):
+                client.receive()  # a goodbye, if it was that one's
+        servers.wait_until(ask, "the other one answers")
 
 
 def test_stop_under_way():

@@ -369,6 +369,35 @@ def test_plan():
             assert 0.8 < plan["bytes_per_event"] / disk < 1.25 and 0.8 < per_event / used < 1.3, (rate, batch, plan, disk, used)
 
 
+def test_plan_machines():
+    """`numberctl plan --numbers` counts machines: what memory wants, what lookups want, what Redis wants; and says what cannot be."""
+    def plan(*arguments):
+        return json.loads(servers.ctl("plan", "--json", *arguments))
+
+    small = plan("--rate", 1000, "--numbers", 10**8)
+    assert small["machines_per_copy"] == 1 and small["servers"] == 2 and not small["needs_parts"], small
+    assert small["directory_bytes"] == 18.5e8 and small["redis_masters"] == small["redis_replicas"] == 3
+    bare = plan("--rate", 1000, "--numbers", 10**8, "--no-accounts")
+    assert bare["directory_bytes"] == 9.5e8
+    # The most that is asked of it: on machines of 24 GiB in parts, on large ones as a whole.
+    most = ("--rate", 3333334, "--batch", 50, "--numbers", 3500000000, "--peak", 10**7, "--changes", 20000)
+    parts = plan(*most)
+    assert parts["machines_per_copy"] == 4 and parts["needs_parts"], parts
+    whole = plan(*most, "--memory", "96G", "--processors", 4)
+    assert whole["machines_per_copy"] == 1 and whole["machine_lookups_per_second"] * whole["copies"] >= 10**7, whole
+    # Lone lookups want more of them: each copy has its share.
+    lone = plan("--rate", 1000, "--numbers", 10**8, "--peak", 10**7)
+    assert lone["copies"] == 16 and lone["copies"] * lone["machine_lookups_per_second"] >= 10**7, lone
+    # The log in Redis wants masters by its room.
+    log = plan("--rate", 1000, "--numbers", 10**8, "--log-to-redis")
+    assert log["redis_bytes"] > log["redis_bytes"] - log["feed_bytes"] > 1e11 and log["redis_masters"] > 10, log
+    assert plan("--rate", 1000, "--numbers", 10**8, "--changes", 10**6)["too_many_changes"]
+    text = servers.ctl("plan", *most)
+    assert "does not fit on one machine" in text and "18.5 bytes" in text and "50 % busy" in text, text
+    for wrong in (("--memory", "x"), ("--memory", "24GB"), ("--memory", "1G"), ("--copies", 0), ("--numbers", "many")):
+        servers.ctl("plan", "--rate", 1, "--numbers", 1, *wrong, status=64)
+
+
 def test_refuse_policy():
     """With refuse, a log that is full answers UNAVAILABLE and /readyz fails; with drop, events are counted lost."""
     for policy in ("refuse", "drop"):
