@@ -46,17 +46,12 @@ static double seconds_behind(const json_t *survey, const char *id)
 static void add_unheard(json_t *survey)
 {
     json_t *nodes = json_object_get(survey, "nodes");
-    size_t i;
-    json_t *partition;
-    json_array_foreach(json_object_get(survey, "partitions"), i, partition)
-    {
-        const char *id;
-        json_t *ignored;
-        json_object_foreach(json_object_get(partition, "nodes"), id, ignored)
-        {
-            if (json_object_get(nodes, id) == NULL)
-                json_object_set_new(nodes, id, json_object());
-        }
+    const json_t *partitions = json_object_get(survey, "partitions");
+    for (size_t i = 0; i < json_array_size(partitions); i++) {
+        json_t *there = json_object_get(json_array_get(partitions, i), "nodes");
+        for (void *at = json_object_iter(there); at != NULL; at = json_object_iter_next(there, at))
+            if (json_object_get(nodes, json_object_iter_key(at)) == NULL)
+                json_object_set_new(nodes, json_object_iter_key(at), json_object());
     }
 }
 
@@ -64,28 +59,27 @@ static void add_unheard(json_t *survey)
 static size_t judge(json_t *survey)
 {
     size_t silent = 0;
-    const char *id;
-    json_t *node;
     add_unheard(survey);
-    json_object_foreach(json_object_get(survey, "nodes"), id, node)
-    {
+    json_t *nodes = json_object_get(survey, "nodes");
+    for (void *at = json_object_iter(nodes); at != NULL; at = json_object_iter_next(nodes, at)) {
+        json_t *node = json_object_iter_value(at);
         bool is_away = is_silent(node);
         silent += is_away;
         json_object_set_new(node, "is_silent", json_boolean(is_away));
-        json_object_set_new(node, "behind_seconds", json_real(seconds_behind(survey, id)));
+        json_object_set_new(node, "behind_seconds",
+                            json_real(seconds_behind(survey, json_object_iter_key(at))));
     }
     return silent;
 }
 
 static void print_nodes(const json_t *survey)
 {
-    const char *id;
-    json_t *node;
+    json_t *nodes = json_object_get(survey, "nodes");
     printf("%-16s  %-21s  %-11s  %9s  %9s  %9s  %9s  %12s\n", "node", "lookups", "state", "said", "age",
            "lag", "behind", "registered");
-    json_object_foreach(json_object_get(survey, "nodes"), id, node)
-    {
-        printf("%-16s  %-21s  %-11s  %7.1f s  %7.2f s  %7.3f s  %7.1f s  %12.0f\n", id,
+    for (void *at = json_object_iter(nodes); at != NULL; at = json_object_iter_next(nodes, at)) {
+        const json_t *node = json_object_iter_value(at);
+        printf("%-16s  %-21s  %-11s  %7.1f s  %7.2f s  %7.3f s  %7.1f s  %12.0f\n", json_object_iter_key(at),
                text_of(node, "lookups"), is_silent(node) ? "silent" : text_of(node, "state"),
                number_of(node, "seconds_since"), number_of(node, "age_seconds"),
                number_of(node, "lag_seconds"), number_of(node, "behind_seconds"),
@@ -95,12 +89,14 @@ static void print_nodes(const json_t *survey)
 
 static void print_partitions(const json_t *survey)
 {
-    size_t i;
-    json_t *partition;
+    const json_t *partitions = json_object_get(survey, "partitions");
     printf("\n%-9s  %-21s  %10s  %-20s  %s\n", "partition", "Redis", "entries", "last", "trimmed before");
-    json_array_foreach(json_object_get(survey, "partitions"), i, partition) printf(
-        "%9.0f  %-21s  %10.0f  %-20s  %s\n", number_of(partition, "partition"), text_of(partition, "redis"),
-        number_of(partition, "entries"), text_of(partition, "last"), text_of(partition, "trimmed"));
+    for (size_t i = 0; i < json_array_size(partitions); i++) {
+        const json_t *partition = json_array_get(partitions, i);
+        printf("%9.0f  %-21s  %10.0f  %-20s  %s\n", number_of(partition, "partition"),
+               text_of(partition, "redis"), number_of(partition, "entries"), text_of(partition, "last"),
+               text_of(partition, "trimmed"));
+    }
 }
 
 static int print_survey(const struct ctl_common *common, const char *redis)

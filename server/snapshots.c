@@ -185,7 +185,7 @@ static void *run(void *context)
     while (wait_for_one(snapshots)) {
         bool replacing = snapshots->replacement == snapshots->started;
         pthread_mutex_unlock(&snapshots->mutex);
-        struct snapshot_info info;
+        struct snapshot_info info = {0};
         struct fault fault;
         struct journal_figures before;
         journal_figures(snapshots->options.journal, &before);
@@ -273,7 +273,7 @@ void snapshots_figures(struct snapshots *snapshots, struct stats_snapshot *figur
  * be mended. */
 static bool write_last(struct snapshots *snapshots, unsigned patience_seconds, struct fault *fault)
 {
-    struct snapshot_info info;
+    struct snapshot_info info = {0};
     for (unsigned tries = 0; !write_snapshot(snapshots, false, &info, fault); tries++) {
         if (tries == 0)
             snapshots->options.notice(NOTICE_ERROR, fault->text);

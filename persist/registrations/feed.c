@@ -67,6 +67,7 @@ struct feed {
     bool has_noticed;        /* that Redis is away */
     bool has_taken;          /* carried something out in this round */
     struct feed_entry entry; /* that is being carried out, or encoded */
+    uint8_t encoded[FEED_ENTRY_BYTES_MAX];
     pthread_t thread;
     _Atomic uint64_t decided;
     _Atomic uint64_t read_ms; /* when a round began that has read all there was; monotonic */
@@ -138,9 +139,6 @@ static bool append_step(void *context, struct feed_job *job, size_t index, const
 static bool seal(struct feed *feed, struct outgoing *outgoing)
 {
     struct feed_entry *entry = &feed->entry;
-    uint8_t *bytes = malloc(FEED_ENTRY_BYTES_MAX);
-    if (bytes == NULL)
-        return false;
     entry->writer = feed->writer;
     entry->sequence = outgoing->sequence;
     entry->dependencies = outgoing->has_release ? feed->count : 0;
@@ -148,22 +146,24 @@ static bool seal(struct feed *feed, struct outgoing *outgoing)
         entry->after[i] = feed->state->progress[i].position;
     entry->count = outgoing->count;
     memcpy(entry->steps, outgoing->steps, outgoing->count * sizeof *entry->steps);
-    outgoing->length = feed_entry_encode(bytes, entry);
-    outgoing->bytes = realloc(bytes, outgoing->length);
+    outgoing->length = feed_entry_encode(feed->encoded, entry);
+    outgoing->bytes = malloc(outgoing->length);
     if (outgoing->bytes == NULL)
-        outgoing->bytes = bytes;
+        return false;
+    memcpy(outgoing->bytes, feed->encoded, outgoing->length);
     return true;
 }
 
 /* Those that were not sent yet, in their order. */
 static void load_lane(struct feed *feed, unsigned number)
 {
+    assert(feed->lanes != NULL);
     struct feed_lane *lane = &feed->lanes[number];
     struct outgoing *outgoing;
     lane->position = feed->state->progress[number].position;
     lane->append_count = 0;
-    TAILQ_FOREACH(outgoing, &feed->partitions[number].queue, link)
-    {
+    for (outgoing = TAILQ_FIRST(&feed->partitions[number].queue); outgoing != NULL;
+         outgoing = TAILQ_NEXT(outgoing, link)) {
         if (outgoing->is_sent)
             continue;
         if (lane->append_count == FEED_APPENDS_MAX || (outgoing->bytes == NULL && !seal(feed, outgoing)))
@@ -178,8 +178,8 @@ static void note_sent(struct feed *feed, unsigned number)
     struct feed_lane *lane = &feed->lanes[number];
     struct outgoing *outgoing;
     unsigned left = lane->has_appended ? lane->append_count : 0;
-    TAILQ_FOREACH(outgoing, &feed->partitions[number].queue, link)
-    {
+    for (outgoing = TAILQ_FIRST(&feed->partitions[number].queue); outgoing != NULL;
+         outgoing = TAILQ_NEXT(outgoing, link)) {
         if (left == 0)
             break;
         if (outgoing->is_sent)
@@ -194,8 +194,9 @@ static void send_again(struct feed *feed)
 {
     struct outgoing *outgoing;
     for (unsigned i = 0; i < feed->count; i++)
-        TAILQ_FOREACH(outgoing, &feed->partitions[i].queue, link)
-    outgoing->is_sent = false;
+        for (outgoing = TAILQ_FIRST(&feed->partitions[i].queue); outgoing != NULL;
+             outgoing = TAILQ_NEXT(outgoing, link))
+            outgoing->is_sent = false;
 }
 
 /* --- what was read --- */
