@@ -22,7 +22,8 @@ struct record {
 enum change_kind {
     CHANGE_SET = 1,
     CHANGE_REMOVE = 2,
-    CHANGE_MARK = 3 /* changes nothing: a note, in the record's 50, 64 and 8 bits, of whoever makes the changes */
+    CHANGE_MARK =
+        3 /* changes nothing: a note, in the record's 50, 64 and 8 bits, of whoever makes the changes */
 };
 
 struct change {
@@ -36,7 +37,8 @@ enum step_kind {
     STEP_SET = 1,    /* ADDED or REPLACED */
     STEP_REMOVE = 2, /* REMOVED or ABSENT */
     STEP_ADD = 3,    /* ADDED; OCCUPIED if the number is registered, which then stays as it is */
-    STEP_RELEASE = 4 /* REMOVED if the number is registered with just this account and these flags; else ABSENT */
+    STEP_RELEASE =
+        4 /* REMOVED if the number is registered with just this account and these flags; else ABSENT */
 };
 
 struct step {

@@ -103,6 +103,19 @@ def test_at_no_moment_neither():
         assert seen["looked"] > 200 and seen["neither"] == 0, seen
 
 
+def test_overtaken():
+    """One whose request was done while another's was not has its answer when that one is, though nobody asks for anything more."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, Client(a.port) as slow, \
+            Client(a.port) as quick:
+        assert slow.register((BASE, 1, 0)) == [ADDED]
+        slow.send(moves([(BASE + i, BASE + i + 1) for i in range(500)]))  # one after the other
+        servers.wait_until(lambda: quick.lookup([BASE]) == [NOT_REGISTERED], "it has begun")
+        quick.send(registrations([(BASE + 10**6, 1, 0)]))
+        assert list(slow.receive().body) == [MOVED] * 500
+        quick.socket.settimeout(5)
+        assert list(quick.receive().body) == [ADDED]
+
+
 def test_restart():
     """What a node missed while it was down it has when it is ready again, be it stopped or killed; and nothing twice."""
     with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, Client(a.port) as client:

@@ -10,8 +10,8 @@
 #include "persist/querylog/erasure.h"
 #include "persist/querylog/hour_key.h"
 #include "persist/querylog/ledger.h"
-#include "persist/redis/redis_route.h"
 #include "persist/querylog/segment.h"
+#include "persist/redis/redis_route.h"
 
 static uint64_t events_of(struct spool *spool)
 {

@@ -12,9 +12,9 @@
 #include <sodium.h>
 
 #include "persist/querylog/frame.h"
-#include "persist/redis/redis_route.h"
 #include "persist/querylog/redis_shipment.h"
 #include "persist/querylog/segment.h"
+#include "persist/redis/redis_route.h"
 
 #define CHUNK_BYTES (1u << 20)
 #define ENTRIES_PER_CALL "64"

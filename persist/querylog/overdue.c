@@ -13,9 +13,9 @@
 #include "persist/querylog/frame.h"
 #include "persist/querylog/hour_key.h"
 #include "persist/querylog/querylog.h"
-#include "persist/redis/redis_route.h"
 #include "persist/querylog/redis_shipment.h"
 #include "persist/querylog/segment.h"
+#include "persist/redis/redis_route.h"
 
 #define RETENTION_MAX_MS (QUERYLOG_RETENTION_HOURS_MAX * FRAME_HOUR_MS)
 

@@ -12,8 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "persist/redis/redis_route.h"
 #include "persist/querylog/redis_shipment.h"
+#include "persist/redis/redis_route.h"
 
 /* One pipeline's worth of frames. */
 #define CHUNK_BYTES (1u << 20)

@@ -21,10 +21,10 @@
 
 #include "persist/fault.h"
 #include "persist/notice.h"
-#include "persist/redis/redis_link.h"
 #include "persist/querylog/redis_policy.h"
 #include "persist/querylog/spool.h"
 #include "persist/querylog/tally.h"
+#include "persist/redis/redis_link.h"
 #include "ring/event.h"
 
 struct redis_sink;

@@ -12,6 +12,7 @@
 #include <sysexits.h>
 #include <time.h>
 
+#include "hashing/directory.h"
 #include "persist/registrations/feed_wire.h"
 
 /* Between two rounds with nothing to do: soon after there was something, and else. */
@@ -27,6 +28,7 @@
 struct outgoing {
     TAILQ_ENTRY(outgoing) link;
     uint64_t sequence;
+    uint64_t begun_ms;
     uint8_t *bytes; /* once it was sent */
     size_t length;
     bool is_sent; /* on the connections that there are now */
@@ -58,8 +60,9 @@ struct feed {
     struct feed_wire *wire;
     struct feed_lane *lanes;
     struct partition *partitions;
-    unsigned count; /* of both; 0: not known yet */
-    struct job_queue jobs;
+    unsigned count;        /* of both; 0: not known yet */
+    struct job_queue jobs; /* by their tickets; those that are done are not among them */
+    uint64_t taken;        /* ticket of the last one that was taken */
     uint64_t writer;
     uint64_t begun_ms; /* the round */
     uint64_t beat_ms;
@@ -113,6 +116,7 @@ static struct outgoing *filling(struct partition *partition)
     if (fresh == NULL)
         return NULL;
     fresh->sequence = ++partition->sequence;
+    fresh->begun_ms = now_ms();
     fresh->bytes = NULL;
     fresh->count = 0;
     fresh->is_sent = fresh->has_release = false;
@@ -201,18 +205,37 @@ static void send_again(struct feed *feed)
 
 /* --- what was read --- */
 
-/* The entry that stands first in its partition was read back. */
-static void settle_own(struct feed *feed, unsigned number, const uint8_t *results)
+/* Ends the first entry of its partition, `results` by step; NULL: nobody knows them any more. */
+static void settle_first(struct feed *feed, unsigned number, const uint8_t *results)
 {
     struct outgoing_queue *queue = &feed->partitions[number].queue;
     struct outgoing *own = TAILQ_FIRST(queue);
-    assert(own != NULL && own->sequence == feed->entry.sequence);
     for (size_t i = 0; i < own->count; i++)
-        feed_job_settle(own->owners[i].job, own->owners[i].index, results[i]);
+        feed_job_settle(own->owners[i].job, own->owners[i].index,
+                        results != NULL ? results[i] : (uint8_t)DIRECTORY_NO_MEMORY);
     atomic_fetch_sub(&feed->waiting, own->count);
     TAILQ_REMOVE(queue, own, link);
     free(own->bytes);
     free(own);
+}
+
+/* An own entry was read back: the first one, unless that has been given up. */
+static void settle_own(struct feed *feed, unsigned number, const uint8_t *results)
+{
+    const struct outgoing *first = TAILQ_FIRST(&feed->partitions[number].queue);
+    if (first != NULL && first->sequence == feed->entry.sequence)
+        settle_first(feed, number, results);
+}
+
+/* What could not be sent for half a day is given up, while the others still know this writer (feed_state.h). */
+static void give_up_old(struct feed *feed)
+{
+    for (unsigned i = 0; i < feed->count; i++) {
+        const struct outgoing *first;
+        while ((first = TAILQ_FIRST(&feed->partitions[i].queue)) != NULL &&
+               now_ms() - first->begun_ms > FEED_WRITER_FORGOTTEN_MS / 2)
+            settle_first(feed, i, NULL);
+    }
 }
 
 static void count_entry(struct feed *feed, uint64_t ms, bool is_new)
@@ -400,13 +423,15 @@ static bool trim(struct feed *feed, struct fault *fault)
     return true;
 }
 
-static bool describe(struct feed *feed, struct fault *fault)
+/* For people: where that is not possible all else goes on. */
+static void describe(struct feed *feed)
 {
     char text[FEED_DESCRIPTION_BYTES];
     struct feed_figures figures;
+    struct fault ignored;
     feed_figures(feed, &figures);
     feed->options.hands.describe(feed->options.hands.context, &figures, text, sizeof text);
-    return feed_wire_describe(feed->wire, text, fault);
+    (void)feed_wire_describe(feed->wire, text, &ignored);
 }
 
 /* To Redis and back. False with the fault; EX_DATAERR and EX_CONFIG are for good. */
@@ -432,8 +457,10 @@ static bool round_trip(struct feed *feed, struct fault *fault)
         return false;
     if (beat)
         feed->beat_ms = now_ms();
-    if (!take_lanes(feed, fault) || (beat && !describe(feed, fault)))
+    if (!take_lanes(feed, fault))
         return false;
+    if (beat)
+        describe(feed);
     return !wants_trim || trim(feed, fault);
 }
 
@@ -510,6 +537,7 @@ static void drop(struct feed_job *job)
 static void take_submitted(struct feed *feed)
 {
     pthread_mutex_lock(&feed->lock);
+    feed->taken = feed->ticket;
     TAILQ_CONCAT(&feed->jobs, &feed->submitted, link);
     pthread_mutex_unlock(&feed->lock);
 }
@@ -519,8 +547,8 @@ static void advance_jobs(struct feed *feed, bool is_over)
 {
     struct feed_job_hands hands;
     struct feed_job *next;
-    bool all_before = true;
-    bool has_decided = false;
+    uint64_t decided = feed->taken; /* or what is before the first that is not */
+    bool is_all = true;
     uint64_t now = now_ms();
     for (struct feed_job *job = TAILQ_FIRST(&feed->jobs); job != NULL; job = next) {
         next = TAILQ_NEXT(job, link);
@@ -533,10 +561,9 @@ static void advance_jobs(struct feed *feed, bool is_over)
             if (!is_done)
                 feed_job_cut(job);
         }
-        all_before = all_before && job->is_decided;
-        if (all_before && job->ticket > atomic_load(&feed->decided)) {
-            atomic_store_explicit(&feed->decided, job->ticket, memory_order_release);
-            has_decided = true;
+        if (is_all && !job->is_decided) {
+            decided = job->ticket - 1;
+            is_all = false;
         }
         if (is_done) {
             TAILQ_REMOVE(&feed->jobs, job, link);
@@ -544,8 +571,10 @@ static void advance_jobs(struct feed *feed, bool is_over)
         }
         pthread_mutex_unlock(&feed->lock);
     }
-    if (has_decided)
-        feed->options.hands.decided(feed->options.hands.context);
+    if (decided == atomic_load_explicit(&feed->decided, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&feed->decided, decided, memory_order_release);
+    feed->options.hands.decided(feed->options.hands.context);
 }
 
 /* --- the thread --- */
@@ -586,6 +615,7 @@ static bool go_round(struct feed *feed)
     advance_jobs(feed, false);
     if (!round_trip(feed, &fault)) {
         send_again(feed);
+        give_up_old(feed);
         note_failure(feed, &fault, is_final(&fault));
         advance_jobs(feed, false);
         nap(feed, RETRY_MS);

@@ -13,8 +13,8 @@
 #include "persist/querylog/officer.h"
 #include "persist/querylog/overdue.h"
 #include "persist/querylog/redis_policy.h"
-#include "persist/redis/redis_route.h"
 #include "persist/querylog/redis_shipment.h"
+#include "persist/redis/redis_route.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 redisContext *__wrap_redisConnectUnixWithTimeout(const char *path, const struct timeval timeout);
