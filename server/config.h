@@ -62,6 +62,7 @@ struct config {
     bool log_hits_only;
     bool refuse_when_log_full;
     bool refuse_stale;
+    bool share;
     bool accounts;
 };
 

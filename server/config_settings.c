@@ -157,6 +157,10 @@ static const struct setting settings[] = {
             "with registrations: replicas of Redis that must have a change before it counts (default 0)"),
     INTEGER("partitions", partitions, 1, FEED_PARTITIONS_MAX,
             "with registrations: streams of a feed that is not there yet, 1 to 256 (default 16)"),
+    CHOICE("share", share, "no", "yes",
+           "with registrations: another server may copy what this one has from the stats port, with a token "
+           "of the role\n"
+           "        replicate, or without --token-file from this machine (numberctl fetch; default no)"),
     INTEGER("stale-seconds", stale_seconds, 1, 86400,
             "with registrations: what has not followed the feed for so long is stale (default 10)"),
     CHOICE(

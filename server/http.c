@@ -10,6 +10,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent_ssl.h>
 #include <event2/http.h>
+#include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 
 #include "server/address.h"
@@ -31,6 +32,7 @@ struct http {
     int events_without;      /* of the main loop: with nobody connected */
     struct tokens *tokens;   /* a reference; NULL: there are none */
     struct tls_context *tls; /* the same; NULL: plain */
+    struct http_files files;
     void (*collect)(void *context, struct stats_report *report);
     void *context;
 };
@@ -74,23 +76,38 @@ static bool is_local(struct evhttp_request *request)
     return address_ip_is_loopback(ip);
 }
 
-/* False when the request was answered with what is missing. */
-static bool is_allowed(struct evhttp_request *request, const struct http *http)
+/* False when the request was answered with what is missing: a token with the role. */
+static bool shows_token(struct evhttp_request *request, const struct http *http, uint32_t role,
+                        const char *missing)
 {
     static const char scheme[] = "Bearer ";
     struct grant grant;
     const char *shown = evhttp_find_header(evhttp_request_get_input_headers(request), "Authorization");
-    if (http->tokens == NULL || is_local(request))
-        return true;
     bool is_known = shown != NULL && strncmp(shown, scheme, sizeof scheme - 1) == 0 &&
                     tokens_find(http->tokens, (const uint8_t *)shown + sizeof scheme - 1,
                                 strlen(shown + sizeof scheme - 1), &grant);
-    if (is_known && (grant.roles & ROLE_OPERATE) != 0)
+    if (is_known && (grant.roles & role) != 0)
         return true;
     if (!is_known)
         evhttp_add_header(evhttp_request_get_output_headers(request), "WWW-Authenticate", "Bearer");
-    evhttp_send_error(request, is_known ? HTTP_FORBIDDEN : HTTP_UNAUTHORIZED,
-                      "a token with the role operate is needed");
+    evhttp_send_error(request, is_known ? HTTP_FORBIDDEN : HTTP_UNAUTHORIZED, missing);
+    return false;
+}
+
+static bool is_allowed(struct evhttp_request *request, const struct http *http)
+{
+    return http->tokens == NULL || is_local(request) ||
+           shows_token(request, http, ROLE_OPERATE, "a token with the role operate is needed");
+}
+
+/* Who copies has all registrations: being on this machine is no claim to that where there are tokens. */
+static bool may_copy(struct evhttp_request *request, const struct http *http)
+{
+    if (http->tokens != NULL)
+        return shows_token(request, http, ROLE_REPLICATE, "a token with the role replicate is needed");
+    if (is_local(request))
+        return true;
+    evhttp_send_error(request, HTTP_FORBIDDEN, "without tokens copies are for this machine alone");
     return false;
 }
 
@@ -163,6 +180,60 @@ static void get_readiness(struct evhttp_request *request, void *context)
         evbuffer_add_printf(out, "not ready: %s\n", report.not_ready);
     evhttp_send_reply(request, report.ready ? HTTP_OK : HTTP_SERVUNAVAIL, NULL, NULL);
 }
+
+/* --- copies --- */
+
+static void get_copy_files(struct evhttp_request *request, void *context)
+{
+    const struct http *http = context;
+    if (may_copy(request, http))
+        reply(request, HTTP_OK, "application/json", http->files.list(http->files.context));
+}
+
+/* The file's bytes go from the kernel's memory to the socket's. */
+static bool add_file(struct evhttp_request *request, int fd, uint64_t bytes)
+{
+    if (bytes == 0) {
+        close(fd);
+        return true;
+    }
+    return evbuffer_add_file(evhttp_request_get_output_buffer(request), fd, 0, (ev_off_t)bytes) == 0;
+}
+
+static void get_copy_file(struct evhttp_request *request, void *context)
+{
+    const struct http *http = context;
+    struct evkeyvalq query;
+    uint64_t bytes = 0;
+    if (!may_copy(request, http))
+        return;
+    const char *text = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
+    if (evhttp_parse_query_str(text == NULL ? "" : text, &query) != 0) {
+        evhttp_send_error(request, HTTP_BADREQUEST, NULL);
+        return;
+    }
+    const char *name = evhttp_find_header(&query, "name");
+    int fd = name == NULL ? -1 : http->files.open(http->files.context, name, &bytes);
+    evhttp_clear_headers(&query);
+    if (fd < 0) {
+        evhttp_send_error(request, HTTP_NOTFOUND, NULL);
+        return;
+    }
+    add_headers(request, "application/octet-stream");
+    if (add_file(request, fd, bytes))
+        evhttp_send_reply(request, HTTP_OK, NULL, NULL);
+    else
+        evhttp_send_error(request, HTTP_INTERNAL, "the file cannot be read");
+}
+
+bool http_share(struct http *http, const struct http_files *files)
+{
+    http->files = *files;
+    return evhttp_set_cb(http->server, "/copy/files", get_copy_files, http) == 0 &&
+           evhttp_set_cb(http->server, "/copy/file", get_copy_file, http) == 0;
+}
+
+/* --- connections --- */
 
 static void on_enable(evutil_socket_t fd, short events, void *context)
 {

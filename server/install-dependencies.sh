@@ -6,7 +6,7 @@
 set -euo pipefail
 
 packages=(gcc cmake ninja-build pkg-config curl libc6-dev libevent-dev libjemalloc-dev libxxhash-dev libhiredis-dev
-    libjansson-dev libinih-dev libcsv-dev libzstd-dev zlib1g-dev libsodium-dev libssl-dev libsystemd-dev libcmocka-dev libjs-chart.js)
+    libjansson-dev libinih-dev libcsv-dev libzstd-dev zlib1g-dev libsodium-dev libssl-dev libsystemd-dev libcurl4-openssl-dev libcmocka-dev libjs-chart.js)
 case "${1:-build}" in
 build) ;;
 test) packages+=(git faketime python3 python3-phonenumbers redis-server redis-tools memcached libck-dev prometheus clang clang-format clang-tidy cppcheck llvm

@@ -22,6 +22,7 @@ static const struct verb verbs[] = {
     {"export", "write all registrations as CSV", ctl_export},
     {"check", "say whether a data directory's registrations are whole", ctl_check},
     {"cluster", "show the servers that share a feed of registrations", ctl_cluster},
+    {"fetch", "copy the registrations of a server that shares a feed", ctl_fetch},
     {"snapshot", "have the server save its registrations now", ctl_snapshot},
     {"stats", "print the server's statistics", ctl_stats},
     {"top", "show what the server does, again and again", ctl_top},

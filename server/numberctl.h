@@ -86,6 +86,7 @@ int ctl_import(int argc, char **argv);
 int ctl_export(int argc, char **argv);
 int ctl_check(int argc, char **argv);
 int ctl_cluster(int argc, char **argv);
+int ctl_fetch(int argc, char **argv);
 int ctl_snapshot(int argc, char **argv);
 int ctl_stats(int argc, char **argv);
 int ctl_top(int argc, char **argv);

@@ -15,6 +15,7 @@
 #include "server/app.h"
 #include "server/cipher.h"
 #include "server/privileges.h"
+#include "server/sharing.h"
 #include "server/succession.h"
 
 static const int stop_signals[STOP_SIGNALS] = {SIGTERM, SIGINT};
@@ -260,7 +261,8 @@ static bool start_serving(struct app *app, struct fault *fault)
                                                                .operators = app->ports.operators,
                                                                .operator_count = app->ports.operator_count,
                                                                .proxy_count = app->ports.proxy_count});
-    if (app->http == NULL || app->acceptor == NULL)
+    const struct http_files files = sharing_of(app->datadir.path);
+    if (app->http == NULL || app->acceptor == NULL || (app->config.share && !http_share(app->http, &files)))
         return fault_set(fault, EX_OSERR, "out of memory for the ports");
     app_take_tls(app);
     return watch_workers(app, fault) &&

@@ -286,7 +286,7 @@ def test_statuses():
             fails("numberctl", NOPERM, ("does not allow",), "register", "+447700900123", "--account", "1", "--server", server.address,
                   "--token-file", folder / "token")
     help_text = run("numberctl", "--help").stdout
-    for verb in "lookup register deregister move import export snapshot stats ping disclose ledger verify officer-key plan hold cluster".split():
+    for verb in "lookup register deregister move import export snapshot stats ping disclose ledger verify officer-key plan hold cluster fetch".split():
         assert verb in help_text
         assert run("numberctl", verb, "--help").stdout.startswith(f"usage: numberctl {verb} ")
 

@@ -9,8 +9,10 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.error
 
 import servers
+from certificates import Authority
 from client import *  # noqa: F403 -- the protocol's names
 
 BASE = 12025550000
@@ -399,6 +401,72 @@ def test_trim():
             c.wait_for("has been trimmed beyond what this data directory has: start with a copy of another node's")
             with Client(c.port) as late:
                 assert late.ask(numbers(LOOKUP, [BASE])).code == NOT_READY
+
+
+def test_fetch():
+    """A node that comes when the feed has been trimmed begins with a copy of another one's directory; nobody has it who may not."""
+    with servers.Redis("--stream-node-max-entries", "10") as redis, servers.temporary_folder() as folder, contextlib.ExitStack() as stack:
+        a = stack.enter_context(node(folder / "a", redis, "--share", "yes"))
+        client = stack.enter_context(Client(a.port))
+        stats = f"http://127.0.0.1:{a.stats_port}"
+        for first in range(0, 30000, 1000):
+            client.register(*[(BASE + first + n, n, 0) for n in range(1000)])
+        for _ in range(2):
+            a.ctl("snapshot")
+        servers.wait_until(lambda: any(p["trimmed"] for p in json.loads(
+            servers.ctl("cluster", "--registrations", redis.url, "--json"))["partitions"]), "it is trimmed", pause=0.3)
+        client.register((BASE + 10**6, 7, 0))
+        # While it is changed.
+        changer = Changer(a, BASE + 2 * 10**6, 500)
+        changer.start()
+        said = servers.ctl("fetch", "--from", stats, "--data-dir", folder / "b")
+        assert " bytes; numberd --data-dir" in said, said
+        b = stack.enter_context(node(folder / "b", redis))
+        changer.finish()
+        wait_same([a, b])
+        changer.check(b)
+        with Client(b.port) as other:
+            assert other.records([BASE + 10**6, BASE + 29999]) == [(7, 0), (999, 0)]
+            assert other.register((BASE, 5, 0)) == [REPLACED]
+        assert a.stats()["server"] != b.stats()["server"]
+        # What cannot be.
+        assert "in use" in servers.ctl("fetch", "--from", stats, "--data-dir", folder / "b", status=75)
+        assert "shares nothing" in servers.ctl("fetch", "--from", f"http://127.0.0.1:{b.stats_port}", "--data-dir", folder / "d", status=69)
+        assert "connect" in servers.ctl("fetch", "--from", f"http://127.0.0.1:{servers.free_port()}", "--data-dir", folder / "d", status=69)
+        servers.ctl("fetch", "--from", "ftp://127.0.0.1", "--data-dir", folder / "d", status=64)
+        servers.ctl("fetch", "--from", stats, "--data-dir", folder / "d")
+        assert "has registrations already" in servers.ctl("fetch", "--from", stats, "--data-dir", folder / "d", status=73)
+        for name in ("../numberd.format", "snapshots/../numberd.format", "querylog/x", "snapshots/", "journal/0000000000000000.journal", ""):
+            try:
+                a.get(f"/copy/file?name={name}")
+                raise AssertionError(name)
+            except urllib.error.HTTPError as error:
+                assert error.code == 404, (name, error.code)
+
+
+def test_fetch_wants_a_token():
+    """Where there are tokens, one with the role replicate is wanted, from this machine, too."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder:
+        tokens = folder / "tokens"
+        for name, role in (("copier", "replicate"), ("operator", "operate")):
+            (folder / name).write_text(servers.ctl("token", "add", tokens, "--principal", 1, "--roles", role))
+        with node(folder / "a", redis, "--share", "yes", "--token-file", tokens) as a:
+            stats = f"http://127.0.0.1:{a.stats_port}"
+            for flags in ((), ("--token-file", folder / "operator")):
+                assert "role replicate" in servers.ctl("fetch", "--from", stats, "--data-dir", folder / "b", *flags, status=77)
+            servers.ctl("fetch", "--from", stats, "--data-dir", folder / "b", "--token-file", folder / "copier")
+            with node(folder / "b", redis):
+                pass
+        # Under TLS, from whom the authority has signed.
+        authority = Authority(folder)
+        certificate, key = authority.sign("server")
+        with node(folder / "a", redis, "--share", "yes", "--token-file", tokens, "--stats-tls", "yes", "--tls-certificate", certificate,
+                  "--tls-key", key) as a:
+            flags = ("--from", f"https://127.0.0.1:{a.stats_port}", "--token-file", folder / "copier", "--data-dir", folder / "c")
+            assert "certificate" in servers.ctl("fetch", *flags, status=69)
+            servers.ctl("fetch", *flags, "--tls-ca", authority.certificate)
+            with node(folder / "c", redis):
+                pass
 
 
 def test_redis_forgot():

@@ -14,7 +14,7 @@ forbid() {
     failed=$((failed + 1))
 }
 
-libraries='event2|hiredis|sodium|openssl|zstd|jansson|ini\.h|csv\.h|jemalloc'
+libraries='event2|curl/|hiredis|sodium|openssl|zstd|jansson|ini\.h|csv\.h|jemalloc'
 forbid hashing "$libraries|ring/|persist/|server/|loadtest/|tests/"
 forbid ring "$libraries|xxhash|hashing/|persist/|server/|loadtest/|tests/"
 forbid persist 'event2|jemalloc|server/|loadtest/|tests/'
@@ -30,7 +30,7 @@ for file in loadtest/load_*.[ch] loadtest/numberload.c loadtest/population.[ch];
 done
 # In server/ only the programs' own files may know persist.
 for file in server/*.[ch]; do
-    case $file in server/numberd.c | server/app.h | server/app_*.c | server/log.[ch] | server/suspicions.[ch] | server/config.[ch] | server/config_settings.[ch] | server/ports.[ch] | server/privileges.[ch] | server/succession.[ch] | server/supervisor.[ch] | server/loader.[ch] | server/durability.[ch] | server/feeding.[ch] | server/snapshots.[ch] | server/replacement.[ch] | server/ctl_*.[ch]) continue ;; esac
+    case $file in server/numberd.c | server/app.h | server/app_*.c | server/log.[ch] | server/suspicions.[ch] | server/config.[ch] | server/config_settings.[ch] | server/ports.[ch] | server/privileges.[ch] | server/succession.[ch] | server/supervisor.[ch] | server/loader.[ch] | server/durability.[ch] | server/feeding.[ch] | server/sharing.[ch] | server/snapshots.[ch] | server/replacement.[ch] | server/ctl_*.[ch]) continue ;; esac
     if grep -nHE '^ *# *include *"(persist|loadtest|tests)/' "$file"; then
         failed=$((failed + 1))
     fi

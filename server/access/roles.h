@@ -7,12 +7,13 @@
 #include <stdint.h>
 
 enum role {
-    ROLE_LOOKUP = 1,   /* look numbers up for itself */
-    ROLE_REGISTER = 2, /* change registrations */
-    ROLE_FRONT = 4,    /* look numbers up for others, whom it names by requester and IP */
-    ROLE_OPERATE = 8,  /* statistics, snapshots, replacing all registrations */
+    ROLE_LOOKUP = 1,     /* look numbers up for itself */
+    ROLE_REGISTER = 2,   /* change registrations */
+    ROLE_FRONT = 4,      /* look numbers up for others, whom it names by requester and IP */
+    ROLE_OPERATE = 8,    /* statistics, snapshots, replacing all registrations */
+    ROLE_REPLICATE = 16, /* copy all registrations, to another server */
 };
 
-#define ROLES_ALL ((uint32_t)ROLE_LOOKUP | ROLE_REGISTER | ROLE_FRONT | ROLE_OPERATE)
+#define ROLES_ALL ((uint32_t)ROLE_LOOKUP | ROLE_REGISTER | ROLE_FRONT | ROLE_OPERATE | ROLE_REPLICATE)
 
 #endif

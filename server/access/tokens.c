@@ -30,7 +30,7 @@ struct tokens {
     struct token nobody;   /* compared with in place of an entry that there is not */
 };
 
-static const char *const role_names[] = {"lookup", "register", "front", "operate"}; /* by bit */
+static const char *const role_names[] = {"lookup", "register", "front", "operate", "replicate"}; /* by bit */
 #define ROLE_COUNT (sizeof role_names / sizeof role_names[0])
 
 /* --- the set --- */
