@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.error
 
+import restart
 import servers
 from certificates import Authority
 from client import *  # noqa: F403 -- the protocol's names
@@ -159,6 +160,23 @@ def test_redis_is_away():
         a.wait_for("registrations: Redis is followed again")
         servers.wait_until(lambda: client.ask(registrations([(BASE + 1, 1, 0)])).code == OK, "changes are taken again")
         wait_same([a, b], 2)
+
+
+def test_redis_takes_nothing():
+    """A Redis that is full is followed, and what is waiting for it then takes effect when it has room."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, Client(a.port) as client:
+        assert client.register((BASE, 1, 0)) == [ADDED]
+        redis.command("CONFIG", "SET", "maxmemory", "1")
+        assert client.ask(registrations([(BASE + 1, 1, 0)])).code == READ_ONLY
+        feed = feed_of(a)
+        assert feed["state"] == "followed" and feed["age_seconds"] < 1 and "OOM" in feed["reason"], feed
+        assert client.ask(registrations([(BASE + 2, 1, 0)])).code == UNAVAILABLE
+        assert client.lookup([BASE, BASE + 1]) == [REGISTERED, NOT_REGISTERED]
+        redis.command("CONFIG", "SET", "maxmemory", "0")
+        a.wait_for("registrations: Redis is followed again")
+        servers.wait_until(lambda: client.lookup([BASE + 1]) == [REGISTERED], "it took effect")
+        assert client.register((BASE + 1, 2, 0)) == [REPLACED]
+        assert feed_of(a)["waiting"] == 0
 
 
 def test_redis_hangs():
@@ -351,16 +369,20 @@ def test_stop_under_way():
 
 def test_hand_over():
     """A successor follows on where its predecessor was, and nobody is answered wrongly."""
-    with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis) as a, node(folder / "b", redis) as b:
-        with Client(a.port) as client:
-            assert client.register((BASE, 1, 0)) == [ADDED]
-        a.process.send_signal(servers.signal.SIGUSR2)
-        a.wait_for("handed over to the successor")
-        with Client(a.port) as client, Client(b.port) as other:
-            assert client.register((BASE, 2, 0), (BASE + 1, 1, 0)) == [REPLACED, ADDED]
-            assert other.register((BASE + 2, 1, 0)) == [ADDED]
-            servers.wait_until(lambda: client.lookup([BASE + 2]) == [REGISTERED], "it follows")
-            wait_same([a, b], 3)
+    with servers.Redis() as redis, servers.temporary_folder() as folder, restart.Service(folder / "a", "--registrations", redis.url) as a, \
+            node(folder / "b", redis) as b, Client(b.port) as other:
+        for i in range(3):
+            with Client(a.port) as client:
+                assert client.register((BASE, 2 * i, 0)) == [REPLACED if i else ADDED]
+                client.send(registrations([(BASE + 100 * i + n, 1, 0) for n in range(1, 50)]))
+                a.succeed()
+                reply = client.receive()  # before the goodbye, or it was not carried out
+                assert list(reply.body) == [ADDED] * 49 if reply.code == OK else reply.code == GOING_AWAY, reply.code
+            with Client(a.port) as client:
+                assert client.register((BASE, 2 * i + 1, 0), (BASE + 10**6 + i, 1, 0)) == [REPLACED, ADDED]
+                assert other.register((BASE + 2 * 10**6 + i, 1, 0)) == [ADDED]
+                servers.wait_until(lambda: client.lookup([BASE + 2 * 10**6 + i]) == [REGISTERED], "it follows")
+        wait_same([a, b])
 
 
 def test_import():

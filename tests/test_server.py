@@ -75,7 +75,7 @@ def test_malformed_frames():
     """Each breach gets BAD_FRAME with a reason, and a close; the server lives on."""
     good = numbers(LOOKUP, [BASE])
     breaches = [struct.pack("<I", 23) + good[4:], struct.pack("<I", 2**32 - 1) + good[4:], struct.pack("<I", 0) + good[4:],
-                good[:5] + b"\2" + good[6:], good[:6] + b"\0\0" + good[8:], good[:12] + b"\1" + good[13:],
+                good[:5] + b"\4" + good[6:], good[:6] + b"\0\0" + good[8:], good[:12] + b"\1" + good[13:],
                 frame(PING, b"x"), frame(PING, count=1), frame(DEREGISTER, bytes(8), 1, flags=1)]
     with running() as server:
         for breach in breaches:

@@ -75,7 +75,7 @@ static void test_malformed_headers(void **state)
         {{16, 0, 0, 0, WIRE_LOOKUP, 0, 0}},                   /* count 0 */
         {{24, 0, 0, 0, WIRE_LOOKUP, 0, 2}},                   /* too short for its count */
         {{25, 0, 0, 0, WIRE_LOOKUP, 0, 1}},                   /* too long for its count */
-        {{24, 0, 0, 0, WIRE_LOOKUP, 2, 1}},                   /* an unknown flag */
+        {{24, 0, 0, 0, WIRE_LOOKUP, 4, 1}},                   /* an unknown flag */
         {{24, 0, 0, 0, WIRE_DEREGISTER, 1, 1}},               /* a flag of another type */
         {{16, 0, 0, 0, WIRE_PING, 0, 1}},                     /* a count where there are no entries */
         {{24, 0, 0, 0, WIRE_PING, 0, 0}},                     /* a body where there is none */

@@ -45,7 +45,9 @@ TAILQ_HEAD(job_queue, feed_job);
 
 struct partition {
     struct outgoing_queue queue; /* what has not been read back */
-    uint64_t sequence;           /* of the last one */
+    uint64_t writer;   /* this server's number here; another one when the old one may be forgotten */
+    uint64_t sequence; /* of the last one */
+    uint64_t used_ms;  /* when that was begun */
 };
 
 struct feed {
@@ -63,8 +65,7 @@ struct feed {
     unsigned count;        /* of both; 0: not known yet */
     struct job_queue jobs; /* by their tickets; those that are done are not among them */
     uint64_t taken;        /* ticket of the last one that was taken */
-    uint64_t writer;
-    uint64_t begun_ms; /* the round */
+    uint64_t begun_ms;     /* the round */
     uint64_t beat_ms;
     uint64_t busy_ms;        /* when there was something */
     bool has_noticed;        /* that Redis is away */
@@ -106,6 +107,21 @@ static bool read_number(void *context, uint64_t number, struct record *record)
     return feed->options.hands.read(feed->options.hands.context, number, record);
 }
 
+/* Has a number that the others know, or have never heard of. */
+static bool be_known(struct partition *partition)
+{
+    uint64_t now = now_ms();
+    bool is_forgotten =
+        TAILQ_EMPTY(&partition->queue) && now - partition->used_ms > FEED_WRITER_FORGOTTEN_MS / 2;
+    if (partition->sequence == 0 || is_forgotten) {
+        if (getrandom(&partition->writer, sizeof partition->writer, 0) != sizeof partition->writer)
+            return false;
+        partition->sequence = 0;
+    }
+    partition->used_ms = now;
+    return true;
+}
+
 /* The entry that is being filled; NULL when memory is short. */
 static struct outgoing *filling(struct partition *partition)
 {
@@ -113,8 +129,10 @@ static struct outgoing *filling(struct partition *partition)
     if (last != NULL && last->bytes == NULL && last->count < FEED_STEPS_MAX)
         return last;
     struct outgoing *fresh = malloc(sizeof *fresh);
-    if (fresh == NULL)
+    if (fresh == NULL || !be_known(partition)) {
+        free(fresh);
         return NULL;
+    }
     fresh->sequence = ++partition->sequence;
     fresh->begun_ms = now_ms();
     fresh->bytes = NULL;
@@ -140,10 +158,10 @@ static bool append_step(void *context, struct feed_job *job, size_t index, const
 }
 
 /* As bytes, with what must be carried out before it. */
-static bool seal(struct feed *feed, struct outgoing *outgoing)
+static bool seal(struct feed *feed, const struct partition *partition, struct outgoing *outgoing)
 {
     struct feed_entry *entry = &feed->entry;
-    entry->writer = feed->writer;
+    entry->writer = partition->writer;
     entry->sequence = outgoing->sequence;
     entry->dependencies = outgoing->has_release ? feed->count : 0;
     for (unsigned i = 0; i < entry->dependencies; i++)
@@ -170,7 +188,8 @@ static void load_lane(struct feed *feed, unsigned number)
          outgoing = TAILQ_NEXT(outgoing, link)) {
         if (outgoing->is_sent)
             continue;
-        if (lane->append_count == FEED_APPENDS_MAX || (outgoing->bytes == NULL && !seal(feed, outgoing)))
+        if (lane->append_count == FEED_APPENDS_MAX ||
+            (outgoing->bytes == NULL && !seal(feed, &feed->partitions[number], outgoing)))
             break;
         lane->appends[lane->append_count++] = (struct feed_blob){outgoing->bytes, outgoing->length};
     }
@@ -227,14 +246,18 @@ static void settle_own(struct feed *feed, unsigned number, const uint8_t *result
         settle_first(feed, number, results);
 }
 
-/* What could not be sent for half a day is given up, while the others still know this writer (feed_state.h). */
+/* When something could not be sent for half a day, all that waits in its partition is given up, while the others still know this writer
+ * (feed_state.h); then it is another one. */
 static void give_up_old(struct feed *feed)
 {
     for (unsigned i = 0; i < feed->count; i++) {
-        const struct outgoing *first;
-        while ((first = TAILQ_FIRST(&feed->partitions[i].queue)) != NULL &&
-               now_ms() - first->begun_ms > FEED_WRITER_FORGOTTEN_MS / 2)
+        struct partition *partition = &feed->partitions[i];
+        const struct outgoing *first = TAILQ_FIRST(&partition->queue);
+        if (first == NULL || now_ms() - first->begun_ms <= FEED_WRITER_FORGOTTEN_MS / 2)
+            continue;
+        while (!TAILQ_EMPTY(&partition->queue))
             settle_first(feed, i, NULL);
+        partition->sequence = 0;
     }
 }
 
@@ -271,7 +294,7 @@ static bool carry_out(struct feed *feed, unsigned number, const struct feed_posi
     if (!good)
         return false;
     feed->has_taken = true;
-    if (is_new && entry->writer == feed->writer)
+    if (is_new && entry->writer == feed->partitions[number].writer)
         settle_own(feed, number, results);
     count_entry(feed, position->ms, is_new);
     return true;
@@ -511,6 +534,20 @@ static void note_failure(struct feed *feed, const struct fault *fault, bool is_f
     feed->options.notice(NOTICE_ERROR, line);
 }
 
+/* It is followed, and takes nothing. */
+static void note_refusal(struct feed *feed, const struct fault *fault)
+{
+    char line[sizeof fault->text + 100];
+    set_connected(feed, true, false, fault->text);
+    pthread_mutex_lock(&feed->lock);
+    feed->is_refusing = true;
+    pthread_mutex_unlock(&feed->lock);
+    snprintf(line, sizeof line, "registrations: %s; changes are refused", fault->text);
+    if (!feed->has_noticed)
+        feed->options.notice(NOTICE_ERROR, line);
+    feed->has_noticed = true;
+}
+
 static void note_success(struct feed *feed)
 {
     if (feed->has_noticed)
@@ -621,14 +658,17 @@ static bool go_round(struct feed *feed)
         nap(feed, RETRY_MS);
         return !is_final(&fault);
     }
-    note_success(feed);
+    if (feed_wire_was_refused(feed->wire, &fault))
+        note_refusal(feed, &fault);
+    else
+        note_success(feed);
     bool is_busy = judge_round(feed);
     advance_jobs(feed, false);
     if (is_busy)
         feed->busy_ms = now_ms();
     if (is_busy && !feed->has_taken) /* replicas do not follow, or memory is short */
         nap(feed, IDLE_NAP_MS);
-    else if (!is_busy && atomic_load(&feed->waiting) == 0)
+    else if (!is_busy && (atomic_load(&feed->waiting) == 0 || feed->has_noticed))
         nap(feed, now_ms() - feed->busy_ms < BUSY_MS ? NAP_MS : IDLE_NAP_MS);
     return true;
 }
@@ -686,8 +726,7 @@ static bool open_feed(struct feed *feed, struct fault *fault)
         return false;
     snprintf(node, sizeof node, "%016" PRIx64, feed->options.node);
     feed->wire = feed_wire_create(&target, node, feed->options.min_replicas);
-    if (feed->wire == NULL || getrandom(&feed->writer, sizeof feed->writer, 0) != sizeof feed->writer ||
-        pthread_create(&feed->thread, NULL, run, feed) != 0)
+    if (feed->wire == NULL || pthread_create(&feed->thread, NULL, run, feed) != 0)
         return fault_set(fault, EX_OSERR, "cannot start to follow the feed: out of memory or threads");
     return true;
 }

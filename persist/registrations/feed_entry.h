@@ -6,8 +6,8 @@
  *     .     steps: a word with the number in bits 0..49, the kind (enum step_kind) in bits 50..52 and the flags in bits 56..63, followed by
  *           the account but for STEP_REMOVE
  *     .  8  XXH3-64 of all before
- * A writer is one process that appends, by a number of its own, and counts its entries of each partition: the same entry may be in the
- * stream twice, since who had no answer sends it again, and counts the first time (feed_state.h).
+ * A writer is one process that appends to one partition, by a number of its own, and counts its entries: the same entry may be in the
+ * stream twice, since who had no answer sends it again, and counts once (feed_state.h).
  *
  * A position is the entry's id in its stream, milliseconds and sequence, and is written "MS-SEQ" as Redis does. Any thread. */
 #ifndef NUMBERD_PERSIST_REGISTRATIONS_FEED_ENTRY_H

@@ -109,7 +109,7 @@ struct change *feed_state_marks(const struct feed_state *state, size_t *count)
 bool feed_state_is_new(const struct feed_state *state, unsigned partition, const struct feed_entry *entry)
 {
     const struct feed_writer *writer = find_writer(&state->progress[partition], entry->writer);
-    return writer == NULL || entry->sequence > writer->sequence;
+    return entry->sequence == (writer == NULL ? 0 : writer->sequence) + 1;
 }
 
 bool feed_state_reserve(struct feed_state *state, unsigned partition)

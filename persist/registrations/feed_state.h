@@ -10,7 +10,9 @@
  *     2  feed:     64 bits = the feed; it is the first of a whole state. If it is of another feed than what
  *                was known, all that is forgotten; else the rest says what was known already, however much of it is there
  *
- * A writer that has appended nothing for a day, by the clock of Redis, is forgotten: nobody sends an entry again after so long.
+ * Of each writer's entries the next one counts and no other: not one that was there before, nor one that comes ahead of what was refused or
+ * lost before it; the writer sends both again, in order. A writer that has appended nothing for a day, by the clock of Redis, is forgotten: by
+ * then nobody sends its entries any more.
  *
  * One thread at a time. */
 #ifndef NUMBERD_PERSIST_REGISTRATIONS_FEED_STATE_H
@@ -54,7 +56,7 @@ void feed_state_take(struct feed_state *state, const struct change *mark);
 /* The whole state as marks, to be freed with free(); NULL when memory is short. */
 struct change *feed_state_marks(const struct feed_state *state, size_t *count);
 
-/* Whether the writer's entry was not carried out before. */
+/* Whether it is the writer's next one. */
 bool feed_state_is_new(const struct feed_state *state, unsigned partition, const struct feed_entry *entry);
 
 /* Makes sure that the next feed_state_advance finds memory. */

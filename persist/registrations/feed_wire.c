@@ -22,6 +22,8 @@ struct feed_wire {
     unsigned min_replicas;
     bool is_checked;
     unsigned generation; /* of the connections that were */
+    bool has_refusal;    /* in the last exchange; of an append */
+    struct fault refusal;
     char node[NODE_BYTES];
     char needs[NODE_BYTES + sizeof NEEDS];
 };
@@ -304,9 +306,9 @@ static bool flush(const struct feed_lane *lanes, unsigned count, struct fault *f
     return true;
 }
 
-enum answer { ANSWER_GOOD, ANSWER_REDIRECTED, ANSWER_LOST };
+enum answer { ANSWER_GOOD, ANSWER_REDIRECTED, ANSWER_REFUSED, ANSWER_LOST };
 
-/* The next reply on the lane's link; NULL if it was redirected. Anything but what was asked for ends the exchange. */
+/* The next reply on the lane's link; NULL if it was redirected. A command that is refused for what it is may be left, with the fault. */
 static enum answer next_reply(struct feed_lane *lane, const char *what, redisReply **reply,
                               struct fault *fault)
 {
@@ -334,7 +336,8 @@ static enum answer next_reply(struct feed_lane *lane, const char *what, redisRep
         *reply = NULL;
         return ANSWER_REDIRECTED;
     }
-    return ANSWER_LOST; /* the caller frees the reply, which may say where to go */
+    /* The caller frees the reply, which may say where to go. */
+    return redis_route_redirect((*reply)->str) == REDIS_NO_REDIRECT ? ANSWER_REFUSED : ANSWER_LOST;
 }
 
 /* NIL, or [[key, entries]]. */
@@ -355,28 +358,31 @@ static enum answer take_lane(struct feed_lane *lane, redisReply **reply, struct 
     for (unsigned i = 0; i < lane->append_count + 1; i++) {
         bool is_append = i < lane->append_count;
         enum answer answer = next_reply(lane, is_append ? "XADD" : "XREAD", reply, fault);
-        if (answer == ANSWER_LOST)
-            return answer;
-        if (answer == ANSWER_REDIRECTED)
+        if (answer == ANSWER_LOST || (answer == ANSWER_REFUSED && !is_append))
+            return ANSWER_LOST;
+        if (answer != ANSWER_GOOD && worst != ANSWER_REDIRECTED)
             worst = answer;
-        else if (is_append)
+        if (answer == ANSWER_REDIRECTED)
+            continue;
+        if (is_append)
             freeReplyObject(*reply);
         else
             take_read(lane, *reply);
     }
     lane->was_redirected = worst == ANSWER_REDIRECTED;
-    lane->has_appended = !lane->was_redirected;
+    lane->has_appended = worst == ANSWER_GOOD;
     if (lane->was_redirected) {
         freeReplyObject(lane->whole);
         lane->whole = lane->read = NULL;
         lane->has_more = true;
     }
-    return ANSWER_GOOD;
+    return worst == ANSWER_REFUSED ? ANSWER_REFUSED : ANSWER_GOOD;
 }
 
 bool feed_wire_exchange(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, struct fault *fault)
 {
     release_replies(lanes, count);
+    wire->has_refusal = false;
     for (unsigned i = 0; i < count; i++)
         lanes[i].has_appended = lanes[i].is_confirmed = lanes[i].has_more = lanes[i].was_redirected = false;
     if (!find_paths(wire, lanes, count, fault))
@@ -387,7 +393,12 @@ bool feed_wire_exchange(struct feed_wire *wire, struct feed_lane *lanes, unsigne
         return give_up(wire, lanes, count, NULL);
     for (unsigned i = 0; i < count; i++) {
         redisReply *reply = NULL;
-        if (take_lane(&lanes[i], &reply, fault) != ANSWER_LOST)
+        enum answer answer = take_lane(&lanes[i], &reply, fault);
+        if (answer == ANSWER_REFUSED) {
+            wire->has_refusal = true;
+            wire->refusal = *fault;
+        }
+        if (answer != ANSWER_LOST)
             continue;
         give_up(wire, lanes, count, reply == NULL ? NULL : reply->str);
         freeReplyObject(reply);
@@ -395,6 +406,13 @@ bool feed_wire_exchange(struct feed_wire *wire, struct feed_lane *lanes, unsigne
         return false;
     }
     return true;
+}
+
+bool feed_wire_was_refused(const struct feed_wire *wire, struct fault *fault)
+{
+    if (wire->has_refusal)
+        *fault = wire->refusal;
+    return wire->has_refusal;
 }
 
 /* --- confirming --- */

@@ -86,6 +86,10 @@ bool feed_wire_check(struct feed_wire *wire, const struct feed_lane *lanes, unsi
  * was appended is not known. */
 bool feed_wire_exchange(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, struct fault *fault);
 
+/* Whether Redis has taken no appends in the last exchange, for a reason that is no redirection (no memory, too few replicas), which then is
+ * the fault. What was read counts. */
+bool feed_wire_was_refused(const struct feed_wire *wire, struct fault *fault);
+
 /* Writes where the node is, of lanes with something read, or all and what it needs, too, and waits until what was read is confirmed; not for
  * long. */
 bool feed_wire_confirm(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, bool all,
