@@ -190,7 +190,7 @@ static void remove_files(struct fetch *fetch, const json_t *files, size_t count)
     }
 }
 
-/* The journal first, the snapshot last: without the snapshot a start refuses what is there. */
+/* The snapshot, then the journal; a start refuses what lacks either. */
 static bool fetch_listed(struct fetch *fetch, const json_t *files)
 {
     size_t count = json_array_size(files);
