@@ -107,9 +107,11 @@ static uint32_t encode(const struct wire_request *request, uint8_t *again)
     if (entry_bytes == WIRE_NUMBER_BYTES) {
         for (uint32_t i = 0; i < request->count; i++)
             numbers[i] = wire_get_u64(request->entries + (size_t)i * WIRE_NUMBER_BYTES);
-        return wire_encode_numbers(again, request->type, request->request_id,
-                                   request->flags & WIRE_FLAG_ORIGIN ? &request->origin : NULL, numbers,
-                                   request->count);
+        uint32_t length = wire_encode_numbers(again, request->type, request->request_id,
+                                              request->flags & WIRE_FLAG_ORIGIN ? &request->origin : NULL,
+                                              numbers, request->count);
+        again[5] |= request->flags & WIRE_FLAG_AGE; /* which no encoder asks for */
+        return length;
     }
     uint32_t bytes =
         wire_encode_header(again, request->type, request->flags, request->request_id, request->count);
