@@ -51,6 +51,7 @@ struct app {
     pthread_rwlock_t directory_lock; /* taken by those who look at it for its figures */
     struct durability *durability;
     struct feed_state feed_state; /* as it was loaded; then the feed's */
+    struct partition_set holds;   /* with a feed: what is to be held */
     atomic_bool is_loaded;        /* set when the four above are, for other threads */
     atomic_bool open;             /* ... and what is served is up to date */
     int caught_up_fd;             /* written to by the feed's thread, once; -1: not there */
@@ -105,7 +106,7 @@ bool app_load_ahead(struct app *app, struct fault *fault);
 bool app_catch_up(struct app *app, struct fault *fault);
 void app_announce_ready(const struct app *app);
 /* Whether the feed's URL is one. */
-bool app_check_feed(const struct app *app, struct fault *fault);
+bool app_check_feed(struct app *app, struct fault *fault);
 void app_close_feed(struct app *app);
 
 /* --- app_reload.c --- */

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sysexits.h>
 #include <time.h>
@@ -98,10 +99,27 @@ static void take_mark(void *context, const struct change *mark)
     feed_state_take(&((struct app *)context)->feed_state, mark);
 }
 
-bool app_check_feed(const struct app *app, struct fault *fault)
+/* What others are told: a name that clients can use, without anything that a text would have to be quoted for. */
+static bool is_address(const char *text)
+{
+    size_t length = strlen(text);
+    return length > 0 && length < FEED_NODE_ADDRESS_BYTES &&
+           strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]%") == length;
+}
+
+bool app_check_feed(struct app *app, struct fault *fault)
 {
     struct redis_target target;
-    return app->config.registrations == NULL || redis_target_parse(app->config.registrations, &target, fault);
+    const struct config *config = &app->config;
+    if (config->registrations == NULL)
+        return config->holds == NULL || fault_set(fault, EX_USAGE, "--holds is for --registrations");
+    memset(&app->holds, true, sizeof app->holds);
+    if (config->holds != NULL && !partition_set_parse(config->holds, &app->holds))
+        return fault_set(fault, EX_USAGE, "--holds is no list of partitions such as 0-7,12 (0 to %u)",
+                         PARTITIONS_MAX - 1);
+    if (config->advertise != NULL && !is_address(config->advertise))
+        return fault_set(fault, EX_USAGE, "--advertise is no address such as numberd1.example:4164");
+    return redis_target_parse(config->registrations, &target, fault);
 }
 
 /* What belongs to a feed must not change without it. */
@@ -132,7 +150,9 @@ static bool start_durability(struct app *app, const struct store_found *found, s
                  .partitions = (unsigned)app->config.partitions,
                  .min_replicas = (unsigned)app->config.min_replicas,
                  .node = app->datadir.server_id,
-                 .lookups = app->ports.addresses[PORT_LOOKUP],
+                 .holds = app->config.holds == NULL ? NULL : &app->holds,
+                 .lookups = app->config.advertise != NULL ? app->config.advertise
+                                                          : app->ports.addresses[PORT_LOOKUP],
                  .stats = app->ports.addresses[PORT_STATS],
                  .state = &app->feed_state},
         .serve = serve,
@@ -146,6 +166,8 @@ static bool start_durability(struct app *app, const struct store_found *found, s
     return app->durability != NULL;
 }
 
+#define FOLLOWING_TEXT "the registrations are loaded; what the feed has since is read"
+
 /* In the main loop. */
 static void on_loaded(void *context)
 {
@@ -158,7 +180,7 @@ static void on_loaded(void *context)
         return;
     }
     if (app->config.registrations != NULL) {
-        log_line(NOTICE_NORMAL, "the registrations are loaded; what the feed has since is read");
+        log_line(NOTICE_NORMAL, FOLLOWING_TEXT);
         return;
     }
     open_directory(app);
@@ -217,9 +239,13 @@ bool app_catch_up(struct app *app, struct fault *fault)
         app->directory = NULL;
         return true;
     }
+    bool has_all = feed_state_follows(&app->feed_state, &app->holds);
     if (!store_settle(app->datadir.path, &app->found_ahead, fault) ||
         !start_durability(app, &app->found_ahead, fault))
         return false;
-    open_directory(app);
+    if (has_all)
+        open_directory(app);
+    else /* of some partitions the predecessor had nothing */
+        log_line(NOTICE_NORMAL, FOLLOWING_TEXT);
     return true;
 }

@@ -300,6 +300,11 @@ uint8_t client_code(const struct client *client)
     return client->last_code;
 }
 
+bool client_is_passing(const struct client *client)
+{
+    return client->is_passing;
+}
+
 /* --- sending --- */
 
 bool client_send_numbers(struct client *client, enum wire_type type, const struct wire_origin *origin,
@@ -428,7 +433,7 @@ bool client_finish(struct client *client, struct wire_reply *reply)
         return true;
     client->is_passing = reply->code == WIRE_NOT_READY || reply->code == WIRE_UNAVAILABLE;
     client->retry_after_ms = client->is_passing ? reply->retry_after_ms : 0;
-    if (reply->body_bytes == 0)
+    if (reply->body_bytes == 0 || reply->code == WIRE_ELSEWHERE)
         snprintf(client->error, sizeof client->error, "%s", wire_code_text(reply->code));
     else
         snprintf(client->error, sizeof client->error, "%s (%.*s)", wire_code_text(reply->code),

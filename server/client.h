@@ -74,6 +74,9 @@ const char *client_error(const struct client *client);
 /* The code (enum wire_code) of the last reply; WIRE_OK before the first. */
 uint8_t client_code(const struct client *client);
 
+/* Whether the last failure was of the connection, or one that passes: another server, or this one later, may do. */
+bool client_is_passing(const struct client *client);
+
 /* --- pipelining --- */
 
 /* Buffer one request; `origin` may be NULL. */

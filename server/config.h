@@ -17,6 +17,8 @@ struct config {
     char *redis; /* NULL: the query log stays in the data directory */
     char *
         registrations; /* URL of the Redis whose feed they come from; NULL: the data directory is the truth */
+    char *holds;       /* with registrations: partitions, as hashing/partition.h has them; NULL: all */
+    char *advertise;   /* with registrations: where clients reach it; NULL: where it listens */
     char *officer_key; /* NULL: the data directory's */
     char *token_file;  /* NULL: no client needs a token */
     char *tls_listen;  /* NULL: no such port */

@@ -157,6 +157,13 @@ static const struct setting settings[] = {
             "with registrations: replicas of Redis that must have a change before it counts (default 0)"),
     INTEGER("partitions", partitions, 1, FEED_PARTITIONS_MAX,
             "with registrations: streams of a feed that is not there yet, 1 to 256 (default 16)"),
+    TEXT("holds", holds, "LIST",
+         "with registrations: the partitions that this server holds, such as 0-7,12; it knows nothing of "
+         "numbers "
+         "in others\n        (default: all)"),
+    TEXT("advertise", advertise, "ADDRESS",
+         "with registrations: HOST:PORT at which clients reach it, for the map that they get (default: as "
+         "listen)"),
     CHOICE("share", share, "no", "yes",
            "with registrations: another server may copy what this one has from the stats port, with a token "
            "of the role\n"

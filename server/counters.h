@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define COUNTERS_REQUEST_TYPES 12 /* by wire type; 0: of unknown type */
+#define COUNTERS_REQUEST_TYPES 13 /* by wire type; 0: of unknown type */
 #define COUNTERS_ANSWERS 4        /* by wire status: not registered, registered, invalid, limited */
 #define COUNTERS_DETECTORS 3      /* by enum detector (access/budgets.h) */
 #define COUNTERS_REFUSALS 3       /* by enum seats_verdict (access/seats.h) from SEATS_FULL on */
@@ -30,6 +30,7 @@ struct counters {
     _Atomic uint64_t bytes_out;
     _Atomic uint64_t frames_malformed;
     _Atomic uint64_t requests_unavailable; /* answered UNAVAILABLE */
+    _Atomic uint64_t requests_elsewhere;   /* answered ELSEWHERE */
     _Atomic uint64_t limited_unlogged;     /* numbers: LIMITED and not in the query log (recorder.h) */
     _Atomic uint64_t connections_slow;     /* closed since the client took too long (connections.h) */
     _Atomic uint64_t connections_evicted;  /* closed to bound the memory of all (connections.h) */

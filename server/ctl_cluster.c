@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "persist/registrations/feed_map.h"
 #include "persist/registrations/feed_survey.h"
 
 /* A node that has said nothing for so long is taken for away; it says something once a second. */
@@ -55,6 +56,29 @@ static void add_unheard(json_t *survey)
     }
 }
 
+static bool is_serving(const json_t *node, unsigned partition)
+{
+    struct partition_set holds;
+    return !is_silent(node) && strcmp(text_of(node, "state"), FEED_STATE_FOLLOWED) == 0 &&
+           partition_set_parse(text_of(node, "holds"), &holds) && holds.has[partition];
+}
+
+/* How many ready nodes each partition is on. Returns how many are on none. */
+static size_t count_ready(json_t *survey)
+{
+    size_t orphans = 0;
+    const json_t *partitions = json_object_get(survey, "partitions");
+    json_t *nodes = json_object_get(survey, "nodes");
+    for (unsigned i = 0; i < json_array_size(partitions) && i < PARTITIONS_MAX; i++) {
+        int ready = 0;
+        for (void *at = json_object_iter(nodes); at != NULL; at = json_object_iter_next(nodes, at))
+            ready += is_serving(json_object_iter_value(at), i);
+        json_object_set_new(json_array_get(partitions, i), "ready_nodes", json_integer(ready));
+        orphans += ready == 0;
+    }
+    return orphans;
+}
+
 /* What follows from the rest is put into it, for people and as JSON alike. Returns how many are silent. */
 static size_t judge(json_t *survey)
 {
@@ -75,27 +99,28 @@ static size_t judge(json_t *survey)
 static void print_nodes(const json_t *survey)
 {
     json_t *nodes = json_object_get(survey, "nodes");
-    printf("%-16s  %-21s  %-11s  %9s  %9s  %9s  %9s  %12s\n", "node", "lookups", "state", "said", "age",
-           "lag", "behind", "registered");
+    printf("%-16s  %-21s  %-11s  %9s  %9s  %9s  %9s  %12s  %s\n", "node", "lookups", "state", "said", "age",
+           "lag", "behind", "registered", "holds");
     for (void *at = json_object_iter(nodes); at != NULL; at = json_object_iter_next(nodes, at)) {
         const json_t *node = json_object_iter_value(at);
-        printf("%-16s  %-21s  %-11s  %7.1f s  %7.2f s  %7.3f s  %7.1f s  %12.0f\n", json_object_iter_key(at),
-               text_of(node, "lookups"), is_silent(node) ? "silent" : text_of(node, "state"),
-               number_of(node, "seconds_since"), number_of(node, "age_seconds"),
-               number_of(node, "lag_seconds"), number_of(node, "behind_seconds"),
-               number_of(node, "registered"));
+        printf("%-16s  %-21s  %-11s  %7.1f s  %7.2f s  %7.3f s  %7.1f s  %12.0f  %s\n",
+               json_object_iter_key(at), text_of(node, "lookups"),
+               is_silent(node) ? "silent" : text_of(node, "state"), number_of(node, "seconds_since"),
+               number_of(node, "age_seconds"), number_of(node, "lag_seconds"),
+               number_of(node, "behind_seconds"), number_of(node, "registered"), text_of(node, "holds"));
     }
 }
 
 static void print_partitions(const json_t *survey)
 {
     const json_t *partitions = json_object_get(survey, "partitions");
-    printf("\n%-9s  %-21s  %10s  %-20s  %s\n", "partition", "Redis", "entries", "last", "trimmed before");
+    printf("\n%-9s  %5s  %-21s  %10s  %-20s  %s\n", "partition", "ready", "Redis", "entries", "last",
+           "trimmed before");
     for (size_t i = 0; i < json_array_size(partitions); i++) {
         const json_t *partition = json_array_get(partitions, i);
-        printf("%9.0f  %-21s  %10.0f  %-20s  %s\n", number_of(partition, "partition"),
-               text_of(partition, "redis"), number_of(partition, "entries"), text_of(partition, "last"),
-               text_of(partition, "trimmed"));
+        printf("%9.0f  %5.0f  %-21s  %10.0f  %-20s  %s\n", number_of(partition, "partition"),
+               number_of(partition, "ready_nodes"), text_of(partition, "redis"),
+               number_of(partition, "entries"), text_of(partition, "last"), text_of(partition, "trimmed"));
     }
 }
 
@@ -110,6 +135,7 @@ static int print_survey(const struct ctl_common *common, const char *redis)
     if (survey == NULL)
         return ctl_fail(EX_OSERR, "out of memory");
     size_t silent = judge(survey);
+    size_t orphans = count_ready(survey);
     if (common->json) {
         ctl_print_json(survey);
     } else {
@@ -120,11 +146,16 @@ static int print_survey(const struct ctl_common *common, const char *redis)
         print_partitions(survey);
         json_decref(survey);
     }
-    return silent == 0 ? EX_OK
-                       : ctl_fail(EX_UNAVAILABLE,
-                                  "%zu of the nodes are silent: see that they run and reach Redis; "
-                                  "one that is gone for good is to be forgotten (--forget)",
-                                  silent);
+    if (silent > 0)
+        return ctl_fail(EX_UNAVAILABLE,
+                        "%zu of the nodes are silent: see that they run and reach Redis; "
+                        "one that is gone for good is to be forgotten (--forget)",
+                        silent);
+    return orphans == 0
+               ? EX_OK
+               : ctl_fail(EX_UNAVAILABLE,
+                          "%zu of the partitions are on no node that is ready: start one with --holds",
+                          orphans);
 }
 
 int ctl_cluster(int argc, char **argv)
@@ -142,7 +173,9 @@ int ctl_cluster(int argc, char **argv)
                            "something, for how long\n"
                            "it may have missed what the feed had (age), how late its last change was (lag), "
                            "how far it is behind;\n"
-                           "and the feed's partitions. Ends with 69 when a server is silent.",
+                           "what it holds;\nand the feed's partitions, and on how many servers that are "
+                           "ready each is. Ends with 69 when a server is silent, or a "
+                           "partition on none.",
                            options, sizeof options / sizeof options[0], &argc, &argv);
     if (status >= 0)
         return status;

@@ -24,27 +24,52 @@ struct lookup {
     int status;
 };
 
-static void print_answer(const struct lookup *lookup, uint64_t number, const uint8_t *entry)
+/* `answer`: a status, or a record as replies have it. */
+static void print_answer(const struct lookup *lookup, uint64_t number, const uint8_t *answer)
 {
     char text[PHONE_TEXT_BYTES];
-    const char *status = wire_status_text(entry[0]);
+    const char *status = wire_status_text(answer[0]);
     phone_format(number, text);
-    uint64_t account = lookup->records ? wire_get_u64(entry + 8) : 0;
-    bool show_record = lookup->records && entry[0] == WIRE_REGISTERED;
+    uint64_t account = lookup->records ? wire_get_u64(answer + 8) : 0;
+    bool show_record = lookup->records && answer[0] == WIRE_REGISTERED;
     if (lookup->common.json) {
         json_t *object = json_pack("{s:s, s:s}", "number", text, "status", status);
         if (show_record) {
             char digits[24]; /* text: JSON readers lose integers above 2^53 */
             snprintf(digits, sizeof digits, "%" PRIu64, account);
             json_object_set_new(object, "account", json_string(digits));
-            json_object_set_new(object, "flags", json_integer(entry[1]));
+            json_object_set_new(object, "flags", json_integer(answer[1]));
         }
         ctl_print_json(object);
     } else if (show_record) {
-        printf("%s\t%s\taccount %" PRIu64 "\tflags %u\n", text, status, account, entry[1]);
+        printf("%s\t%s\taccount %" PRIu64 "\tflags %u\n", text, status, account, answer[1]);
     } else {
         printf("%s\t%s\n", text, status);
     }
+}
+
+/* All servers that hold some of them. */
+static bool ask_cluster(struct lookup *lookup, const struct wire_origin *origin)
+{
+    uint8_t statuses[BATCH];
+    struct client_registration records[BATCH] = {0};
+    struct client_cluster *cluster = ctl_connect_cluster(&lookup->common, &lookup->status);
+    if (cluster == NULL)
+        return false;
+    bool good = lookup->records
+                    ? client_cluster_lookup_records(cluster, origin, lookup->numbers, lookup->count, statuses,
+                                                    records)
+                    : client_cluster_lookup(cluster, origin, lookup->numbers, lookup->count, statuses);
+    for (uint16_t i = 0; i < lookup->count && good; i++) {
+        uint8_t answer[WIRE_RECORD_BYTES] = {statuses[i], records[i].flags};
+        wire_put_u64(answer + 8, records[i].account);
+        print_answer(lookup, lookup->numbers[i], answer);
+    }
+    if (!good)
+        lookup->status = ctl_fail(EX_UNAVAILABLE, "%s", client_cluster_error(cluster));
+    client_cluster_close(cluster);
+    lookup->count = 0;
+    return good;
 }
 
 /* Asks about what has been gathered. False: the connection is lost. */
@@ -58,6 +83,8 @@ static bool ask(struct lookup *lookup)
     if (!client_send_numbers(lookup->client, lookup->records ? WIRE_LOOKUP_RECORDS : WIRE_LOOKUP,
                              named ? &lookup->origin : NULL, lookup->numbers, lookup->count) ||
         !client_finish(lookup->client, &reply)) {
+        if (client_code(lookup->client) == WIRE_ELSEWHERE)
+            return ask_cluster(lookup, named ? &lookup->origin : NULL);
         lookup->status = ctl_fail_client(lookup->client);
         return false;
     }

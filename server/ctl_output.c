@@ -112,6 +112,9 @@ int ctl_parse(struct ctl_common *common, const char *verb, const char *synopsis,
 
 /* --- the server --- */
 
+/* For one of several servers to be ready. */
+#define CLUSTER_PATIENCE_MS 5000
+
 static bool use_tls(const struct ctl_common *common, struct client_options *options, char *error,
                     size_t error_bytes)
 {
@@ -145,24 +148,32 @@ static int status_of(const struct client *client)
     }
 }
 
+/* False with the status and why not. Then release options->tls. */
+static bool read_options(const struct ctl_common *common, struct client_options *options,
+                         char token[static WIRE_TOKEN_BYTES_MAX + 1], int *status, char *error,
+                         size_t error_bytes)
+{
+    *options = (struct client_options){.server = common->server};
+    if (common->token_file != NULL) {
+        if (!client_read_token(common->token_file, token)) {
+            *status = EX_NOINPUT;
+            snprintf(error, error_bytes, "cannot read a token from %s", common->token_file);
+            return false;
+        }
+        options->token = token;
+    }
+    *status = EX_CONFIG;
+    return use_tls(common, options, error, error_bytes);
+}
+
 /* Connects; NULL with the status and why not. */
 static struct client *try_to_connect(const struct ctl_common *common, int *status, char *error,
                                      size_t error_bytes)
 {
     char token[WIRE_TOKEN_BYTES_MAX + 1];
-    struct client_options options = {.server = common->server};
-    if (common->token_file != NULL) {
-        if (!client_read_token(common->token_file, token)) {
-            *status = EX_NOINPUT;
-            snprintf(error, error_bytes, "cannot read a token from %s", common->token_file);
-            return NULL;
-        }
-        options.token = token;
-    }
-    if (!use_tls(common, &options, error, error_bytes)) {
-        *status = EX_CONFIG;
+    struct client_options options;
+    if (!read_options(common, &options, token, status, error, error_bytes))
         return NULL;
-    }
     struct client *client = client_create(&options);
     tls_context_release(options.tls);
     if (client != NULL && client_reconnect(client))
@@ -181,6 +192,24 @@ struct client *ctl_connect(const struct ctl_common *common, int *status)
     if (client == NULL)
         *status = ctl_fail(failed, "%s", error);
     return client;
+}
+
+struct client_cluster *ctl_connect_cluster(const struct ctl_common *common, int *status)
+{
+    char error[512];
+    char token[WIRE_TOKEN_BYTES_MAX + 1];
+    struct client_options options;
+    struct client_cluster *cluster = NULL;
+    int failed;
+    if (read_options(common, &options, token, &failed, error, sizeof error)) {
+        options.patience_ms = CLUSTER_PATIENCE_MS;
+        failed = EX_UNAVAILABLE;
+        cluster = client_cluster_connect(&options, error, sizeof error);
+        tls_context_release(options.tls);
+    }
+    if (cluster == NULL)
+        *status = ctl_fail(failed, "%s", error);
+    return cluster;
 }
 
 int ctl_fail_client(const struct client *client)

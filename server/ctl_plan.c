@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "hashing/partition.h"
 #include "persist/querylog/frame.h"
 #include "persist/querylog/querylog.h"
 #include "server/plan_machines.h"
@@ -95,13 +96,28 @@ static void print_room(const struct plan *plan, const struct room *room, double 
 
 static json_t *machines_json(const struct plan_machines *plan)
 {
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:b}",
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:b}",
                      "worker_lookups_per_second", plan->worker_lookups, "machine_lookups_per_second",
                      plan->machine_lookups, "directory_bytes", plan->directory_bytes, "machines_per_copy",
                      plan->machines_a_copy, "copies", plan->copies, "servers", plan->servers,
                      "server_disk_bytes", plan->disk_bytes, "feed_bytes", plan->feed_bytes, "redis_bytes",
                      plan->redis_bytes, "redis_masters", plan->masters, "redis_replicas", plan->replicas,
-                     "needs_parts", (int)plan->has_parts, "too_many_changes", (int)plan->has_many_changes);
+                     "partitions", plan->partitions, "needs_parts", (int)plan->has_parts, "too_many_changes",
+                     (int)plan->has_many_changes);
+}
+
+static void print_parts(const struct plan_machines *plan)
+{
+    if (plan->partitions > PARTITIONS_MAX)
+        printf("A copy on more than %u machines is not possible: take machines with more memory.\n",
+               PARTITIONS_MAX);
+    else
+        printf(
+            "A copy does not fit on one machine: start the feed with --partitions %.0f, and each machine of "
+            "a copy "
+            "with --holds\nand %.0f of them (server/CLUSTER.md). A request is split among the machines of a "
+            "copy.\n",
+            plan->partitions, plan->partitions / plan->machines_a_copy);
 }
 
 static void print_machines(const struct plan_wish *wish, const struct plan_machines *plan)
@@ -113,7 +129,7 @@ static void print_machines(const struct plan_wish *wish, const struct plan_machi
            100 * PLAN_MEMORY_SHARE, PLAN_OTHER_BYTES / 1e9);
     printf("%-34s %.0f\n", "machines for one copy", plan->machines_a_copy);
     printf("%-34s %.3g M/s at %.4g numbers a request\n", "a worker answers", plan->worker_lookups / 1e6,
-           wish->batch);
+           plan->machine_batch);
     printf("%-34s %.3g M/s: its workers, %.0f %% busy\n", "a machine is given", plan->machine_lookups / 1e6,
            100 * PLAN_LOAD_SHARE);
     printf("%-34s %.0f, for %.4g lookups/s at the busiest and %.0f at least\n", "copies", plan->copies,
@@ -125,9 +141,7 @@ static void print_machines(const struct plan_wish *wish, const struct plan_machi
     if (wish->log_bytes > 0)
         print_bytes("with the query log", plan->redis_bytes);
     if (plan->has_parts)
-        puts("A copy does not fit on one machine, and numberd cannot share one among several yet: take "
-             "machines with more "
-             "memory, or --accounts no.");
+        print_parts(plan);
     if (plan->has_many_changes)
         printf("More changes than the %.3g a second that a server can follow.\n", PLAN_CHANGES_PER_SECOND);
 }

@@ -20,7 +20,8 @@ struct feeding_options {
     unsigned partitions;
     unsigned min_replicas;
     uint64_t node;
-    const char *lookups; /* addresses at which the node is reached */
+    const struct partition_set *holds; /* NULL: all */
+    const char *lookups;               /* addresses at which the node is reached */
     const char *stats;
     struct feed_state *state;            /* as the journal had it */
     struct registrations *registrations; /* open */

@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "server/client.h"
+#include "server/client_cluster.h"
 
 #define CTL_SERVER_DEFAULT "127.0.0.1:4164"
 #define CTL_DATA_DIR_DEFAULT "numberd-data"
@@ -51,6 +52,9 @@ const char *ctl_shown(const char *word);
 
 /* Connects, or prints why not and returns NULL with `*status` set. */
 struct client *ctl_connect(const struct ctl_common *common, int *status);
+
+/* Those of the server that is named and all that share its feed: for who was told ELSEWHERE. */
+struct client_cluster *ctl_connect_cluster(const struct ctl_common *common, int *status);
 
 /* The exit status for a client's failure, printed. */
 int ctl_fail_client(const struct client *client);

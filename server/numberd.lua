@@ -6,11 +6,11 @@ local numberd = Proto("numberd", "numberd")
 
 local types = {
     [0x01] = "HELLO", [0x02] = "LOOKUP", [0x03] = "LOOKUP_RECORDS", [0x04] = "REGISTER", [0x05] = "DEREGISTER", [0x06] = "MOVE",
-    [0x07] = "PING", [0x08] = "STATS", [0x09] = "SNAPSHOT", [0x0A] = "GOODBYE", [0x0B] = "REPLACE_ALL",
+    [0x07] = "PING", [0x08] = "STATS", [0x09] = "SNAPSHOT", [0x0A] = "GOODBYE", [0x0B] = "REPLACE_ALL", [0x0C] = "MAP",
 }
 local codes = {
     [0] = "OK", [1] = "BAD_FRAME", [2] = "HELLO_EXPECTED", [3] = "VERSION_UNSUPPORTED", [4] = "UNAUTHORIZED", [5] = "UNKNOWN_TYPE",
-    [6] = "UNAVAILABLE", [7] = "NOT_READY", [8] = "READ_ONLY", [9] = "GOING_AWAY", [10] = "INTERNAL", [11] = "FORBIDDEN",
+    [6] = "UNAVAILABLE", [7] = "NOT_READY", [8] = "READ_ONLY", [9] = "GOING_AWAY", [10] = "INTERNAL", [11] = "FORBIDDEN", [12] = "ELSEWHERE",
 }
 local statuses = {
     [0x00] = "NOT_REGISTERED", [0x01] = "REGISTERED", [0x02] = "INVALID", [0x03] = "LIMITED", [0x10] = "ADDED", [0x11] = "REPLACED",

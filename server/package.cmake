@@ -7,7 +7,7 @@ install(TARGETS numberd numberctl numberload RUNTIME DESTINATION ${CMAKE_INSTALL
 configure_file(${CMAKE_SOURCE_DIR}/server/numberd-client.pc.in ${CMAKE_BINARY_DIR}/numberd-client.pc @ONLY)
 install(FILES $<TARGET_FILE:wire> DESTINATION lib RENAME libnumberd-client.a COMPONENT client)
 install(FILES ${CMAKE_BINARY_DIR}/numberd-client.pc DESTINATION lib/pkgconfig COMPONENT client)
-install(FILES ${CMAKE_SOURCE_DIR}/server/client.h ${CMAKE_SOURCE_DIR}/server/stream.h ${CMAKE_SOURCE_DIR}/server/tls.h
+install(FILES ${CMAKE_SOURCE_DIR}/server/client.h ${CMAKE_SOURCE_DIR}/server/client_cluster.h ${CMAKE_SOURCE_DIR}/server/stream.h ${CMAKE_SOURCE_DIR}/server/tls.h
   ${CMAKE_SOURCE_DIR}/server/wire.h DESTINATION include/numberd/server COMPONENT client)
 install(FILES ${CMAKE_SOURCE_DIR}/server/systemd/numberd.service ${CMAKE_SOURCE_DIR}/server/systemd/numberd.socket
   DESTINATION lib/systemd/system)

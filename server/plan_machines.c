@@ -28,12 +28,15 @@ static double lookups_of(double batch)
 void plan_machines(const struct plan_wish *wish, struct plan_machines *plan)
 {
     double workers = wish->processors > 2 ? wish->processors - 1 : 1;
-    *plan = (struct plan_machines){.worker_lookups = lookups_of(wish->batch)};
-    plan->machine_lookups = plan->worker_lookups * workers * PLAN_LOAD_SHARE;
+    *plan = (struct plan_machines){0};
     plan->directory_bytes = wish->numbers * (wish->accounts ? PLAN_NUMBER_BYTES : PLAN_NUMBER_BYTES_BARE);
     plan->usable_bytes = wish->memory * PLAN_MEMORY_SHARE - PLAN_OTHER_BYTES;
     plan->machines_a_copy =
         plan->usable_bytes > 0 ? fmax(1, ceil(plan->directory_bytes / plan->usable_bytes)) : HUGE_VAL;
+    /* A request is split among the machines of a copy. */
+    plan->machine_batch = fmax(1, wish->batch / plan->machines_a_copy);
+    plan->worker_lookups = lookups_of(plan->machine_batch);
+    plan->machine_lookups = plan->worker_lookups * workers * PLAN_LOAD_SHARE;
     plan->copies = fmax(wish->copies, ceil(wish->lookups / plan->machine_lookups / plan->machines_a_copy));
     plan->servers = plan->machines_a_copy * plan->copies;
     plan->disk_bytes = PLAN_DISK_COPIES * plan->directory_bytes / plan->machines_a_copy;
@@ -43,5 +46,7 @@ void plan_machines(const struct plan_wish *wish, struct plan_machines *plan)
     plan->masters = fmax(3, ceil(plan->redis_bytes / (wish->memory * PLAN_MEMORY_SHARE)));
     plan->replicas = plan->masters;
     plan->has_parts = plan->machines_a_copy > 1;
+    /* The least that is spread evenly, and not below numberd's default. */
+    plan->partitions = plan->machines_a_copy * ceil(PLAN_PARTITIONS_LEAST / plan->machines_a_copy);
     plan->has_many_changes = wish->changes > PLAN_CHANGES_PER_SECOND;
 }

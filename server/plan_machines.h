@@ -21,6 +21,8 @@
  * second from the feed (import through one of two servers on one machine: 340,000). */
 #define PLAN_CHANGE_BYTES 21.0
 #define PLAN_CHANGES_PER_SECOND 300e3
+/* As many as numberd takes by itself. */
+#define PLAN_PARTITIONS_LEAST 16.0
 /* Snapshots on the disk beside one that is written, and the journal. */
 #define PLAN_DISK_COPIES 3.0
 
@@ -50,6 +52,8 @@ struct plan_machines {
     double redis_bytes; /* with the query log, if that is there */
     double masters;
     double replicas;
+    double machine_batch;  /* numbers of a request that one machine gets */
+    double partitions;     /* of the feed, so that each machine of a copy holds as many */
     bool has_parts;        /* a copy does not fit on one machine */
     bool has_many_changes; /* more than a server takes */
 };

@@ -272,3 +272,55 @@ bool registrations_read(struct registrations *registrations, uint64_t number, st
 {
     return directory_read(registrations->directory, number, record);
 }
+
+/* --- what is here --- */
+
+void registrations_hold(struct registrations *registrations, const struct partition_set *held,
+                        unsigned partitions)
+{
+    if (atomic_load(&registrations->split) != 0 || partition_set_count(held, partitions) == partitions)
+        return;
+    registrations->held = *held;
+    atomic_store_explicit(&registrations->split, partitions, memory_order_release);
+}
+
+/* Numbers of one shard that are to go. */
+struct purge {
+    const struct partition_set *set;
+    unsigned partitions;
+    size_t count;
+    uint64_t numbers[REGISTRATIONS_TOGETHER];
+};
+
+static bool collect(void *context, const struct record *record)
+{
+    struct purge *purge = context;
+    if (purge->set->has[partition_of(record->number, purge->partitions)])
+        purge->numbers[purge->count++] = record->number;
+    return purge->count < REGISTRATIONS_TOGETHER;
+}
+
+static bool remove_collected(struct registrations *registrations, const struct purge *purge)
+{
+    uint8_t results[REGISTRATIONS_TOGETHER];
+    return apply_some(registrations, deregister_some, purge->numbers, purge->count, results) &&
+           memchr(results, DIRECTORY_NO_MEMORY, purge->count) == NULL;
+}
+
+bool registrations_purge(struct registrations *registrations, const struct partition_set *set,
+                         unsigned partitions)
+{
+    struct directory_stats stats;
+    struct purge purge = {.set = set, .partitions = partitions};
+    directory_stats(registrations->directory, &stats);
+    for (unsigned shard = 0; shard < stats.shards; shard++) {
+        bool is_whole = false;
+        while (!is_whole) {
+            purge.count = 0;
+            is_whole = directory_visit_shard(registrations->directory, shard, collect, &purge);
+            if (!remove_collected(registrations, &purge))
+                return false;
+        }
+    }
+    return true;
+}

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "hashing/directory.h"
+#include "hashing/partition.h"
 
 #define REGISTRATIONS_TOGETHER 512
 
@@ -38,6 +39,9 @@ struct registrations_feed {
     bool (*take)(void *context, void *job, uint8_t *results);
     /* For how long this server may have missed what the feed had. */
     uint64_t (*age_ms)(const void *context);
+    /* Who holds what (PROTOCOL.md, MAP): as text to be freed with free(), NULL when memory is short; and the version of that. */
+    char *(*map)(void *context);
+    uint64_t (*map_version)(void *context);
     void *context; /* NULL: there is none */
 };
 
@@ -55,7 +59,10 @@ struct registrations {
     bool accounts;               /* of the directory; without, the journal gets account 0, too */
     struct registrations_journal journal;
     struct registrations_feed feed;
-    bool is_paused;            /* under the door: changes are refused */
+    bool is_paused; /* under the door: changes are refused */
+    _Atomic unsigned
+        split; /* numbers are spread over so many partitions and only some are here; 0: all are */
+    struct partition_set held; /* then; set before `split` */
     _Atomic uint64_t position; /* changes made so far, those before the last start included */
     pthread_mutex_t door;
 };
@@ -89,6 +96,20 @@ bool registrations_carry_out(struct registrations *registrations, const struct s
 bool registrations_note(struct registrations *registrations, const struct change *marks, size_t count);
 /* Of a number that nobody but the caller changes. */
 bool registrations_read(struct registrations *registrations, uint64_t number, struct record *record);
+
+/* From now on only the numbers of these partitions are here, of so many. What is held never changes again. */
+void registrations_hold(struct registrations *registrations, const struct partition_set *held,
+                        unsigned partitions);
+/* Whether a number, be it registered or not, would be here. */
+static inline bool registrations_have(const struct registrations *registrations, unsigned split,
+                                      uint64_t number)
+{
+    return split == 0 || registrations->held.has[partition_of(number, split)];
+}
+/* Removes whatever is registered in these partitions. False: memory is short or the journal has failed. Takes as long as reading through the
+ * whole directory; others' changes go on in between. */
+bool registrations_purge(struct registrations *registrations, const struct partition_set *set,
+                         unsigned partitions);
 
 /* From here on entries are refused (DIRECTORY_NO_MEMORY, which clients are told to repeat), until the directory is replaced
  * or, with NULL, stays. pause returns the position. */

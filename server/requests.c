@@ -634,6 +634,41 @@ void requests_retract(struct buffer *out, size_t from)
     out->length = kept;
 }
 
+/* --- numbers of partitions that are not here --- */
+
+/* Numbers follow each other so closely in entries of this type. */
+static size_t number_stride(uint8_t type)
+{
+    return type == WIRE_REGISTER ? WIRE_REGISTER_BYTES : WIRE_NUMBER_BYTES;
+}
+
+bool requests_are_elsewhere(const struct service *service, const struct wire_request *request)
+{
+    const struct registrations *registrations = service->registrations;
+    unsigned split = atomic_load_explicit(&registrations->split, memory_order_acquire);
+    if (split == 0 || request->type < WIRE_LOOKUP || request->type > WIRE_MOVE)
+        return false;
+    size_t count = request->type == WIRE_MOVE ? (size_t)request->count * 2 : request->count;
+    const uint8_t *entry = request->entries;
+    for (size_t i = 0; i < count; i++, entry += number_stride(request->type))
+        if (!registrations_have(registrations, split, wire_get_u64(entry)))
+            return true;
+    return false;
+}
+
+bool requests_elsewhere(const struct service *service, const struct wire_request *request, struct buffer *out)
+{
+    const struct registrations_feed *feed = &service->registrations->feed;
+    struct wire_reply reply = reply_to(request, WIRE_ELSEWHERE);
+    reply.body_bytes = WIRE_ELSEWHERE_BYTES;
+    uint8_t *body = begin_reply(&reply, out);
+    if (body == NULL)
+        return false;
+    wire_put_u64(body, feed->map_version(feed->context));
+    counter_add(&service->counters->requests_elsewhere, 1);
+    return true;
+}
+
 /* --- the rest --- */
 
 bool requests_stats(const struct service *service, const struct wire_request *request, struct buffer *out)
@@ -643,6 +678,19 @@ bool requests_stats(const struct service *service, const struct wire_request *re
         return requests_reply(request, WIRE_INTERNAL, "out of memory", out);
     bool good = requests_reply(request, WIRE_OK, json, out);
     free(json);
+    return good;
+}
+
+bool requests_map(const struct service *service, const struct wire_request *request, struct buffer *out)
+{
+    const struct registrations_feed *feed = &service->registrations->feed;
+    if (!registrations_are_fed(service->registrations))
+        return requests_reply(request, WIRE_OK, "version 0\npartitions 0\n", out);
+    char *text = feed->map(feed->context);
+    if (text == NULL)
+        return requests_reply(request, WIRE_INTERNAL, "out of memory", out);
+    bool good = requests_reply(request, WIRE_OK, text, out);
+    free(text);
     return good;
 }
 

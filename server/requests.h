@@ -39,6 +39,11 @@ bool requests_wait(const struct session *session);
 size_t requests_work_bytes(const struct session *session);
 
 void requests_retract(struct buffer *out, size_t from);
+/* Whether the request names a number of which nothing can be known here (registrations_hold): then nothing of it is done. */
+bool requests_are_elsewhere(const struct service *service, const struct wire_request *request);
+bool requests_elsewhere(const struct service *service, const struct wire_request *request,
+                        struct buffer *out);
+bool requests_map(const struct service *service, const struct wire_request *request, struct buffer *out);
 bool requests_stats(const struct service *service, const struct wire_request *request, struct buffer *out);
 /* Snapshot and replace all. */
 bool requests_snapshot(const struct service *service, const struct wire_request *request, struct buffer *out);

@@ -134,6 +134,8 @@ static bool handle(struct session *session, struct service *service, const struc
                                request->type == WIRE_SNAPSHOT || request->type == WIRE_REPLACE_ALL;
     if (needs_registrations && service->directory == NULL)
         return requests_reply(request, WIRE_NOT_READY, "the registrations are being loaded", out);
+    if (requests_are_elsewhere(service, request))
+        return requests_elsewhere(service, request, out);
     switch (request->type) {
     case WIRE_HELLO:
         return greet(session, service, request, out);
@@ -148,6 +150,8 @@ static bool handle(struct session *session, struct service *service, const struc
         return requests_reply(request, WIRE_OK, NULL, out);
     case WIRE_STATS:
         return requests_stats(service, request, out);
+    case WIRE_MAP:
+        return requests_map(service, request, out);
     case WIRE_SNAPSHOT:
     case WIRE_REPLACE_ALL:
         return requests_snapshot(service, request, out);
@@ -174,6 +178,7 @@ static uint32_t cost_of(const struct service *service, const struct wire_request
     case WIRE_HELLO:
         return 64;
     case WIRE_STATS:
+    case WIRE_MAP:
         return service->part_numbers;
     default:
         return 8;

@@ -12,8 +12,8 @@
 
 /* Names by wire type, as labels. */
 static const char *const request_names[COUNTERS_REQUEST_TYPES] = {
-    "unknown", "hello", "lookup", "lookup_records", "register", "deregister",
-    "move",    "ping",  "stats",  "snapshot",       "goodbye",  "replace_all"};
+    "unknown", "hello", "lookup",   "lookup_records", "register",    "deregister", "move",
+    "ping",    "stats", "snapshot", "goodbye",        "replace_all", "map"};
 static const char *const answer_names[COUNTERS_ANSWERS] = {"not_registered", "registered", "invalid",
                                                            "limited"};
 static const char *const update_names[COUNTERS_UPDATES] = {"added",  "replaced", "removed", "moved",
@@ -39,6 +39,7 @@ void stats_add_worker(struct stats_report *report, const struct counters *counte
     report->bytes_out += counter_read(&counters->bytes_out);
     report->frames_malformed += counter_read(&counters->frames_malformed);
     report->requests_unavailable += counter_read(&counters->requests_unavailable);
+    report->requests_elsewhere += counter_read(&counters->requests_elsewhere);
     report->limited_unlogged += counter_read(&counters->limited_unlogged);
     report->connections_slow += counter_read(&counters->connections_slow);
     report->connections_evicted += counter_read(&counters->connections_evicted);
@@ -170,13 +171,14 @@ static json_t *feed_json(const struct stats_feed *feed)
 {
     if (!feed->is_followed)
         return json_null();
-    return json_pack(
-        "{s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "state", feed_state(feed),
-        "reason", feed->reason, "partitions", (int)feed->partitions, "min_replicas", (int)feed->min_replicas,
-        "age_seconds", (double)feed->age_ms / 1e3, "lag_seconds", (double)feed->lag_ms / 1e3,
-        "lag_seconds_max", (double)feed->lag_ms_max / 1e3, "entries", integer(feed->entries), "steps",
-        integer(feed->steps), "repeated", integer(feed->repeated), "waiting", integer(feed->waiting),
-        "rounds", integer(feed->rounds), "failures", integer(feed->failures));
+    return json_pack("{s:s, s:s, s:i, s:i, s:o, s:i, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "state",
+                     feed_state(feed), "reason", feed->reason, "partitions", (int)feed->partitions, "held",
+                     (int)feed->held, "map_version", integer(feed->map_version), "min_replicas",
+                     (int)feed->min_replicas, "age_seconds", (double)feed->age_ms / 1e3, "lag_seconds",
+                     (double)feed->lag_ms / 1e3, "lag_seconds_max", (double)feed->lag_ms_max / 1e3, "entries",
+                     integer(feed->entries), "steps", integer(feed->steps), "repeated",
+                     integer(feed->repeated), "waiting", integer(feed->waiting), "rounds",
+                     integer(feed->rounds), "failures", integer(feed->failures));
 }
 
 /* {"bounds": [...], "counts": [...], "sum": ...}; the last place has no bound. */
@@ -228,7 +230,8 @@ char *stats_render_json(const struct stats_report *report)
         integer(report->connections_open), "connections_opened", integer(report->connections_opened),
         "bytes_in", integer(report->bytes_in), "bytes_out", integer(report->bytes_out), "frames_malformed",
         integer(report->frames_malformed), "requests_unavailable", integer(report->requests_unavailable),
-        "lookups", by_name(answer_names, report->answers, COUNTERS_ANSWERS), "requests",
+        "requests_elsewhere", integer(report->requests_elsewhere), "lookups",
+        by_name(answer_names, report->answers, COUNTERS_ANSWERS), "requests",
         by_name(request_names, report->requests, COUNTERS_REQUEST_TYPES), "updates",
         by_name(update_names, report->updates, COUNTERS_UPDATES), "directory", directory_json(report),
         "query_log", query_log_json(&report->query_log));
@@ -336,6 +339,9 @@ static void put_server(FILE *out, const struct stats_report *report)
            "Frames that broke the protocol; each closed its connection.", report->frames_malformed);
     single(out, "numberd_requests_unavailable_total", "counter", "Requests answered UNAVAILABLE.",
            report->requests_unavailable);
+    single(out, "numberd_requests_elsewhere_total", "counter",
+           "Requests answered ELSEWHERE: a number was in a partition that is not here.",
+           report->requests_elsewhere);
     single(out, "numberd_limited_unlogged_total", "counter",
            "Numbers that were LIMITED while so many were that no more of them were logged.",
            report->limited_unlogged);
@@ -476,6 +482,8 @@ static void put_feed(FILE *out, const struct stats_feed *feed)
     single(out, "numberd_feed_broken", "gauge",
            "1 when the feed cannot be followed any more, since one side lacks changes of the other.",
            feed->broken);
+    single(out, "numberd_feed_partitions", "gauge", "Partitions of the feed.", feed->partitions);
+    single(out, "numberd_feed_partitions_held", "gauge", "Those that are held here.", feed->held);
     single_real(out, "numberd_feed_age_seconds", "gauge", "Since all that the feed had was carried out.",
                 (double)feed->age_ms / 1e3);
     single_real(out, "numberd_feed_lag_seconds", "gauge",

@@ -65,7 +65,9 @@ struct stats_feed {
     bool caught_up;
     bool broken;
     char reason[512];
-    unsigned partitions;
+    unsigned partitions; /* 0: not known yet */
+    unsigned held;
+    uint64_t map_version;
     unsigned min_replicas;
     uint64_t age_ms;
     uint64_t lag_ms;
@@ -107,6 +109,7 @@ struct stats_report {
     uint64_t bytes_out;
     uint64_t frames_malformed;
     uint64_t requests_unavailable;
+    uint64_t requests_elsewhere;
     uint64_t limited_unlogged;
     uint64_t connections_slow;
     uint64_t connections_evicted;

@@ -54,7 +54,7 @@ static bool is_lookup(uint8_t type)
 
 static bool is_known(uint8_t type)
 {
-    return type >= WIRE_HELLO && type <= WIRE_REPLACE_ALL;
+    return type >= WIRE_HELLO && type <= WIRE_MAP;
 }
 
 uint32_t wire_request_bytes(uint8_t type, uint8_t flags, uint32_t count)

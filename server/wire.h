@@ -42,6 +42,7 @@ enum wire_type {
     WIRE_SNAPSHOT = 0x09,
     WIRE_GOODBYE = 0x0a,
     WIRE_REPLACE_ALL = 0x0b,
+    WIRE_MAP = 0x0c,
     WIRE_REPLY_BIT = 0x80
 };
 
@@ -50,6 +51,7 @@ enum wire_type {
 #define WIRE_FLAG_AGE                                                                                        \
     UINT8_C(0x02) /* of a lookup: the reply's body ends with the answers' age, WIRE_AGE_BYTES */
 #define WIRE_AGE_BYTES 4u
+#define WIRE_ELSEWHERE_BYTES 8u /* the body of such a reply: the map's version */
 
 /* Reply codes: value, name, meaning for people. */
 #define WIRE_CODES(X)                                                                                        \
@@ -64,7 +66,8 @@ enum wire_type {
     X(WIRE_READ_ONLY, 8, "the server takes no registrations now")                                            \
     X(WIRE_GOING_AWAY, 9, "the server is stopping; reconnect elsewhere or later")                            \
     X(WIRE_INTERNAL, 10, "the server failed; nothing of the request was done")                               \
-    X(WIRE_FORBIDDEN, 11, "the token does not allow this request")
+    X(WIRE_FORBIDDEN, 11, "the token does not allow this request")                                           \
+    X(WIRE_ELSEWHERE, 12, "a number is in a partition that this server does not hold; ask for the map")
 
 enum wire_code {
 #define X(name, value, text) name = value,
@@ -193,7 +196,7 @@ static inline bool wire_is_update(uint8_t type)
 
 /* Each encoder writes wire_request_bytes(...) bytes and returns that size. */
 uint32_t wire_encode_hello(uint8_t *bytes, uint32_t request_id, const char *token, uint16_t token_bytes);
-/* A request without entries: ping, stats, snapshot, goodbye, replace all. */
+/* A request without entries: ping, stats, snapshot, goodbye, replace all, map. */
 uint32_t wire_encode_plain(uint8_t *bytes, uint8_t type, uint32_t request_id);
 /* Lookup, lookup with records, deregister. `origin` may be NULL; only lookups take one. */
 uint32_t wire_encode_numbers(uint8_t *bytes, uint8_t type, uint32_t request_id,

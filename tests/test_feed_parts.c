@@ -8,6 +8,7 @@
 #include "hashing/directory.h"
 #include "persist/registrations/feed_entry.h"
 #include "persist/registrations/feed_jobs.h"
+#include "persist/registrations/feed_map.h"
 #include "persist/registrations/feed_state.h"
 
 #define BASE UINT64_C(12025550000)
@@ -89,10 +90,41 @@ static void test_partitions(void **state)
     (void)state;
     size_t counts[16] = {0};
     for (uint64_t i = 0; i < 160000; i++)
-        counts[feed_partition(BASE + i, 16)]++;
+        counts[partition_of(BASE + i, 16)]++;
     for (size_t i = 0; i < 16; i++)
         assert_true(counts[i] > 9500 && counts[i] < 10500);
-    assert_int_equal(feed_partition(BASE, 1), 0);
+    assert_int_equal(partition_of(BASE, 1), 0);
+}
+
+/* Every set of the first 12, and the longest text. */
+static void test_sets(void **unused)
+{
+    (void)unused;
+    char text[PARTITION_SET_TEXT_BYTES];
+    struct partition_set set;
+    struct partition_set again;
+    for (unsigned bits = 1; bits < 1u << 12; bits++) {
+        memset(&set, 0, sizeof set);
+        for (unsigned i = 0; i < 12; i++)
+            set.has[i] = bits >> i & 1;
+        partition_set_format(text, &set, 12);
+        assert_true(partition_set_parse(text, &again));
+        assert_memory_equal(&set, &again, sizeof set);
+        assert_int_equal(partition_set_count(&again, PARTITIONS_MAX), __builtin_popcount(bits));
+    }
+    for (unsigned i = 0; i < PARTITIONS_MAX; i++)
+        set.has[i] = i % 3 != 2;
+    partition_set_format(text, &set, PARTITIONS_MAX);
+    assert_true(strlen(text) > 600 && partition_set_parse(text, &again));
+    assert_memory_equal(&set, &again, sizeof set);
+    memset(&set, 0, sizeof set);
+    partition_set_format(text, &set, PARTITIONS_MAX);
+    assert_string_equal(text, "-");
+    const char *const wrong[] = {"",   "-",  "1-",   "-1", "2-1", "256",        "0-256",
+                                 "1,", ",1", "1,,2", "1 ", "x",   "99999999999"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        assert_false(partition_set_parse(wrong[i], &again));
+    assert_true(partition_set_parse("7,0-2,1", &again) && partition_set_count(&again, PARTITIONS_MAX) == 4);
 }
 
 /* --- how far --- */
@@ -151,6 +183,8 @@ static void test_marks(void **unused)
     struct feed_state state = {.feed = UINT64_MAX, .partitions = FEED_PARTITIONS_MAX};
     struct feed_state again = {.feed = 1, .partitions = 1};
     size_t count;
+    for (unsigned i = 0; i < FEED_PARTITIONS_MAX; i++)
+        feed_state_follow(&state, i);
     for (unsigned i = 0; i < 1000; i++) /* each writer's next ones */
         carry(&state, i % FEED_PARTITIONS_MAX, i / FEED_PARTITIONS_MAX % 2, 1 + i / FEED_PARTITIONS_MAX / 2,
               5000 + i);
@@ -178,6 +212,103 @@ static void test_marks(void **unused)
     assert_false(is_new(&again, 255, 99, entry.sequence));
     feed_state_deinit(&state);
     feed_state_deinit(&again);
+}
+
+static void take_all(struct feed_state *to, const struct feed_state *from)
+{
+    size_t count;
+    struct change *marks = feed_state_marks(from, &count);
+    assert_non_null(marks);
+    for (size_t i = 0; i < count; i++)
+        feed_state_take(to, &marks[i]);
+    free(marks);
+}
+
+/* A partition that is left is forgotten at once, and leaving it outlives whatever is read back in between. */
+static void test_leaving(void **unused)
+{
+    (void)unused;
+    struct feed_state state = {.feed = 7, .partitions = 4};
+    struct feed_state again = {0};
+    const struct partition_set first = {.has = {true, true}};
+    carry(&state, 0, 1, 1, 1000);
+    carry(&state, 1, 1, 1, 1000);
+    assert_false(feed_state_follows(&state, &first)); /* what carries out has begun to follow before */
+    for (unsigned i = 0; i < 2; i++)
+        feed_state_follow(&state, i);
+    take_all(&again, &state);
+    assert_true(feed_state_follows(&again, &first));
+    assert_false(again.progress[2].is_followed);
+    struct change mark = feed_state_leave(&state, 1, false);
+    feed_state_take(&again, &mark);
+    for (int times = 0; times < 2; times++) {
+        assert_true(again.progress[1].is_leaving && again.progress[1].position.ms == 0);
+        assert_true(is_new(&again, 1, 1, 1) && !is_new(&again, 0, 1, 1));
+        assert_false(feed_state_follows(&again, &first));
+        feed_state_deinit(&again);
+        take_all(&again, &state);
+    }
+    mark = feed_state_leave(&state, 1, true);
+    feed_state_take(&again, &mark);
+    assert_false(again.progress[1].is_leaving || again.progress[1].is_followed || again.has_failed);
+    feed_state_follow(&again, 1);
+    assert_true(feed_state_follows(&again, &first));
+    feed_state_deinit(&state);
+    feed_state_deinit(&again);
+}
+
+/* --- who holds what --- */
+
+static redisReply *text_reply(const char *text)
+{
+    redisReply *reply = calloc(1, sizeof *reply);
+    assert_non_null(reply);
+    reply->type = REDIS_REPLY_STRING;
+    reply->str = strdup(text);
+    reply->len = strlen(text);
+    return reply;
+}
+
+/* What nodes say; what is nonsense is left out. */
+static void test_map(void **unused)
+{
+    (void)unused;
+    const char *const texts[] = {
+        "a1",
+        "{\"said_at_ms\":95000,\"lookups\":\"h:1\",\"state\":\"followed\",\"holds\":\"0-2\"}",
+        "b2",
+        "{\"said_at_ms\":80000,\"lookups\":\"h:2\",\"state\":\"followed\",\"holds\":\"3\"}",
+        "c3",
+        "{\"said_at_ms\":99999,\"lookups\":\"h:3\",\"state\":\"catching up\",\"holds\":\"0-3\"}",
+        "d4",
+        "{\"said_at_ms\":99999,\"lookups\":\"a b\",\"state\":\"followed\",\"holds\":\"0\"}",
+        "e5",
+        "{\"said_at_ms\":99999,\"lookups\":\"h:5\",\"state\":\"followed\",\"holds\":\"0;1\"}",
+        "f6",
+        "{\"said_at_ms\":99999,\"lookups\":\"h:6\",\"state\":\"followed\"}",
+        "g7",
+        "no json",
+        "a node with much too long a name for the place",
+        "{\"said_at_ms\":95000,\"lookups\":\"h:1\",\"state\":\"followed\",\"holds\":\"0-2\"}"};
+    redisReply *all = calloc(1, sizeof *all);
+    assert_non_null(all);
+    all->type = REDIS_REPLY_ARRAY;
+    all->elements = sizeof texts / sizeof texts[0];
+    all->element = calloc(all->elements, sizeof *all->element);
+    assert_non_null(all->element);
+    for (size_t i = 0; i < all->elements; i++)
+        all->element[i] = text_reply(texts[i]);
+    struct feed_map *map = feed_map_create(all, 4, 9, 100000);
+    freeReplyObject(all);
+    assert_non_null(map);
+    char *text = feed_map_text(map);
+    assert_string_equal(
+        text, "version 9\npartitions 4\nnode a1 h:1 ready 0-2\nnode b2 h:2 away 3\nnode c3 h:3 away 0-3\n");
+    assert_true(feed_map_serves(map, "a1", 2));
+    assert_false(feed_map_serves(map, "a1", 3) || feed_map_serves(map, "b2", 3) ||
+                 feed_map_serves(map, "c3", 0) || feed_map_serves(map, "zz", 0));
+    free(text);
+    free(map);
 }
 
 /* --- jobs --- */
@@ -386,6 +517,9 @@ int main(void)
                                        cmocka_unit_test(test_partitions),
                                        cmocka_unit_test(test_repeated_entries),
                                        cmocka_unit_test(test_marks),
+                                       cmocka_unit_test(test_sets),
+                                       cmocka_unit_test(test_leaving),
+                                       cmocka_unit_test(test_map),
                                        cmocka_unit_test(test_steps),
                                        cmocka_unit_test(test_moves),
                                        cmocka_unit_test(test_moves_together),

@@ -382,7 +382,10 @@ def test_plan_machines():
     # The most that is asked of it: on machines of 24 GiB in parts, on large ones as a whole.
     most = ("--rate", 3333334, "--batch", 50, "--numbers", 3500000000, "--peak", 10**7, "--changes", 20000)
     parts = plan(*most)
-    assert parts["machines_per_copy"] == 4 and parts["needs_parts"], parts
+    assert parts["machines_per_copy"] == 4 and parts["needs_parts"] and parts["partitions"] == 16, parts
+    assert plan("--rate", 1000, "--numbers", 5 * 10**9)["partitions"] == 20  # over 5
+    together = plan(*most, "--memory", "96G")
+    assert parts["worker_lookups_per_second"] < together["worker_lookups_per_second"], "a request is split"
     whole = plan(*most, "--memory", "96G", "--processors", 4)
     assert whole["machines_per_copy"] == 1 and whole["machine_lookups_per_second"] * whole["copies"] >= 10**7, whole
     # Lone lookups want more of them: each copy has its share.
@@ -393,7 +396,7 @@ def test_plan_machines():
     assert log["redis_bytes"] > log["redis_bytes"] - log["feed_bytes"] > 1e11 and log["redis_masters"] > 10, log
     assert plan("--rate", 1000, "--numbers", 10**8, "--changes", 10**6)["too_many_changes"]
     text = servers.ctl("plan", *most)
-    assert "does not fit on one machine" in text and "18.5 bytes" in text and "50 % busy" in text, text
+    assert "does not fit on one machine" in text and "--partitions 16" in text and "and 4 of them" in text and "18.5 bytes" in text and "50 % busy" in text, text
     for wrong in (("--memory", "x"), ("--memory", "24GB"), ("--memory", "1G"), ("--copies", 0), ("--numbers", "many")):
         servers.ctl("plan", "--rate", 1, "--numbers", 1, *wrong, status=64)
 

@@ -50,6 +50,7 @@ static void make_talk(struct conversation *talk)
     put_plain(talk, WIRE_STATS);
     put_plain(talk, WIRE_SNAPSHOT);
     put_plain(talk, WIRE_REPLACE_ALL);
+    put_plain(talk, WIRE_MAP);
     put_numbers(talk, WIRE_DEREGISTER, NULL);
     put_plain(talk, WIRE_GOODBYE);
     put_plain(talk, WIRE_PING);

@@ -13,6 +13,8 @@
 #include <time.h>
 
 #include "hashing/directory.h"
+#include "persist/registrations/feed_map.h"
+#include "persist/registrations/feed_queue.h"
 #include "persist/registrations/feed_wire.h"
 
 /* Between two rounds with nothing to do: soon after there was something, and else. */
@@ -23,32 +25,9 @@
 #define RETRY_MS 100
 /* Where the node is, is written so often at least. */
 #define BEAT_MS 1000
-#define FEED_DESCRIPTION_BYTES 1024
-/* Steps of one partition that go as one entry. */
-struct outgoing {
-    TAILQ_ENTRY(outgoing) link;
-    uint64_t sequence;
-    uint64_t begun_ms;
-    uint8_t *bytes; /* once it was sent */
-    size_t length;
-    bool is_sent; /* on the connections that there are now */
-    bool has_release;
-    size_t count;
-    struct step steps[FEED_STEPS_MAX];
-    struct {
-        struct feed_job *job;
-        size_t index;
-    } owners[FEED_STEPS_MAX];
-};
-TAILQ_HEAD(outgoing_queue, outgoing);
-TAILQ_HEAD(job_queue, feed_job);
+#define FEED_DESCRIPTION_BYTES 2048
 
-struct partition {
-    struct outgoing_queue queue; /* what has not been read back */
-    uint64_t writer;   /* this server's number here; another one when the old one may be forgotten */
-    uint64_t sequence; /* of the last one */
-    uint64_t used_ms;  /* when that was begun */
-};
+TAILQ_HEAD(job_queue, feed_job);
 
 struct feed {
     struct feed_options options;
@@ -60,9 +39,13 @@ struct feed {
     bool wants_trim;
     /* The thread's. */
     struct feed_wire *wire;
+    /* Of the partitions that are held, in their order. */
     struct feed_lane *lanes;
-    struct partition *partitions;
-    unsigned count;        /* of both; 0: not known yet */
+    struct feed_queue *queues;
+    unsigned count; /* of both; 0: not known yet */
+    unsigned lane_of[FEED_PARTITIONS_MAX];
+    bool has_said_followed; /* to the other nodes */
+    bool has_described;
     struct job_queue jobs; /* by their tickets; those that are done are not among them */
     uint64_t taken;        /* ticket of the last one that was taken */
     uint64_t begun_ms;     /* the round */
@@ -71,7 +54,6 @@ struct feed {
     bool has_noticed;        /* that Redis is away */
     bool has_taken;          /* carried something out in this round */
     struct feed_entry entry; /* that is being carried out, or encoded */
-    uint8_t encoded[FEED_ENTRY_BYTES_MAX];
     pthread_t thread;
     _Atomic uint64_t decided;
     _Atomic uint64_t read_ms; /* when a round began that has read all there was; monotonic */
@@ -107,157 +89,33 @@ static bool read_number(void *context, uint64_t number, struct record *record)
     return feed->options.hands.read(feed->options.hands.context, number, record);
 }
 
-/* Has a number that the others know, or have never heard of. */
-static bool be_known(struct partition *partition)
-{
-    uint64_t now = now_ms();
-    bool is_forgotten =
-        TAILQ_EMPTY(&partition->queue) && now - partition->used_ms > FEED_WRITER_FORGOTTEN_MS / 2;
-    if (partition->sequence == 0 || is_forgotten) {
-        if (getrandom(&partition->writer, sizeof partition->writer, 0) != sizeof partition->writer)
-            return false;
-        partition->sequence = 0;
-    }
-    partition->used_ms = now;
-    return true;
-}
-
-/* The entry that is being filled; NULL when memory is short. */
-static struct outgoing *filling(struct partition *partition)
-{
-    struct outgoing *last = TAILQ_LAST(&partition->queue, outgoing_queue);
-    if (last != NULL && last->bytes == NULL && last->count < FEED_STEPS_MAX)
-        return last;
-    struct outgoing *fresh = malloc(sizeof *fresh);
-    if (fresh == NULL || !be_known(partition)) {
-        free(fresh);
-        return NULL;
-    }
-    fresh->sequence = ++partition->sequence;
-    fresh->begun_ms = now_ms();
-    fresh->bytes = NULL;
-    fresh->count = 0;
-    fresh->is_sent = fresh->has_release = false;
-    TAILQ_INSERT_TAIL(&partition->queue, fresh, link);
-    return fresh;
-}
-
+/* Only what is held is submitted. */
 static bool append_step(void *context, struct feed_job *job, size_t index, const struct step *step)
 {
     struct feed *feed = context;
-    struct outgoing *entry = filling(&feed->partitions[feed_partition(step->record.number, feed->count)]);
-    if (entry == NULL)
+    unsigned partition = partition_of(step->record.number, feed->state->partitions);
+    if (!feed->options.holds.has[partition] ||
+        !feed_queue_append(&feed->queues[feed->lane_of[partition]], job, index, step))
         return false;
-    entry->steps[entry->count] = *step;
-    entry->owners[entry->count].job = job;
-    entry->owners[entry->count].index = index;
-    entry->count++;
-    entry->has_release = entry->has_release || step->kind == STEP_RELEASE;
     atomic_fetch_add(&feed->waiting, 1);
     return true;
 }
 
-/* As bytes, with what must be carried out before it. */
-static bool seal(struct feed *feed, const struct partition *partition, struct outgoing *outgoing)
-{
-    struct feed_entry *entry = &feed->entry;
-    entry->writer = partition->writer;
-    entry->sequence = outgoing->sequence;
-    entry->dependencies = outgoing->has_release ? feed->count : 0;
-    for (unsigned i = 0; i < entry->dependencies; i++)
-        entry->after[i] = feed->state->progress[i].position;
-    entry->count = outgoing->count;
-    memcpy(entry->steps, outgoing->steps, outgoing->count * sizeof *entry->steps);
-    outgoing->length = feed_entry_encode(feed->encoded, entry);
-    outgoing->bytes = malloc(outgoing->length);
-    if (outgoing->bytes == NULL)
-        return false;
-    memcpy(outgoing->bytes, feed->encoded, outgoing->length);
-    return true;
-}
-
-/* Those that were not sent yet, in their order. */
 static void load_lane(struct feed *feed, unsigned number)
 {
-    assert(feed->lanes != NULL);
     struct feed_lane *lane = &feed->lanes[number];
-    struct outgoing *outgoing;
-    lane->position = feed->state->progress[number].position;
-    lane->append_count = 0;
-    for (outgoing = TAILQ_FIRST(&feed->partitions[number].queue); outgoing != NULL;
-         outgoing = TAILQ_NEXT(outgoing, link)) {
-        if (outgoing->is_sent)
-            continue;
-        if (lane->append_count == FEED_APPENDS_MAX ||
-            (outgoing->bytes == NULL && !seal(feed, &feed->partitions[number], outgoing)))
-            break;
-        lane->appends[lane->append_count++] = (struct feed_blob){outgoing->bytes, outgoing->length};
-    }
-}
-
-/* What was sent in this round. */
-static void note_sent(struct feed *feed, unsigned number)
-{
-    struct feed_lane *lane = &feed->lanes[number];
-    struct outgoing *outgoing;
-    unsigned left = lane->has_appended ? lane->append_count : 0;
-    for (outgoing = TAILQ_FIRST(&feed->partitions[number].queue); outgoing != NULL;
-         outgoing = TAILQ_NEXT(outgoing, link)) {
-        if (left == 0)
-            break;
-        if (outgoing->is_sent)
-            continue;
-        outgoing->is_sent = true;
-        left--;
-    }
-}
-
-/* Of what was on its way nobody knows. */
-static void send_again(struct feed *feed)
-{
-    struct outgoing *outgoing;
-    for (unsigned i = 0; i < feed->count; i++)
-        for (outgoing = TAILQ_FIRST(&feed->partitions[i].queue); outgoing != NULL;
-             outgoing = TAILQ_NEXT(outgoing, link))
-            outgoing->is_sent = false;
+    lane->position = feed->state->progress[lane->partition].position;
+    feed_queue_load(&feed->queues[number], lane, feed->state, &feed->entry);
 }
 
 /* --- what was read --- */
 
-/* Ends the first entry of its partition, `results` by step; NULL: nobody knows them any more. */
-static void settle_first(struct feed *feed, unsigned number, const uint8_t *results)
-{
-    struct outgoing_queue *queue = &feed->partitions[number].queue;
-    struct outgoing *own = TAILQ_FIRST(queue);
-    for (size_t i = 0; i < own->count; i++)
-        feed_job_settle(own->owners[i].job, own->owners[i].index,
-                        results != NULL ? results[i] : (uint8_t)DIRECTORY_NO_MEMORY);
-    atomic_fetch_sub(&feed->waiting, own->count);
-    TAILQ_REMOVE(queue, own, link);
-    free(own->bytes);
-    free(own);
-}
-
-/* An own entry was read back: the first one, unless that has been given up. */
-static void settle_own(struct feed *feed, unsigned number, const uint8_t *results)
-{
-    const struct outgoing *first = TAILQ_FIRST(&feed->partitions[number].queue);
-    if (first != NULL && first->sequence == feed->entry.sequence)
-        settle_first(feed, number, results);
-}
-
-/* When something could not be sent for half a day, all that waits in its partition is given up, while the others still know this writer
- * (feed_state.h); then it is another one. */
-static void give_up_old(struct feed *feed)
+/* Of what was on its way nobody knows; and what has waited for half a day is given up. */
+static void send_again(struct feed *feed)
 {
     for (unsigned i = 0; i < feed->count; i++) {
-        struct partition *partition = &feed->partitions[i];
-        const struct outgoing *first = TAILQ_FIRST(&partition->queue);
-        if (first == NULL || now_ms() - first->begun_ms <= FEED_WRITER_FORGOTTEN_MS / 2)
-            continue;
-        while (!TAILQ_EMPTY(&partition->queue))
-            settle_first(feed, i, NULL);
-        partition->sequence = 0;
+        feed_queue_send_again(&feed->queues[i]);
+        atomic_fetch_sub(&feed->waiting, feed_queue_give_up_old(&feed->queues[i]));
     }
 }
 
@@ -278,24 +136,25 @@ static void count_entry(struct feed *feed, uint64_t ms, bool is_new)
 /* Carries feed->entry out. False: memory is short. */
 static bool carry_out(struct feed *feed, unsigned number, const struct feed_position *position)
 {
+    unsigned partition = feed->lanes[number].partition;
     const struct feed_hands *hands = &feed->options.hands;
     const struct feed_entry *entry = &feed->entry;
     uint8_t results[FEED_STEPS_MAX];
     struct change marks[FEED_ENTRY_MARKS];
     pthread_mutex_lock(&feed->state_lock);
-    bool is_new = feed_state_is_new(feed->state, number, entry);
-    size_t mark_count = feed_state_entry_marks(marks, number, entry, position, is_new);
+    bool is_new = feed_state_is_new(feed->state, partition, entry);
+    size_t mark_count = feed_state_entry_marks(marks, partition, entry, position, is_new);
     bool good =
-        feed_state_reserve(feed->state, number) &&
+        feed_state_reserve(feed->state, partition) &&
         hands->carry_out(hands->context, entry->steps, is_new ? entry->count : 0, results, marks, mark_count);
     if (good)
-        feed_state_advance(feed->state, number, entry, position, is_new);
+        feed_state_advance(feed->state, partition, entry, position, is_new);
     pthread_mutex_unlock(&feed->state_lock);
     if (!good)
         return false;
     feed->has_taken = true;
-    if (is_new && entry->writer == feed->partitions[number].writer)
-        settle_own(feed, number, results);
+    if (is_new)
+        atomic_fetch_sub(&feed->waiting, feed_queue_settle(&feed->queues[number], entry, results));
     count_entry(feed, position->ms, is_new);
     return true;
 }
@@ -310,13 +169,15 @@ static bool decode(struct feed *feed, const redisReply *reply, struct feed_posit
     return id != NULL && feed_position_parse(id, position) && fields->type == REDIS_REPLY_ARRAY &&
            fields->elements == 2 && redis_link_text(fields->element[1]) != NULL &&
            feed_entry_decode(&feed->entry, (const uint8_t *)fields->element[1]->str, fields->element[1]->len,
-                             feed->count);
+                             feed->state->partitions);
 }
 
+/* Of what is not held nothing can be missing. */
 static bool is_reached(const struct feed *feed)
 {
     for (unsigned i = 0; i < feed->entry.dependencies; i++)
-        if (feed_position_compare(&feed->entry.after[i], &feed->state->progress[i].position) > 0)
+        if (feed->options.holds.has[i] &&
+            feed_position_compare(&feed->entry.after[i], &feed->state->progress[i].position) > 0)
             return false;
     return true;
 }
@@ -364,23 +225,40 @@ static bool take_lanes(struct feed *feed, struct fault *fault)
 
 /* --- a round --- */
 
-static bool make_lanes(struct feed *feed, unsigned count)
+static bool make_lanes(struct feed *feed)
 {
+    unsigned count = partition_set_count(&feed->options.holds, feed->state->partitions);
     feed->lanes = calloc(count, sizeof *feed->lanes);
-    feed->partitions = calloc(count, sizeof *feed->partitions);
-    if (feed->lanes == NULL || feed->partitions == NULL) {
+    feed->queues = calloc(count, sizeof *feed->queues);
+    if (feed->lanes == NULL || feed->queues == NULL) {
         free(feed->lanes);
-        free(feed->partitions);
+        free(feed->queues);
         feed->lanes = NULL;
-        feed->partitions = NULL;
+        feed->queues = NULL;
         return false;
     }
-    for (unsigned i = 0; i < count; i++) {
-        feed_wire_init_lane(&feed->lanes[i], i);
-        TAILQ_INIT(&feed->partitions[i].queue);
+    for (unsigned i = 0; i < feed->state->partitions; i++) {
+        if (!feed->options.holds.has[i])
+            continue;
+        feed->lane_of[i] = feed->count;
+        feed_wire_init_lane(&feed->lanes[feed->count], i);
+        feed_queue_init(&feed->queues[feed->count++]);
     }
-    feed->count = count;
     return true;
+}
+
+/* All that are held must be there; those that are not named by number are all. */
+static bool judge_holds(struct feed *feed, unsigned partitions, struct fault *fault)
+{
+    struct partition_set *holds = &feed->options.holds;
+    if (!feed->options.holds_some) {
+        for (unsigned i = 0; i < PARTITIONS_MAX; i++)
+            holds->has[i] = i < partitions;
+        return true;
+    }
+    return partition_set_count(holds, PARTITIONS_MAX) == partition_set_count(holds, partitions) ||
+           fault_set(fault, EX_CONFIG,
+                     "--holds names partitions beyond the last one of the feed, which is %u", partitions - 1);
 }
 
 static bool judge_shape(struct feed *feed, const struct feed_shape *shape, struct fault *fault)
@@ -400,7 +278,97 @@ static bool judge_shape(struct feed *feed, const struct feed_shape *shape, struc
         return fault_set(fault, EX_DATAERR,
                          "the data directory's registrations are of another feed than the one in Redis: name "
                          "that one's Redis, or start with an empty data directory");
-    return true;
+    return judge_holds(feed, shape->partitions, fault);
+}
+
+/* --- what this node is to hold no more --- */
+
+/* What others say of themselves. */
+static struct feed_map *read_map(struct feed *feed, uint64_t version, struct fault *fault)
+{
+    redisReply *nodes = feed_wire_read_nodes(feed->wire, fault);
+    if (nodes == NULL)
+        return NULL;
+    struct feed_map *map = feed_map_create(nodes, feed->state->partitions, version, clock_ms(CLOCK_REALTIME));
+    freeReplyObject(nodes);
+    return map;
+}
+
+struct heirs {
+    const struct feed_map *map;
+    unsigned partition;
+    bool is_there;
+};
+
+static void look_for_heir(const struct feed_wire_group *group, void *context)
+{
+    struct heirs *heirs = context;
+    if (group->kind == FEED_GROUP_NEEDS && feed_map_serves(heirs->map, group->node, heirs->partition))
+        heirs->is_there = true;
+}
+
+/* This node leaves its place first, and then looks whether somebody else is there: of two that leave at the same time neither relies on the
+ * other. */
+static bool retire(struct feed *feed, const struct feed_map *map, unsigned partition, struct fault *fault)
+{
+    struct feed_lane lane;
+    struct heirs heirs = {map, partition, false};
+    const struct feed_progress *progress = &feed->state->progress[partition];
+    feed_wire_init_lane(&lane, partition);
+    if (!feed_wire_retire(feed->wire, &lane, fault))
+        return false;
+    if (progress->is_leaving || progress->position.ms == 0)
+        return true;
+    if (!feed_wire_show_groups(feed->wire, &lane, look_for_heir, &heirs, fault))
+        return false;
+    if (heirs.is_there)
+        return true;
+    (void)feed_wire_stay(feed->wire, &lane, fault);
+    return fault_set(
+        fault, EX_UNAVAILABLE,
+        "partition %u is on no other node that is ready: start one that holds it, or this one with "
+        "it (--holds)",
+        partition);
+}
+
+static bool note_leaving(struct feed *feed, const struct partition_set *leaving, bool is_done,
+                         struct fault *fault)
+{
+    bool good = true;
+    const struct feed_hands *hands = &feed->options.hands;
+    pthread_mutex_lock(&feed->state_lock);
+    for (unsigned i = 0; i < feed->state->partitions && good; i++) {
+        if (!leaving->has[i])
+            continue;
+        struct change mark = feed_state_leave(feed->state, i, is_done);
+        good = hands->note(hands->context, &mark, 1);
+    }
+    pthread_mutex_unlock(&feed->state_lock);
+    return good || fault_set(fault, EX_OSERR, "the journal does not take that partitions are left");
+}
+
+/* Has the directory without what is not held, be it that it was, or that leaving it was begun. */
+static bool leave(struct feed *feed, struct fault *fault)
+{
+    struct partition_set leaving = {{false}};
+    bool good = true;
+    struct feed_map *map = read_map(feed, 0, fault);
+    if (map == NULL)
+        return false;
+    for (unsigned i = 0; i < feed->state->partitions && good; i++) {
+        const struct feed_progress *progress = &feed->state->progress[i];
+        bool is_held = feed->options.holds.has[i];
+        leaving.has[i] = progress->is_leaving || (!is_held && progress->is_followed);
+        good = is_held || retire(feed, map, i, fault);
+    }
+    free(map);
+    if (!good || partition_set_count(&leaving, feed->state->partitions) == 0)
+        return good;
+    feed->options.notice(NOTICE_NORMAL, "registrations: what is not held any more is removed");
+    return note_leaving(feed, &leaving, false, fault) &&
+           (feed->options.hands.purge(feed->options.hands.context, &leaving, feed->state->partitions) ||
+            fault_set(fault, EX_OSERR, "the journal does not take that registrations are removed")) &&
+           note_leaving(feed, &leaving, true, fault);
 }
 
 /* Once: which feed it is. */
@@ -417,10 +385,18 @@ static bool meet(struct feed *feed, struct fault *fault)
     feed->state->feed = shape.feed;
     feed->state->partitions = shape.partitions;
     pthread_mutex_unlock(&feed->state_lock);
-    if (!feed_note(feed) || !make_lanes(feed, shape.partitions))
+    if (!leave(feed, fault))
+        return false;
+    pthread_mutex_lock(&feed->state_lock);
+    for (unsigned i = 0; i < shape.partitions; i++)
+        if (feed->options.holds.has[i])
+            feed_state_follow(feed->state, i);
+    pthread_mutex_unlock(&feed->state_lock);
+    if (!feed_note(feed) || !make_lanes(feed))
         return fault_set(fault, EX_OSERR, "out of memory for the feed of registrations");
     pthread_mutex_lock(&feed->lock);
     feed->figures.partitions = shape.partitions;
+    feed->figures.holds = feed->options.holds;
     pthread_mutex_unlock(&feed->lock);
     return true;
 }
@@ -429,7 +405,7 @@ static void take_needs(struct feed *feed, bool *wants_trim)
 {
     pthread_mutex_lock(&feed->state_lock);
     for (unsigned i = 0; i < feed->count; i++)
-        feed->lanes[i].needed = feed->needed[i];
+        feed->lanes[i].needed = feed->needed[feed->lanes[i].partition];
     *wants_trim = feed->wants_trim;
     pthread_mutex_unlock(&feed->state_lock);
 }
@@ -446,15 +422,24 @@ static bool trim(struct feed *feed, struct fault *fault)
     return true;
 }
 
-/* For people: where that is not possible all else goes on. */
+/* Says how this node is, and hears how the others are: where that is not possible all else goes on. */
 static void describe(struct feed *feed)
 {
     char text[FEED_DESCRIPTION_BYTES];
     struct feed_figures figures;
     struct fault ignored;
+    uint64_t version;
+    const struct feed_hands *hands = &feed->options.hands;
     feed_figures(feed, &figures);
-    feed->options.hands.describe(feed->options.hands.context, &figures, text, sizeof text);
-    (void)feed_wire_describe(feed->wire, text, &ignored);
+    bool is_news = !feed->has_described || figures.is_caught_up != feed->has_said_followed;
+    hands->describe(hands->context, &figures, text, sizeof text);
+    if (!feed_wire_describe(feed->wire, text, is_news, &version, &ignored))
+        return;
+    feed->has_described = true;
+    feed->has_said_followed = figures.is_caught_up;
+    struct feed_map *map = read_map(feed, version, &ignored);
+    if (map != NULL)
+        hands->learn(hands->context, map);
 }
 
 /* To Redis and back. False with the fault; EX_DATAERR and EX_CONFIG are for good. */
@@ -472,7 +457,7 @@ static bool round_trip(struct feed *feed, struct fault *fault)
     if (!feed_wire_exchange(feed->wire, feed->lanes, feed->count, fault))
         return false;
     for (unsigned i = 0; i < feed->count; i++)
-        note_sent(feed, i);
+        feed_queue_note_sent(&feed->queues[i], &feed->lanes[i]);
     bool beat = now_ms() >= feed->beat_ms + BEAT_MS;
     if (beat)
         take_needs(feed, &wants_trim);
@@ -652,7 +637,6 @@ static bool go_round(struct feed *feed)
     advance_jobs(feed, false);
     if (!round_trip(feed, &fault)) {
         send_again(feed);
-        give_up_old(feed);
         note_failure(feed, &fault, is_final(&fault));
         advance_jobs(feed, false);
         nap(feed, RETRY_MS);
@@ -695,22 +679,15 @@ static void *run(void *context)
 void feed_destroy(struct feed *feed)
 {
     struct feed_job *job;
-    struct outgoing *outgoing;
     while ((job = TAILQ_FIRST(&feed->jobs)) != NULL) {
         TAILQ_REMOVE(&feed->jobs, job, link);
         drop(job);
     }
-    for (unsigned i = 0; i < feed->count; i++) {
-        struct outgoing_queue *queue = &feed->partitions[i].queue;
-        while ((outgoing = TAILQ_FIRST(queue)) != NULL) {
-            TAILQ_REMOVE(queue, outgoing, link);
-            free(outgoing->bytes);
-            free(outgoing);
-        }
-    }
+    for (unsigned i = 0; i < feed->count; i++)
+        feed_queue_deinit(&feed->queues[i]);
     feed_wire_destroy(feed->wire, feed->lanes, feed->count);
     free(feed->lanes);
-    free(feed->partitions);
+    free(feed->queues);
     feed_state_deinit(feed->state);
     pthread_mutex_destroy(&feed->state_lock);
     pthread_mutex_destroy(&feed->lock);

@@ -16,6 +16,10 @@
  * When Redis has lost what this server has carried out (a failover without WAIT, a restart without a disk), or has trimmed what it has not,
  * following on would make servers differ for good: it stops, says so, and serves what it has, not ready.
  *
+ * A node holds all partitions, or some, and then knows nothing of the others: only changes to what it holds may be submitted. What it held
+ * before and is to hold no more it removes at its start, after it has seen that another node that is ready holds it (feed_state.h has how that
+ * outlives a crash).
+ *
  * The thread polls: in rounds, one trip to each of Redis's nodes for all its partitions, and a second one when something was read (in 2).
  * An idle server makes some fifty a second; a job wakes it.
  *
@@ -34,6 +38,7 @@
 #include "persist/fault.h"
 #include "persist/notice.h"
 #include "persist/registrations/feed_jobs.h"
+#include "persist/registrations/feed_map.h"
 #include "persist/registrations/feed_state.h"
 
 #define FEED_PARTITIONS_DEFAULT 16u
@@ -46,9 +51,10 @@ struct feed;
 struct feed_figures {
     bool is_connected;
     bool is_caught_up;
-    bool is_broken;   /* it follows no more, for good */
-    char reason[512]; /* why it is not connected or broken */
-    unsigned partitions;
+    bool is_broken;      /* it follows no more, for good */
+    char reason[512];    /* why it is not connected or broken */
+    unsigned partitions; /* 0: not known yet, and so is the next */
+    struct partition_set holds;
     unsigned min_replicas;
     uint64_t age_ms;     /* since all that there was had been read */
     uint64_t lag_ms;     /* of the last entry: from when Redis had it until it was carried out */
@@ -72,16 +78,22 @@ struct feed_hands {
     bool (*note)(void *context, const struct change *marks, size_t count);
     /* Jobs have been decided. */
     void (*decided)(void *context);
-    /* Once: all that was in the streams at the start has been carried out. */ void (*caught_up)(
-        void *context);
-    /* How this node is, as JSON with "said_at_ms"; once a second. */
+    /* Once: all that was in the streams at the start has been carried out. */
+    void (*caught_up)(void *context);
+    /* How this node is, as JSON (feed_map.h); once a second. */
     void (*describe)(void *context, const struct feed_figures *figures, char *text, size_t size);
+    /* Who holds what, then; from now on the receiver's, to be freed with free(). */
+    void (*learn)(void *context, struct feed_map *map);
+    /* Removes what the directory has of these partitions. False: memory is short, or the journal has failed. */
+    bool (*purge)(void *context, const struct partition_set *set, unsigned partitions);
     void *context;
 };
 
 struct feed_options {
     const char *redis_url;
-    unsigned partitions;   /* of a feed that is not there yet */
+    unsigned partitions; /* of a feed that is not there yet */
+    bool holds_some;     /* only these partitions; else all */
+    struct partition_set holds;
     unsigned min_replicas; /* that must have what is acknowledged */
     bool accounts;
     bool is_empty;            /* the directory has no registrations */

@@ -17,9 +17,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hashing/partition.h"
 #include "hashing/record.h"
 
-#define FEED_PARTITIONS_MAX 256u
+#define FEED_PARTITIONS_MAX PARTITIONS_MAX
 #define FEED_STEPS_MAX 448u
 #define FEED_POSITION_BYTES 16u
 #define FEED_STEP_BYTES_MAX 16u
@@ -54,12 +55,5 @@ int feed_position_compare(const struct feed_position *a, const struct feed_posit
 void feed_position_format(char text[static FEED_POSITION_TEXT_BYTES], const struct feed_position *position);
 /* The whole text, or what stands before a space. */
 bool feed_position_parse(const char *text, struct feed_position *position);
-
-/* The partition of a number: the upper 32 bits of number * 0x9E3779B97F4A7C15 modulo 2^64 (Knuth's multiplicative hashing), modulo the
- * count. The same for everybody. */
-static inline unsigned feed_partition(uint64_t number, unsigned partitions)
-{
-    return (unsigned)((number * UINT64_C(0x9E3779B97F4A7C15) >> 32) % partitions);
-}
 
 #endif

@@ -6,7 +6,7 @@
 #define VALUE_BITS 48
 #define VALUE_MASK ((UINT64_C(1) << VALUE_BITS) - 1)
 
-enum mark_kind { MARK_POSITION = 0, MARK_WRITER = 1, MARK_FEED = 2 };
+enum mark_kind { MARK_POSITION = 0, MARK_WRITER = 1, MARK_FEED = 2, MARK_LEAVING = 3 };
 
 void feed_state_deinit(struct feed_state *state)
 {
@@ -49,6 +49,12 @@ static void note_writer(struct feed_progress *progress, uint64_t id, uint64_t se
     *writer = (struct feed_writer){id, sequence, progress->position.ms};
 }
 
+static void forget(struct feed_progress *progress)
+{
+    free(progress->writers);
+    *progress = (struct feed_progress){0};
+}
+
 void feed_state_take(struct feed_state *state, const struct change *mark)
 {
     const struct record *record = &mark->record;
@@ -58,6 +64,7 @@ void feed_state_take(struct feed_state *state, const struct change *mark)
     switch (record->number >> VALUE_BITS) {
     case MARK_POSITION:
         progress->position = (struct feed_position){record->account, value};
+        progress->is_followed = true;
         return;
     case MARK_WRITER:
         if (reserve(progress))
@@ -71,6 +78,10 @@ void feed_state_take(struct feed_state *state, const struct change *mark)
         feed_state_deinit(state);
         state->feed = record->account;
         state->partitions = partition + 1;
+        return;
+    case MARK_LEAVING:
+        forget(progress);
+        progress->is_leaving = value != 0;
         return;
     default:
         state->has_failed = true;
@@ -97,6 +108,12 @@ struct change *feed_state_marks(const struct feed_state *state, size_t *count)
     marks[(*count)++] = make_mark(MARK_FEED, state->partitions - 1, 0, state->feed);
     for (unsigned i = 0; i < state->partitions; i++) {
         const struct feed_progress *progress = &state->progress[i];
+        if (progress->is_leaving) {
+            marks[(*count)++] = make_mark(MARK_LEAVING, i, 1, 0);
+            continue;
+        }
+        if (!progress->is_followed)
+            continue;
         /* The position first: the writers read back count from it on. */
         marks[(*count)++] = make_mark(MARK_POSITION, i, progress->position.sequence, progress->position.ms);
         for (size_t j = 0; j < progress->count; j++)
@@ -104,6 +121,26 @@ struct change *feed_state_marks(const struct feed_state *state, size_t *count)
                 make_mark(MARK_WRITER, i, progress->writers[j].sequence, progress->writers[j].id);
     }
     return marks;
+}
+
+void feed_state_follow(struct feed_state *state, unsigned partition)
+{
+    state->progress[partition].is_followed = true;
+}
+
+bool feed_state_follows(const struct feed_state *state, const struct partition_set *set)
+{
+    for (unsigned i = 0; i < state->partitions; i++)
+        if (set->has[i] && !state->progress[i].is_followed)
+            return false;
+    return true;
+}
+
+struct change feed_state_leave(struct feed_state *state, unsigned partition, bool is_done)
+{
+    forget(&state->progress[partition]);
+    state->progress[partition].is_leaving = !is_done;
+    return make_mark(MARK_LEAVING, partition, !is_done, 0);
 }
 
 bool feed_state_is_new(const struct feed_state *state, unsigned partition, const struct feed_entry *entry)

@@ -5,10 +5,12 @@
  * state are never read back from different moments; and as a whole behind the position of each snapshot, since what is before that is not
  * read any more. A mark's 50 bits are its kind, in the upper two, and a value of 48; the 8 bits are the partition (of the feed: how many
  * there are, less one):
- *     0  position: value = its sequence, 64 bits = its milliseconds
+ *     0  position: value = its sequence, 64 bits = its milliseconds; from then on the partition is followed
  *     1  writer:   value = its last sequence, 64 bits = the writer
  *     2  feed:     64 bits = the feed; it is the first of a whole state. If it is of another feed than what
  *                was known, all that is forgotten; else the rest says what was known already, however much of it is there
+ *     3  leaving:  value 1 = this directory is to hold nothing of the partition any more, and what it had of it goes; 0 = it has gone.
+ *                  Position and writers are forgotten with the former: who holds the partition again reads it from its beginning
  *
  * Of each writer's entries the next one counts and no other: not one that was there before, nor one that comes ahead of what was refused or
  * lost before it; the writer sends both again, in order. A writer that has appended nothing for a day, by the clock of Redis, is forgotten: by
@@ -39,6 +41,8 @@ struct feed_progress {
     struct feed_position position;
     struct feed_writer *writers;
     size_t count;
+    bool is_followed; /* from that position on; else there is nothing of the partition */
+    bool is_leaving;
 };
 
 struct feed_state {
@@ -55,6 +59,13 @@ void feed_state_take(struct feed_state *state, const struct change *mark);
 
 /* The whole state as marks, to be freed with free(); NULL when memory is short. */
 struct change *feed_state_marks(const struct feed_state *state, size_t *count);
+
+/* Follows the partition from its beginning, unless it does so already. */
+void feed_state_follow(struct feed_state *state, unsigned partition);
+/* Whether all of the set are followed. */
+bool feed_state_follows(const struct feed_state *state, const struct partition_set *set);
+/* The mark that the partition is left, or has been; and the same here. */
+struct change feed_state_leave(struct feed_state *state, unsigned partition, bool is_done);
 
 /* Whether it is the writer's next one. */
 bool feed_state_is_new(const struct feed_state *state, unsigned partition, const struct feed_entry *entry);

@@ -16,9 +16,7 @@
 struct survey {
     struct redis_route *route;
     struct fault *fault;
-    uint64_t feed;
-    unsigned partitions;
-    unsigned accounts;
+    struct feed_shape shape;
 };
 
 static redisReply *ask(const struct survey *survey, const char *key, int argc, const char **argv)
@@ -38,9 +36,7 @@ static bool begin(struct survey *survey, const char *redis_url, struct fault *fa
     redisReply *reply = ask(survey, FEED_SHAPE_KEY, 2, (const char *[]){"GET", FEED_SHAPE_KEY});
     if (reply == NULL)
         return false;
-    const char *text = redis_link_text(reply);
-    bool good = text != NULL && sscanf(text, "%16" SCNx64 " %u %u", &survey->feed, &survey->partitions,
-                                       &survey->accounts) == 3;
+    bool good = feed_wire_parse_shape(reply, &survey->shape);
     freeReplyObject(reply);
     return good || fault_set(fault, EX_NOINPUT, "this Redis has no feed of registrations");
 }
@@ -111,7 +107,17 @@ static void take_group(const struct feed_wire_group *group, void *context)
     if (text == NULL || !feed_position_parse(text, &last))
         last = group->position;
     json_object_set_new(node, "position", position_json(&group->position));
-    json_object_set_new(node, "behind_seconds", json_real(seconds_behind(&group->position, &last)));
+    if (group->position.ms > 0) /* it has begun */
+        json_object_set_new(node, "behind_seconds", json_real(seconds_behind(&group->position, &last)));
+}
+
+/* One that nobody has ever held is not in Redis. */
+static bool is_there(const struct survey *survey, const char *key)
+{
+    redisReply *reply = ask(survey, key, 2, (const char *[]){"EXISTS", key});
+    bool is_there = reply == NULL || reply->integer != 0; /* what is wrong shows then */
+    freeReplyObject(reply);
+    return is_there;
 }
 
 static json_t *survey_partition(const struct survey *survey, unsigned number)
@@ -120,6 +126,8 @@ static json_t *survey_partition(const struct survey *survey, unsigned number)
     struct redis_path path;
     char address[sizeof path.address.host + 8];
     feed_wire_init_lane(&lane, number);
+    if (!is_there(survey, lane.key))
+        return json_pack("{s:i, s:i, s:{}}", "partition", (int)number, "entries", 0, "nodes");
     redisReply *length = ask(survey, lane.key, 2, (const char *[]){"XLEN", lane.key});
     redisReply *stream =
         length == NULL ? NULL : ask(survey, lane.key, 3, (const char *[]){"XINFO", "STREAM", lane.key});
@@ -143,7 +151,7 @@ static json_t *survey_partition(const struct survey *survey, unsigned number)
 static json_t *survey_partitions(const struct survey *survey)
 {
     json_t *partitions = json_array();
-    for (unsigned i = 0; i < survey->partitions; i++) {
+    for (unsigned i = 0; i < survey->shape.partitions; i++) {
         json_t *partition = survey_partition(survey, i);
         if (partition == NULL) {
             json_decref(partitions);
@@ -162,10 +170,10 @@ char *feed_survey(const char *redis_url, struct fault *fault)
     bool good = begin(&survey, redis_url, fault);
     json_t *nodes = good ? survey_nodes(&survey) : NULL;
     json_t *partitions = nodes != NULL ? survey_partitions(&survey) : NULL;
-    snprintf(feed, sizeof feed, "%016" PRIx64, survey.feed);
+    snprintf(feed, sizeof feed, "%016" PRIx64, survey.shape.feed);
     if (partitions != NULL) {
-        json_t *all = json_pack("{s:s, s:b, s:O, s:O}", "feed", feed, "account_ids", (int)survey.accounts,
-                                "nodes", nodes, "partitions", partitions);
+        json_t *all = json_pack("{s:s, s:b, s:O, s:O}", "feed", feed, "account_ids",
+                                (int)survey.shape.accounts, "nodes", nodes, "partitions", partitions);
         text = json_dumps(all, JSON_COMPACT);
         json_decref(all);
     }
@@ -195,9 +203,11 @@ static bool forget(const struct survey *survey, const char *node)
     char needs[64];
     long long count = 0;
     snprintf(needs, sizeof needs, "%s:needs", node);
-    for (unsigned i = 0; i < survey->partitions; i++) {
+    for (unsigned i = 0; i < survey->shape.partitions; i++) {
         struct feed_lane lane;
         feed_wire_init_lane(&lane, i);
+        if (!is_there(survey, lane.key))
+            continue;
         if (!destroy_group(survey, lane.key, node, &count) || !destroy_group(survey, lane.key, needs, &count))
             return false;
     }

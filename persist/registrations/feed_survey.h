@@ -1,15 +1,12 @@
 /* What there is of a feed in Redis, for operators: its nodes, how far each is, and its streams. Reads, and changes nothing but in
  * feed_survey_forget. One thread at a time.
- *
- * Each node says once a second how it is, in the hash reg:nodes, under its id, as JSON (feed_hands.describe). */
+ */
 #ifndef NUMBERD_PERSIST_REGISTRATIONS_FEED_SURVEY_H
 #define NUMBERD_PERSIST_REGISTRATIONS_FEED_SURVEY_H
 
 #include <stdbool.h>
 
 #include "persist/fault.h"
-
-#define FEED_NODES_KEY "reg:nodes"
 
 /* JSON text, to be freed with free(); NULL and the fault when Redis cannot be reached or has no feed.
  *   {"feed": hex, "account_ids": bool,

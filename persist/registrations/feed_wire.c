@@ -7,8 +7,6 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "persist/registrations/feed_survey.h"
-
 /* A replica that follows has what was written within some milliseconds. */
 #define WAIT_MS 200
 /* For what is asked now and then: whoever asks comes again. */
@@ -63,7 +61,7 @@ void feed_wire_destroy(struct feed_wire *wire, struct feed_lane *lanes, unsigned
 
 void feed_wire_init_lane(struct feed_lane *lane, unsigned partition)
 {
-    *lane = (struct feed_lane){0};
+    *lane = (struct feed_lane){.partition = partition};
     snprintf(lane->key, sizeof lane->key, "reg:{%u}", partition);
 }
 
@@ -91,23 +89,29 @@ static bool run(struct feed_wire *wire, const char *key, int argc, const char **
     return reply != NULL;
 }
 
+bool feed_wire_parse_shape(const redisReply *reply, struct feed_shape *shape)
+{
+    unsigned accounts;
+    const char *text = redis_link_text(reply);
+    bool good = text != NULL &&
+                sscanf(text, "%16" SCNx64 " %u %u", &shape->feed, &shape->partitions, &accounts) == 3 &&
+                shape->feed != 0 && shape->partitions > 0 && shape->partitions <= FEED_PARTITIONS_MAX;
+    if (good)
+        shape->accounts = accounts != 0;
+    return good;
+}
+
 bool feed_wire_learn_shape(struct feed_wire *wire, struct feed_shape *shape, struct fault *fault)
 {
     char text[64];
-    unsigned accounts;
     snprintf(text, sizeof text, "%016" PRIx64 " %u %u", shape->feed, shape->partitions, shape->accounts);
     if (!run(wire, FEED_SHAPE_KEY, 3, (const char *[]){"SETNX", FEED_SHAPE_KEY, text}, fault))
         return false;
     redisReply *reply = command(wire, FEED_SHAPE_KEY, 2, (const char *[]){"GET", FEED_SHAPE_KEY}, fault);
     if (reply == NULL)
         return false;
-    const char *found = redis_link_text(reply);
-    bool good = found != NULL &&
-                sscanf(found, "%16" SCNx64 " %u %u", &shape->feed, &shape->partitions, &accounts) == 3 &&
-                shape->feed != 0 && shape->partitions > 0 && shape->partitions <= FEED_PARTITIONS_MAX;
-    if (good)
-        shape->accounts = accounts != 0;
-    else
+    bool good = feed_wire_parse_shape(reply, shape);
+    if (!good)
         fault_set(fault, EX_DATAERR, "%s in Redis is no feed of registrations: name another database",
                   FEED_SHAPE_KEY);
     freeReplyObject(reply);
@@ -182,12 +186,7 @@ static bool read_bounds(struct feed_wire *wire, const struct feed_lane *lane, st
                         struct fault *fault)
 {
     *bounds = (struct bounds){.needed = {UINT64_MAX, UINT64_MAX}};
-    redisReply *reply = command(wire, lane->key, 3, (const char *[]){"XINFO", "GROUPS", lane->key}, fault);
-    if (reply == NULL)
-        return false;
-    feed_wire_each_group(reply, take_bounds, bounds);
-    freeReplyObject(reply);
-    return true;
+    return feed_wire_show_groups(wire, lane, take_bounds, bounds, fault);
 }
 
 static bool read_last(struct feed_wire *wire, const struct feed_lane *lane, struct feed_position *last,
@@ -206,8 +205,8 @@ static bool check_lane(struct feed_wire *wire, const struct feed_lane *lane, str
     struct bounds bounds;
     struct feed_position last;
     /* First it is said what is needed: what is not gone by then stays. */
-    if (!make_group(wire, lane, wire->needs, "0", fault) || !make_group(wire, lane, wire->node, "0", fault) ||
-        !read_bounds(wire, lane, &bounds, fault) || !read_last(wire, lane, &last, fault))
+    if (!feed_wire_stay(wire, lane, fault) || !read_bounds(wire, lane, &bounds, fault) ||
+        !read_last(wire, lane, &last, fault))
         return false;
     if (feed_position_compare(&lane->position, &bounds.trimmed) < 0)
         return fault_set(
@@ -253,9 +252,58 @@ bool feed_wire_trim(struct feed_wire *wire, const struct feed_lane *lane, struct
            run(wire, lane->key, 5, (const char *[]){"XTRIM", lane->key, "MINID", "~", text}, fault);
 }
 
-bool feed_wire_describe(struct feed_wire *wire, const char *text, struct fault *fault)
+bool feed_wire_describe(struct feed_wire *wire, const char *text, bool is_news, uint64_t *version,
+                        struct fault *fault)
 {
-    return run(wire, FEED_NODES_KEY, 4, (const char *[]){"HSET", FEED_NODES_KEY, wire->node, text}, fault);
+    if (!run(wire, FEED_NODES_KEY, 4, (const char *[]){"HSET", FEED_NODES_KEY, wire->node, text}, fault))
+        return false;
+    redisReply *reply =
+        command(wire, FEED_MAP_KEY, 3, (const char *[]){"INCRBY", FEED_MAP_KEY, is_news ? "1" : "0"}, fault);
+    if (reply == NULL)
+        return false;
+    *version = reply->type == REDIS_REPLY_INTEGER ? (uint64_t)reply->integer : 0;
+    freeReplyObject(reply);
+    return true;
+}
+
+redisReply *feed_wire_read_nodes(struct feed_wire *wire, struct fault *fault)
+{
+    return command(wire, FEED_NODES_KEY, 2, (const char *[]){"HGETALL", FEED_NODES_KEY}, fault);
+}
+
+/* --- leaving a partition --- */
+
+/* Of commands that want a stream: there is none. */
+static bool has_no_key(const struct fault *fault)
+{
+    return strstr(fault->text, "no such key") != NULL || strstr(fault->text, "requires the key") != NULL;
+}
+
+bool feed_wire_retire(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault)
+{
+    const char *groups[] = {wire->node, wire->needs};
+    for (unsigned i = 0; i < 2; i++)
+        if (!run(wire, lane->key, 4, (const char *[]){"XGROUP", "DESTROY", lane->key, groups[i]}, fault) &&
+            !has_no_key(fault))
+            return false;
+    return true;
+}
+
+bool feed_wire_stay(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault)
+{
+    return make_group(wire, lane, wire->needs, "0", fault) && make_group(wire, lane, wire->node, "0", fault);
+}
+
+bool feed_wire_show_groups(struct feed_wire *wire, const struct feed_lane *lane,
+                           void (*take)(const struct feed_wire_group *group, void *context), void *context,
+                           struct fault *fault)
+{
+    redisReply *reply = command(wire, lane->key, 3, (const char *[]){"XINFO", "GROUPS", lane->key}, fault);
+    if (reply == NULL)
+        return has_no_key(fault);
+    feed_wire_each_group(reply, take, context);
+    freeReplyObject(reply);
+    return true;
 }
 
 /* --- an exchange --- */

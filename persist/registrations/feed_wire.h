@@ -1,6 +1,8 @@
 /* The feed's streams in Redis, and what is said to them; what it all means is feed.h's.
  *
  * Keys, of P partitions p:
+ *     reg:nodes      hash: what each node says of itself (feed_map.h)
+ *     reg:map        integer: how often a node has said something else of itself that clients must know
  *     reg:shape      string "FEED P ACCOUNTS": the feed's number in hexadecimal, how many partitions, 1 with account ids; made once
  *     reg:{p}        stream: the entries (feed_entry.h), and positions in it as consumer groups that nobody consumes from:
  *                        NODE        how far that node was
@@ -25,6 +27,8 @@
 #include "persist/registrations/feed_entry.h"
 
 #define FEED_SHAPE_KEY "reg:shape"
+#define FEED_NODES_KEY "reg:nodes"
+#define FEED_MAP_KEY "reg:map"
 #define FEED_KEY_BYTES 24
 #define FEED_ASK_BYTES 320
 /* Entries of a partition that one exchange appends, and reads, at most. */
@@ -38,6 +42,7 @@ struct feed_blob {
 
 /* One partition in one exchange. */
 struct feed_lane {
+    unsigned partition;
     char key[FEED_KEY_BYTES];
     /* What to do. */
     struct feed_position position; /* read behind it */
@@ -58,6 +63,14 @@ struct feed_lane {
     redisReply *whole;
 };
 
+enum feed_group_kind { FEED_GROUP_NODE, FEED_GROUP_NEEDS, FEED_GROUP_TRIMMED };
+
+struct feed_wire_group {
+    enum feed_group_kind kind;
+    char node[40]; /* but of the last kind */
+    struct feed_position position;
+};
+
 struct feed_shape {
     uint64_t feed;
     unsigned partitions;
@@ -73,6 +86,8 @@ void feed_wire_destroy(struct feed_wire *wire, struct feed_lane *lanes, unsigned
 
 void feed_wire_init_lane(struct feed_lane *lane, unsigned partition);
 
+/* What FEED_SHAPE_KEY has. False when it is none. */
+bool feed_wire_parse_shape(const redisReply *reply, struct feed_shape *shape);
 /* What there is, or `*shape` where there is nothing yet. */
 bool feed_wire_learn_shape(struct feed_wire *wire, struct feed_shape *shape, struct fault *fault);
 
@@ -95,18 +110,22 @@ bool feed_wire_was_refused(const struct feed_wire *wire, struct fault *fault);
 bool feed_wire_confirm(struct feed_wire *wire, struct feed_lane *lanes, unsigned count, bool all,
                        struct fault *fault);
 
-/* Says how this node is, in FEED_NODES_KEY (feed_survey.h). */
-bool feed_wire_describe(struct feed_wire *wire, const char *text, struct fault *fault);
+/* Says how this node is; `is_news`: clients must know. `*version` is the map's then. */
+bool feed_wire_describe(struct feed_wire *wire, const char *text, bool is_news, uint64_t *version,
+                        struct fault *fault);
+/* What all have said: names and texts in turn, to be freed; NULL with the fault. */
+redisReply *feed_wire_read_nodes(struct feed_wire *wire, struct fault *fault);
+
+/* This node is in the partition no more. */
+bool feed_wire_retire(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault);
+/* ... but stays, after all. */
+bool feed_wire_stay(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault);
+/* Shows each group of the partition, if there is something of it in Redis. */
+bool feed_wire_show_groups(struct feed_wire *wire, const struct feed_lane *lane,
+                           void (*take)(const struct feed_wire_group *group, void *context), void *context,
+                           struct fault *fault);
 
 /* --- for those who look at replies of XINFO --- */
-
-enum feed_group_kind { FEED_GROUP_NODE, FEED_GROUP_NEEDS, FEED_GROUP_TRIMMED };
-
-struct feed_wire_group {
-    enum feed_group_kind kind;
-    char node[40]; /* but of the last kind */
-    struct feed_position position;
-};
 
 void feed_wire_each_group(const redisReply *groups,
                           void (*take)(const struct feed_wire_group *group, void *context), void *context);

@@ -23,7 +23,7 @@ static void mend_frames(struct conversation *talk)
     size_t frame_bytes;
     for (size_t at = 0; talk->length - at >= WIRE_REQUEST_HEADER_BYTES; at += frame_bytes) {
         uint8_t *frame = talk->bytes + at;
-        uint8_t type = frame[4] = frame[4] % (WIRE_REPLACE_ALL + 2);
+        uint8_t type = frame[4] = frame[4] % (WIRE_MAP + 2);
         uint16_t count = wire_entry_bytes(type) == 0 ? 0 : (uint16_t)(1 + frame[6] % ENTRIES_MAX);
         frame[5] &= type == WIRE_LOOKUP || type == WIRE_LOOKUP_RECORDS ? WIRE_FLAG_ORIGIN : 0;
         frame_bytes = wire_request_bytes(type, frame[5], count);
