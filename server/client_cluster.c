@@ -50,19 +50,19 @@ struct client_cluster {
     char error[512];
 };
 
-/* What is asked, and where the answers go, by index. */
+/* What is asked. */
 struct request {
     enum wire_type type;
     const uint64_t *numbers;
     const struct client_registration *registrations; /* instead */
     const struct wire_origin *origin;                /* of a lookup; or NULL */
-    uint8_t *statuses;
-    struct client_registration *records; /* of a lookup of records */
+    struct client_registration *records;             /* of a lookup of records: where they go, by index */
 };
 
 struct task {
     struct request what;
     size_t count;
+    uint8_t *statuses; /* where the answers go, by index */
     bool *is_done;
     uint32_t *order; /* those that are not, by node */
     size_t left;
@@ -387,7 +387,7 @@ static void take_answers(struct node *node, struct task *task, const uint8_t *an
 {
     for (size_t i = 0; i < node->under; i++, answer += answer_bytes(task)) {
         uint32_t index = task->order[node->next + i];
-        task->what.statuses[index] = answer[0];
+        task->statuses[index] = answer[0];
         if (task->what.records != NULL)
             task->what.records[index] =
                 (struct client_registration){number_of(task, index), wire_get_u64(answer + 8), answer[1]};
@@ -529,7 +529,7 @@ static bool run_task(struct client_cluster *cluster, struct task *task)
 }
 
 /* Of `what` the kind of request and where its entries and answers are. */
-static bool run(struct client_cluster *cluster, const struct request *what, size_t count)
+static bool run(struct client_cluster *cluster, const struct request *what, size_t count, uint8_t *statuses)
 {
     struct task *task = malloc(sizeof *task);
     bool *is_done = calloc(count > 0 ? count : 1, sizeof *is_done);
@@ -540,6 +540,7 @@ static bool run(struct client_cluster *cluster, const struct request *what, size
         fail(cluster, "out of memory");
     } else {
         task->what = *what;
+        task->statuses = statuses;
         task->count = task->left = count;
         task->is_done = is_done;
         task->order = order;
@@ -554,35 +555,31 @@ static bool run(struct client_cluster *cluster, const struct request *what, size
 bool client_cluster_lookup(struct client_cluster *cluster, const struct wire_origin *origin,
                            const uint64_t *numbers, size_t count, uint8_t *statuses)
 {
-    const struct request what = {
-        .type = WIRE_LOOKUP, .numbers = numbers, .origin = origin, .statuses = statuses};
-    return run(cluster, &what, count);
+    const struct request what = {.type = WIRE_LOOKUP, .numbers = numbers, .origin = origin};
+    return run(cluster, &what, count, statuses);
 }
 
 bool client_cluster_lookup_records(struct client_cluster *cluster, const struct wire_origin *origin,
                                    const uint64_t *numbers, size_t count, uint8_t *statuses,
                                    struct client_registration *records)
 {
-    const struct request what = {.type = WIRE_LOOKUP_RECORDS,
-                                 .numbers = numbers,
-                                 .origin = origin,
-                                 .statuses = statuses,
-                                 .records = records};
-    return run(cluster, &what, count);
+    const struct request what = {
+        .type = WIRE_LOOKUP_RECORDS, .numbers = numbers, .origin = origin, .records = records};
+    return run(cluster, &what, count, statuses);
 }
 
 bool client_cluster_register(struct client_cluster *cluster, const struct client_registration *registrations,
                              size_t count, uint8_t *statuses)
 {
-    const struct request what = {.type = WIRE_REGISTER, .registrations = registrations, .statuses = statuses};
-    return run(cluster, &what, count);
+    const struct request what = {.type = WIRE_REGISTER, .registrations = registrations};
+    return run(cluster, &what, count, statuses);
 }
 
 bool client_cluster_deregister(struct client_cluster *cluster, const uint64_t *numbers, size_t count,
                                uint8_t *statuses)
 {
-    const struct request what = {.type = WIRE_DEREGISTER, .numbers = numbers, .statuses = statuses};
-    return run(cluster, &what, count);
+    const struct request what = {.type = WIRE_DEREGISTER, .numbers = numbers};
+    return run(cluster, &what, count, statuses);
 }
 
 /* False: it may be tried elsewhere if `*is_passing`. */

@@ -103,6 +103,7 @@ static bool append_step(void *context, struct feed_job *job, size_t index, const
 
 static void load_lane(struct feed *feed, unsigned number)
 {
+    assert(feed->lanes != NULL);
     struct feed_lane *lane = &feed->lanes[number];
     lane->position = feed->state->progress[lane->partition].position;
     feed_queue_load(&feed->queues[number], lane, feed->state, &feed->entry);

@@ -29,8 +29,8 @@ static bool read_node(struct feed_node *node, const char *id, const json_t *said
         strlen(lookups) >= sizeof node->lookups || has_space(id) || has_space(lookups) ||
         !partition_set_parse(holds, &node->holds))
         return false;
-    strcpy(node->id, id);
-    strcpy(node->lookups, lookups);
+    memcpy(node->id, id, strlen(id) + 1);
+    memcpy(node->lookups, lookups, strlen(lookups) + 1);
     node->is_ready = strcmp(state, FEED_STATE_FOLLOWED) == 0 && said_ms > 0 &&
                      (uint64_t)said_ms + FEED_SILENT_MS >= now_ms;
     return true;

@@ -38,18 +38,14 @@ void feed_queue_init(struct feed_queue *queue)
     TAILQ_INIT(&queue->entries);
 }
 
-static void remove_first(struct feed_queue *queue)
-{
-    struct feed_outgoing *first = TAILQ_FIRST(&queue->entries);
-    TAILQ_REMOVE(&queue->entries, first, link);
-    free(first->bytes);
-    free(first);
-}
-
 void feed_queue_deinit(struct feed_queue *queue)
 {
-    while (!TAILQ_EMPTY(&queue->entries))
-        remove_first(queue);
+    struct feed_outgoing *outgoing;
+    while ((outgoing = TAILQ_FIRST(&queue->entries)) != NULL) {
+        TAILQ_REMOVE(&queue->entries, outgoing, link);
+        free(outgoing->bytes);
+        free(outgoing);
+    }
 }
 
 /* --- filling --- */
@@ -158,35 +154,39 @@ void feed_queue_send_again(struct feed_queue *queue)
 
 /* --- the end --- */
 
-/* The first one, `results` by step; NULL: nobody knows them any more. */
-static size_t settle_first(struct feed_queue *queue, const uint8_t *results)
+/* Ends it, `results` by step; NULL: nobody knows them any more. */
+static size_t settle(struct feed_queue *queue, struct feed_outgoing *own, const uint8_t *results)
 {
-    const struct feed_outgoing *own = TAILQ_FIRST(&queue->entries);
     size_t count = own->count;
     for (size_t i = 0; i < count; i++)
         feed_job_settle(own->owners[i].job, own->owners[i].index,
                         results != NULL ? results[i] : (uint8_t)DIRECTORY_NO_MEMORY);
-    remove_first(queue);
+    TAILQ_REMOVE(&queue->entries, own, link);
+    free(own->bytes);
+    free(own);
     return count;
 }
 
 /* It is the first one, unless that has been given up. */
 size_t feed_queue_settle(struct feed_queue *queue, const struct feed_entry *entry, const uint8_t *results)
 {
-    const struct feed_outgoing *first = TAILQ_FIRST(&queue->entries);
+    struct feed_outgoing *first = TAILQ_FIRST(&queue->entries);
     if (first == NULL || entry->writer != queue->writer || first->sequence != entry->sequence)
         return 0;
-    return settle_first(queue, results);
+    return settle(queue, first, results);
 }
 
 size_t feed_queue_give_up_old(struct feed_queue *queue)
 {
     size_t count = 0;
-    const struct feed_outgoing *first = TAILQ_FIRST(&queue->entries);
+    struct feed_outgoing *next;
+    struct feed_outgoing *first = TAILQ_FIRST(&queue->entries);
     if (first == NULL || now_ms() - first->begun_ms <= FEED_WRITER_FORGOTTEN_MS / 2)
         return 0;
-    while (!TAILQ_EMPTY(&queue->entries))
-        count += settle_first(queue, NULL);
+    for (; first != NULL; first = next) {
+        next = TAILQ_NEXT(first, link);
+        count += settle(queue, first, NULL);
+    }
     queue->sequence = 0;
     return count;
 }
