@@ -230,13 +230,13 @@ char *stats_render_json(const struct stats_report *report)
         integer(report->connections_open), "connections_opened", integer(report->connections_opened),
         "bytes_in", integer(report->bytes_in), "bytes_out", integer(report->bytes_out), "frames_malformed",
         integer(report->frames_malformed), "requests_unavailable", integer(report->requests_unavailable),
-        "requests_elsewhere", integer(report->requests_elsewhere), "lookups",
-        by_name(answer_names, report->answers, COUNTERS_ANSWERS), "requests",
+        "lookups", by_name(answer_names, report->answers, COUNTERS_ANSWERS), "requests",
         by_name(request_names, report->requests, COUNTERS_REQUEST_TYPES), "updates",
         by_name(update_names, report->updates, COUNTERS_UPDATES), "directory", directory_json(report),
         "query_log", query_log_json(&report->query_log));
     if (root == NULL || json_object_set_new(root, "snapshot", snapshot_json(&report->snapshot)) != 0 ||
         json_object_set_new(root, "allocator", allocator_json(&report->allocator)) != 0 ||
+        json_object_set_new(root, "requests_elsewhere", integer(report->requests_elsewhere)) != 0 ||
         json_object_set_new(root, "connections_slow", integer(report->connections_slow)) != 0 ||
         json_object_set_new(root, "limited_unlogged", integer(report->limited_unlogged)) != 0 ||
         json_object_set_new(root, "connections_evicted", integer(report->connections_evicted)) != 0 ||
