@@ -12,15 +12,15 @@ SLOTS = 16384
 
 
 class Node:
-    def __init__(self, folder, timeout_ms):
-        self.folder, self.timeout_ms, self.is_hung = folder, timeout_ms, False
+    def __init__(self, folder, timeout_ms, host):
+        self.folder, self.timeout_ms, self.host, self.is_hung = folder, timeout_ms, host, False
 
     def start(self):
         """False when it ended at once."""
         self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self.folder,
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", self.host, "--save", "", "--appendonly", "no", "--dir", self.folder,
              "--cluster-enabled", "yes", "--cluster-port", str(self.bus_port), "--cluster-node-timeout", str(self.timeout_ms),
-             "--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+             "--cluster-announce-ip", self.host, "--protected-mode", "no", "--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         servers.wait_until(lambda: self.process.poll() is not None or servers.can_connect(self.port), "redis-server is ready")
         return self.process.poll() is None
 
@@ -63,16 +63,16 @@ class Node:
 
 class Cluster:
     """`timeout_ms`: after which a node that does not answer has its place taken; a busy machine may be slower than that where it is
-    short."""
+    short. `host`: an address of this machine."""
 
-    def __init__(self, masters=3, timeout_ms=10000):
-        self.masters, self.timeout_ms = masters, timeout_ms
+    def __init__(self, masters=3, timeout_ms=10000, host="127.0.0.1"):
+        self.masters, self.timeout_ms, self.host = masters, timeout_ms, host
 
     def __enter__(self):
         self.stack = contextlib.ExitStack()
         self.nodes = []
         for _ in range(2 * self.masters):
-            node = Node(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="numberd-redis-")), self.timeout_ms)
+            node = Node(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="numberd-redis-")), self.timeout_ms, self.host)
             node.start_anywhere()
             self.stack.callback(node.kill)
             self.nodes.append(node)
@@ -89,7 +89,7 @@ class Cluster:
             node.command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
             node.command("CLUSTER", "ADDSLOTSRANGE", SLOTS * i // self.masters, SLOTS * (i + 1) // self.masters - 1)
         for node in self.nodes[1:]:
-            node.command("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, self.nodes[0].bus_port)
+            node.command("CLUSTER", "MEET", self.host, self.nodes[0].port, self.nodes[0].bus_port)
         servers.wait_until(lambda: all(len(node.command("CLUSTER", "NODES")) == len(self.nodes) for node in self.nodes), "they know each other")
         for master, replica in zip(masters, replicas):
             servers.wait_until(lambda: replica.command("CLUSTER", "REPLICATE", master.id)[0] == "OK", "a replica is one")
@@ -104,7 +104,7 @@ class Cluster:
 
     @property
     def url(self):
-        return "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return "redis://" + ",".join(f"{self.host}:{node.port}" for node in self.nodes)
 
     def slot_of(self, key):
         return int(self.alive()[0].command("CLUSTER", "KEYSLOT", key)[0])

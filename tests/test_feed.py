@@ -245,17 +245,14 @@ def age_of(client, values, kind=LOOKUP):
     return list(reply.body[:-4]), struct.unpack("<I", reply.body[-4:])[0] / 1000, reply.cache_seconds
 
 
-def test_cut_off():
-    """A node that cannot reach Redis says how old its answers are, or refuses them, as it was told; and comes to the same when it can."""
-    with servers.Redis() as redis, Wire(redis.port) as wire, Wire(redis.port) as second, servers.temporary_folder() as folder, \
-            node(folder / "a", redis) as a, node(folder / "b", wire, "--stale-seconds", "1") as b, \
-            node(folder / "c", second, "--stale-seconds", "1", "--stale", "refuse") as c, \
-            Client(a.port) as at_a, Client(b.port) as at_b, Client(c.port) as at_c:
+def check_cut_off(a, b, c, cut, there=lambda function: function()):
+    """`cut` takes b's and c's way to Redis away, or gives it back; b then serves what is stale, and c does not. `there` is where these are."""
+    with Client(a.port) as at_a, there(lambda: Client(b.port)) as at_b, there(lambda: Client(c.port)) as at_c:
         assert at_a.register((BASE, 1, 0)) == [ADDED]
         servers.wait_until(lambda: at_b.lookup([BASE]) == at_c.lookup([BASE]) == [REGISTERED], "all have it")
         answers, age, kept = age_of(at_b, [BASE, BASE + 1])
         assert answers == [REGISTERED, NOT_REGISTERED] and age < 1 and kept == 300, (answers, age, kept)
-        wire.is_cut = second.is_cut = True
+        cut(True)
         assert at_a.register((BASE + 1, 1, 0)) == [ADDED]
         time.sleep(1.5)
         answers, age, kept = age_of(at_b, [BASE, BASE + 1])
@@ -265,12 +262,23 @@ def test_cut_off():
         assert len(age_of(at_b, [BASE, BASE + 1], LOOKUP_RECORDS)[0]) == 32
         reply = at_c.ask(numbers(LOOKUP, [BASE]))
         assert reply.code == UNAVAILABLE and b"up to date" in reply.body
-        assert c.stats()["ready"] is False and b.stats()["ready"] is True
+        assert there(c.stats)["ready"] is False and there(b.stats)["ready"] is True
         assert at_b.ask(registrations([(BASE + 2, 1, 0)])).code in (READ_ONLY, UNAVAILABLE)
-        wire.is_cut = second.is_cut = False
+        cut(False)
         servers.wait_until(lambda: at_b.lookup([BASE + 1]) == [REGISTERED], "it has what it missed")
         servers.wait_until(lambda: at_c.ask(numbers(LOOKUP, [BASE])).code == OK, "it answers again")
         servers.wait_until(lambda: at_b.ask(registrations([(BASE + 3, 1, 0)])).code == OK, "it takes changes again")
+
+
+def test_cut_off():
+    """A node that cannot reach Redis says how old its answers are, or refuses them, as it was told; and comes to the same when it can."""
+    with servers.Redis() as redis, Wire(redis.port) as wire, Wire(redis.port) as second, servers.temporary_folder() as folder, \
+            node(folder / "a", redis) as a, node(folder / "b", wire, "--stale-seconds", "1") as b, \
+            node(folder / "c", second, "--stale-seconds", "1", "--stale", "refuse") as c:
+        def cut(is_cut):
+            wire.is_cut = second.is_cut = is_cut
+
+        check_cut_off(a, b, c, cut)
         wait_same([a, b, c])
 
 

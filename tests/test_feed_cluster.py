@@ -11,9 +11,10 @@ import time
 
 import servers
 from client import *  # noqa: F403 -- the protocol's names
+from namespaces import Namespace
 from redis_cluster import Cluster
 from test_cluster import UNLIMITED, Asker, check_all
-from test_feed import Changer, feed_of, wait_same
+from test_feed import Changer, check_cut_off, export, feed_of, wait_same
 
 BASE = 12025560000
 KILLS = int(os.environ.get("NUMBERD_CLUSTER_KILLS", 10))
@@ -146,8 +147,24 @@ def test_replicas_do_not_follow():
         servers.wait_until(lambda: other.lookup([BASE + 1]) == [REGISTERED], "it took effect")
 
 
-def follow(cluster, folder, *flags):
-    return servers.Numberd(folder, "--registrations", cluster.url, "--min-replicas", "1", *UNLIMITED, *flags)
+def follow(cluster, folder, *flags, **options):
+    return servers.Numberd(folder, "--registrations", cluster.url, "--min-replicas", "1", *UNLIMITED, *flags, **options)
+
+
+def test_cut_off():
+    """Servers in a network namespace whose way to the cluster is cut, and given back: what they say and do meanwhile, and that all have the same
+    then."""
+    with Namespace() as space, Cluster(host=space.here) as cluster, servers.temporary_folder() as folder, follow(cluster, folder / "a") as a, \
+            follow(cluster, folder / "b", "--stale-seconds", "1", wrapper=space.wrapper) as b, \
+            follow(cluster, folder / "c", "--stale-seconds", "1", "--stale", "refuse", wrapper=space.wrapper) as c:
+        check_cut_off(a, b, c, space.cut, space.do)
+        assert all(space.do(one.stats)["feed"]["failures"] > 0 for one in (b, c))
+        servers.wait_until(lambda: space.do(lambda: feed_of(b)["waiting"]) == 0, "nothing waits")
+
+        def all_same():
+            return export(a) == space.do(lambda: export(b)) == space.do(lambda: export(c))
+        servers.wait_until(all_same, "the same on each", pause=0.5)
+        assert len(export(a)) == 1 + 4
 
 
 def register_steadily(port, first, rate, end, done):

@@ -11,6 +11,8 @@
 #define NO_NODE UINT16_MAX
 #define NODES_MAX 1024u
 #define PAUSE_MS 100
+/* For which those who may know the map are asked in one go, at least. */
+#define LEARN_MS 2000u
 /* MOVED and ASK that one command follows: each may be right, or come from a node that does not know it yet. */
 #define REDIRECTS_MAX 16
 
@@ -27,6 +29,7 @@ struct redis_route {
     struct node *nodes;
     unsigned count;
     struct redis_address hint; /* to be asked for the map first; no host: nobody */
+    unsigned first;            /* ... and then */
     uint16_t slots[REDIS_SLOTS];
 };
 
@@ -190,18 +193,33 @@ static bool read_map(struct redis_route *route, const struct redis_address *aske
     return true;
 }
 
-/* Asks one after the other: the hint, those that are known, those of the URL. */
+static uint64_t monotonic_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Asks one after the other: the hint, those that are known, those of the URL. Where nothing comes back, each costs its time: the rest is asked by
+ * the next call. */
 static bool learn_map(struct redis_route *route, struct fault *fault)
 {
+    uint64_t end_ms = monotonic_ms() + LEARN_MS;
     struct redis_address asked = route->hint;
     route->hint = (struct redis_address){0};
     if (asked.host[0] != '\0' && read_map(route, &asked, fault))
         return true;
     unsigned known = route->is_cluster ? route->count : 0;
-    for (unsigned i = 0; i < known + route->target.count; i++) {
-        asked = i < known ? route->nodes[i].address : route->target.addresses[i - known];
-        if (read_map(route, &asked, fault))
+    unsigned all = known + route->target.count;
+    for (unsigned i = 0; i < all; i++) {
+        unsigned at = route->first++ % all;
+        asked = at < known ? route->nodes[at].address : route->target.addresses[at - known];
+        if (read_map(route, &asked, fault)) {
+            route->first = at; /* it is the first again */
             return true;
+        }
+        if (monotonic_ms() >= end_ms)
+            return false;
     }
     return false;
 }
@@ -326,13 +344,6 @@ static redisReply *try_command(struct redis_route *route, const char *key, int a
         redis_route_forget(route, reply->str);
     freeReplyObject(reply);
     return NULL;
-}
-
-static uint64_t monotonic_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 redisReply *redis_route_command(struct redis_route *route, const char *key, unsigned patience_ms, int argc,
