@@ -1,6 +1,7 @@
 /* The one door through which registrations change; see registrations.h. */
 #include "server/registrations.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 void registrations_init(struct registrations *registrations)
@@ -288,39 +289,53 @@ void registrations_hold(struct registrations *registrations, const struct partit
 struct purge {
     const struct partition_set *set;
     unsigned partitions;
+    uint64_t *numbers;
     size_t count;
-    uint64_t numbers[REGISTRATIONS_TOGETHER];
+    size_t room;
 };
 
+/* False: memory is short. */
 static bool collect(void *context, const struct record *record)
 {
     struct purge *purge = context;
-    if (purge->set->has[partition_of(record->number, purge->partitions)])
-        purge->numbers[purge->count++] = record->number;
-    return purge->count < REGISTRATIONS_TOGETHER;
+    if (!purge->set->has[partition_of(record->number, purge->partitions)])
+        return true;
+    if (purge->count == purge->room) {
+        size_t room = purge->room == 0 ? REGISTRATIONS_TOGETHER : 2 * purge->room;
+        uint64_t *grown = realloc(purge->numbers, room * sizeof *grown);
+        if (grown == NULL)
+            return false;
+        purge->numbers = grown;
+        purge->room = room;
+    }
+    purge->numbers[purge->count++] = record->number;
+    return true;
 }
 
 static bool remove_collected(struct registrations *registrations, const struct purge *purge)
 {
     uint8_t results[REGISTRATIONS_TOGETHER];
-    return apply_some(registrations, deregister_some, purge->numbers, purge->count, results) &&
-           memchr(results, DIRECTORY_NO_MEMORY, purge->count) == NULL;
+    for (size_t done = 0, size; done < purge->count; done += size) {
+        size = purge->count - done < REGISTRATIONS_TOGETHER ? purge->count - done : REGISTRATIONS_TOGETHER;
+        if (!apply_some(registrations, deregister_some, purge->numbers + done, size, results) ||
+            memchr(results, DIRECTORY_NO_MEMORY, size) != NULL)
+            return false;
+    }
+    return true;
 }
 
 bool registrations_purge(struct registrations *registrations, const struct partition_set *set,
                          unsigned partitions)
 {
+    bool good = true;
     struct directory_stats stats;
     struct purge purge = {.set = set, .partitions = partitions};
     directory_stats(registrations->directory, &stats);
-    for (unsigned shard = 0; shard < stats.shards; shard++) {
-        bool is_whole = false;
-        while (!is_whole) {
-            purge.count = 0;
-            is_whole = directory_visit_shard(registrations->directory, shard, collect, &purge);
-            if (!remove_collected(registrations, &purge))
-                return false;
-        }
+    for (unsigned shard = 0; shard < stats.shards && good; shard++) {
+        purge.count = 0;
+        good = directory_visit_shard(registrations->directory, shard, collect, &purge) &&
+               remove_collected(registrations, &purge);
     }
-    return true;
+    free(purge.numbers);
+    return good;
 }

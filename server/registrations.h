@@ -107,7 +107,7 @@ static inline bool registrations_have(const struct registrations *registrations,
     return split == 0 || registrations->held.has[partition_of(number, split)];
 }
 /* Removes whatever is registered in these partitions. False: memory is short or the journal has failed. Takes as long as reading through the
- * whole directory; others' changes go on in between. */
+ * whole directory, and memory for the numbers of one shard; others' changes go on in between. */
 bool registrations_purge(struct registrations *registrations, const struct partition_set *set,
                          unsigned partitions);
 

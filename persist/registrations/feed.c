@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "hashing/directory.h"
+#include "persist/registrations/feed_leaving.h"
 #include "persist/registrations/feed_map.h"
 #include "persist/registrations/feed_queue.h"
 #include "persist/registrations/feed_wire.h"
@@ -282,96 +283,6 @@ static bool judge_shape(struct feed *feed, const struct feed_shape *shape, struc
     return judge_holds(feed, shape->partitions, fault);
 }
 
-/* --- what this node is to hold no more --- */
-
-/* What others say of themselves. */
-static struct feed_map *read_map(struct feed *feed, uint64_t version, struct fault *fault)
-{
-    redisReply *nodes = feed_wire_read_nodes(feed->wire, fault);
-    if (nodes == NULL)
-        return NULL;
-    struct feed_map *map = feed_map_create(nodes, feed->state->partitions, version, clock_ms(CLOCK_REALTIME));
-    freeReplyObject(nodes);
-    return map;
-}
-
-struct heirs {
-    const struct feed_map *map;
-    unsigned partition;
-    bool is_there;
-};
-
-static void look_for_heir(const struct feed_wire_group *group, void *context)
-{
-    struct heirs *heirs = context;
-    if (group->kind == FEED_GROUP_NEEDS && feed_map_serves(heirs->map, group->node, heirs->partition))
-        heirs->is_there = true;
-}
-
-/* This node leaves its place first, and then looks whether somebody else is there: of two that leave at the same time neither relies on the
- * other. */
-static bool retire(struct feed *feed, const struct feed_map *map, unsigned partition, struct fault *fault)
-{
-    struct feed_lane lane;
-    struct heirs heirs = {map, partition, false};
-    const struct feed_progress *progress = &feed->state->progress[partition];
-    feed_wire_init_lane(&lane, partition);
-    if (!feed_wire_retire(feed->wire, &lane, fault))
-        return false;
-    if (progress->is_leaving || progress->position.ms == 0)
-        return true;
-    if (!feed_wire_show_groups(feed->wire, &lane, look_for_heir, &heirs, fault))
-        return false;
-    if (heirs.is_there)
-        return true;
-    (void)feed_wire_stay(feed->wire, &lane, fault);
-    return fault_set(
-        fault, EX_UNAVAILABLE,
-        "partition %u is on no other node that is ready: start one that holds it, or this one with "
-        "it (--holds)",
-        partition);
-}
-
-static bool note_leaving(struct feed *feed, const struct partition_set *leaving, bool is_done,
-                         struct fault *fault)
-{
-    bool good = true;
-    const struct feed_hands *hands = &feed->options.hands;
-    pthread_mutex_lock(&feed->state_lock);
-    for (unsigned i = 0; i < feed->state->partitions && good; i++) {
-        if (!leaving->has[i])
-            continue;
-        struct change mark = feed_state_leave(feed->state, i, is_done);
-        good = hands->note(hands->context, &mark, 1);
-    }
-    pthread_mutex_unlock(&feed->state_lock);
-    return good || fault_set(fault, EX_OSERR, "the journal does not take that partitions are left");
-}
-
-/* Has the directory without what is not held, be it that it was, or that leaving it was begun. */
-static bool leave(struct feed *feed, struct fault *fault)
-{
-    struct partition_set leaving = {{false}};
-    bool good = true;
-    struct feed_map *map = read_map(feed, 0, fault);
-    if (map == NULL)
-        return false;
-    for (unsigned i = 0; i < feed->state->partitions && good; i++) {
-        const struct feed_progress *progress = &feed->state->progress[i];
-        bool is_held = feed->options.holds.has[i];
-        leaving.has[i] = progress->is_leaving || (!is_held && progress->is_followed);
-        good = is_held || retire(feed, map, i, fault);
-    }
-    free(map);
-    if (!good || partition_set_count(&leaving, feed->state->partitions) == 0)
-        return good;
-    feed->options.notice(NOTICE_NORMAL, "registrations: what is not held any more is removed");
-    return note_leaving(feed, &leaving, false, fault) &&
-           (feed->options.hands.purge(feed->options.hands.context, &leaving, feed->state->partitions) ||
-            fault_set(fault, EX_OSERR, "the journal does not take that registrations are removed")) &&
-           note_leaving(feed, &leaving, true, fault);
-}
-
 /* Once: which feed it is. */
 static bool meet(struct feed *feed, struct fault *fault)
 {
@@ -386,7 +297,7 @@ static bool meet(struct feed *feed, struct fault *fault)
     feed->state->feed = shape.feed;
     feed->state->partitions = shape.partitions;
     pthread_mutex_unlock(&feed->state_lock);
-    if (!leave(feed, fault))
+    if (!feed_leave(feed->wire, feed->state, &feed->state_lock, &feed->options, fault))
         return false;
     pthread_mutex_lock(&feed->state_lock);
     for (unsigned i = 0; i < shape.partitions; i++)
@@ -438,7 +349,7 @@ static void describe(struct feed *feed)
         return;
     feed->has_described = true;
     feed->has_said_followed = figures.is_caught_up;
-    struct feed_map *map = read_map(feed, version, &ignored);
+    struct feed_map *map = feed_wire_read_map(feed->wire, feed->state->partitions, version, &ignored);
     if (map != NULL)
         hands->learn(hands->context, map);
 }

@@ -25,6 +25,7 @@
 #include "persist/fault.h"
 #include "persist/redis/redis_route.h"
 #include "persist/registrations/feed_entry.h"
+#include "persist/registrations/feed_map.h"
 
 #define FEED_SHAPE_KEY "reg:shape"
 #define FEED_NODES_KEY "reg:nodes"
@@ -113,8 +114,9 @@ bool feed_wire_confirm(struct feed_wire *wire, struct feed_lane *lanes, unsigned
 /* Says how this node is; `is_news`: clients must know. `*version` is the map's then. */
 bool feed_wire_describe(struct feed_wire *wire, const char *text, bool is_news, uint64_t *version,
                         struct fault *fault);
-/* What all have said: names and texts in turn, to be freed; NULL with the fault. */
-redisReply *feed_wire_read_nodes(struct feed_wire *wire, struct fault *fault);
+/* What all have said, as a map to be freed with free(); NULL with the fault. */
+struct feed_map *feed_wire_read_map(struct feed_wire *wire, unsigned partitions, uint64_t version,
+                                    struct fault *fault);
 
 /* This node is in the partition no more. */
 bool feed_wire_retire(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault);
