@@ -59,7 +59,9 @@ static void collect_registrations(struct app *app, struct stats_report *report)
         app->config.refuse_stale)
         report->not_ready = "the feed of registrations has not been followed for too long";
     if (!atomic_load(&app->open))
-        report->not_ready = "the registrations are being brought up to date with the feed";
+        report->not_ready = report->feed.reason[0] != '\0'
+                                ? report->feed.reason
+                                : "the registrations are being brought up to date with the feed";
 }
 
 /* Called from the main thread (HTTP) and from workers (the protocol's stats). */

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sysexits.h>
@@ -99,12 +100,38 @@ static void take_mark(void *context, const struct change *mark)
     feed_state_take(&((struct app *)context)->feed_state, mark);
 }
 
+static bool is_anywhere(const char *address)
+{
+    return strncmp(address, "0.0.0.0:", 8) == 0 || strncmp(address, "[::]:", 5) == 0;
+}
+
 /* What others are told: a name that clients can use, without anything that a text would have to be quoted for. */
 static bool is_address(const char *text)
 {
-    size_t length = strlen(text);
-    return length > 0 && length < FEED_NODE_ADDRESS_BYTES &&
-           strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]%") == length;
+    const char *colon = strrchr(text, ':');
+    char *end;
+    if (colon == NULL || colon == text || colon[1] < '1' || colon[1] > '9' || is_anywhere(text))
+        return false;
+    unsigned long port = strtoul(colon + 1, &end, 10);
+    bool is_v6 = text[0] == '[' && colon[-1] == ']';
+    size_t host = (size_t)(colon - text);
+    return *end == '\0' && port <= UINT16_MAX && strlen(text) < FEED_NODE_ADDRESS_BYTES &&
+           (is_v6
+                ? strspn(text + 1, "abcdefABCDEF0123456789:.") == host - 2
+                : strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") == host);
+}
+
+/* Where clients are sent. */
+static const char *lookups_of(const struct app *app)
+{
+    if (app->config.advertise != NULL)
+        return app->config.advertise;
+    if (!is_anywhere(app->ports.addresses[PORT_LOOKUP]))
+        return app->ports.addresses[PORT_LOOKUP];
+    log_line(NOTICE_WARNING, "clients cannot be sent to a server that listens on all addresses, so it is not "
+                             "in their map: name one "
+                             "with --advertise");
+    return FEED_NOWHERE;
 }
 
 bool app_check_feed(struct app *app, struct fault *fault)
@@ -151,8 +178,7 @@ static bool start_durability(struct app *app, const struct store_found *found, s
                  .min_replicas = (unsigned)app->config.min_replicas,
                  .node = app->datadir.server_id,
                  .holds = app->config.holds == NULL ? NULL : &app->holds,
-                 .lookups = app->config.advertise != NULL ? app->config.advertise
-                                                          : app->ports.addresses[PORT_LOOKUP],
+                 .lookups = app->config.registrations == NULL ? NULL : lookups_of(app),
                  .stats = app->ports.addresses[PORT_STATS],
                  .state = &app->feed_state},
         .serve = serve,

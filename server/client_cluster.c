@@ -89,7 +89,9 @@ static bool fail(struct client_cluster *cluster, const char *what)
 
 static void leave_alone(struct client_cluster *cluster, struct node *node, const char *why, unsigned ms)
 {
-    snprintf(cluster->error, sizeof cluster->error, "%.200s: %.300s", node->server, why);
+    bool is_named = strncmp(why, node->server, strlen(node->server)) == 0;
+    snprintf(cluster->error, sizeof cluster->error, "%.200s%s%.300s", is_named ? "" : node->server,
+             is_named ? "" : ": ", why);
     node->down_until_ms = now_ms() + ms;
 }
 
@@ -404,7 +406,9 @@ static bool take_refusal(struct client_cluster *cluster, struct node *node, cons
     unsigned ms = reply->retry_after_ms > DOWN_SHORT_MS ? reply->retry_after_ms : DOWN_SHORT_MS;
     node->end = node->next;
     node->under = 0;
-    leave_alone(cluster, node, wire_code_text(reply->code), ms);
+    leave_alone(
+        cluster, node,
+        reply->code == WIRE_ELSEWHERE ? "does not hold what the map says" : wire_code_text(reply->code), ms);
     cluster->wants_map = cluster->wants_map || reply->code == WIRE_ELSEWHERE;
     return reply->code == WIRE_ELSEWHERE || reply->code == WIRE_NOT_READY ||
            reply->code == WIRE_UNAVAILABLE || reply->code == WIRE_READ_ONLY || reply->code == WIRE_GOING_AWAY;

@@ -103,9 +103,11 @@ static void print_nodes(const json_t *survey)
            "lag", "behind", "registered", "holds");
     for (void *at = json_object_iter(nodes); at != NULL; at = json_object_iter_next(nodes, at)) {
         const json_t *node = json_object_iter_value(at);
-        printf("%-16s  %-21s  %-11s  %7.1f s  %7.2f s  %7.3f s  %7.1f s  %12.0f  %s\n",
-               json_object_iter_key(at), text_of(node, "lookups"),
-               is_silent(node) ? "silent" : text_of(node, "state"), number_of(node, "seconds_since"),
+        char said[24] = "never";
+        if (json_object_get(node, "said_at_ms") != NULL)
+            snprintf(said, sizeof said, "%.1f s", number_of(node, "seconds_since"));
+        printf("%-16s  %-21s  %-11s  %9s  %7.2f s  %7.3f s  %7.1f s  %12.0f  %s\n", json_object_iter_key(at),
+               text_of(node, "lookups"), is_silent(node) ? "silent" : text_of(node, "state"), said,
                number_of(node, "age_seconds"), number_of(node, "lag_seconds"),
                number_of(node, "behind_seconds"), number_of(node, "registered"), text_of(node, "holds"));
     }

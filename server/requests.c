@@ -685,7 +685,7 @@ bool requests_map(const struct service *service, const struct wire_request *requ
 {
     const struct registrations_feed *feed = &service->registrations->feed;
     if (!registrations_are_fed(service->registrations))
-        return requests_reply(request, WIRE_OK, "version 0\npartitions 0\n", out);
+        return requests_reply(request, WIRE_OK, "feed 0000000000000000\nversion 0\npartitions 0\n", out);
     char *text = feed->map(feed->context);
     if (text == NULL)
         return requests_reply(request, WIRE_INTERNAL, "out of memory", out);
@@ -697,6 +697,9 @@ bool requests_map(const struct service *service, const struct wire_request *requ
 bool requests_snapshot(const struct service *service, const struct wire_request *request, struct buffer *out)
 {
     struct wire_reply reply = reply_to(request, WIRE_OK);
+    if (request->type == WIRE_REPLACE_ALL && registrations_are_fed(service->registrations))
+        return requests_reply(request, WIRE_READ_ONLY, "registrations that come from a feed are not replaced",
+                              out);
     reply.body_bytes = sizeof(uint64_t);
     uint8_t *body = begin_reply(&reply, out);
     if (body == NULL)

@@ -282,6 +282,11 @@ def test_cut_off():
         wait_same([a, b, c])
 
 
+def survey_of(redis):
+    """As JSON, whatever the status: a server that has just begun may not have said that it is ready."""
+    return json.loads(servers.ctl("cluster", "--registrations", redis.url, "--json", status=None).splitlines()[0])
+
+
 def test_survey():
     """`numberctl cluster` shows the nodes and the partitions, says which node is silent, and forgets one for good."""
     with servers.Redis() as redis, servers.temporary_folder() as folder, node(folder / "a", redis, "--partitions", "4") as a, \
@@ -289,16 +294,15 @@ def test_survey():
         client.register(*[(BASE + i, 1, 0) for i in range(100)])
         with node(folder / "b", redis) as b:
             gone = b.stats()["server"]
-            survey = json.loads(servers.ctl("cluster", "--registrations", redis.url, "--json"))
-            servers.wait_until(lambda: all(n["registered"] == 100 for n in json.loads(servers.ctl(
-                "cluster", "--registrations", redis.url, "--json"))["nodes"].values()), "both say how many they have")
+            survey = survey_of(redis)
+            servers.wait_until(lambda: all(n["registered"] == 100 for n in survey_of(redis)["nodes"].values()), "both say how many they have")
             assert set(survey["nodes"]) == {a.stats()["server"], gone} and len(survey["partitions"]) == 4, survey
             assert sum(p["entries"] for p in survey["partitions"]) >= 4
             assert all(set(p["nodes"]) == set(survey["nodes"]) for p in survey["partitions"])
             text = servers.ctl("cluster", "--registrations", redis.url)
             assert a.address in text and "followed" in text and f"127.0.0.1:{redis.port}" in text, text
             b.kill()
-        servers.wait_until(lambda: json.loads(servers.ctl("cluster", "--registrations", redis.url, "--json", status=None).splitlines()[0])
+        servers.wait_until(lambda: survey_of(redis)
                            ["nodes"][gone]["is_silent"], "it is silent", pause=0.5)
         assert "1 of the nodes are silent" in servers.ctl("cluster", "--registrations", redis.url, status=69)
         servers.ctl("cluster", "--registrations", redis.url, "--forget", gone)
@@ -402,8 +406,8 @@ def test_import():
         wait_same([a, b], 30000)
         b.ctl("import", folder / "rows.csv")  # as it is
         (folder / "less.csv").write_text(rows[:1000 * 20])
-        said = a.ctl("import", "--data-dir", folder / "a", "--replace-all", "--force", folder / "less.csv", status=74)
-        assert "could not write the snapshot" in said and "registrations that come from a feed are not replaced" in a.read_log(), said
+        said = a.ctl("import", "--data-dir", folder / "a", "--replace-all", "--force", folder / "less.csv", status=75)
+        assert "registrations that come from a feed are not replaced" in said, said
         wait_same([a, b], 30000)
 
 
@@ -443,8 +447,7 @@ def test_fetch():
             client.register(*[(BASE + first + n, n, 0) for n in range(1000)])
         for _ in range(2):
             a.ctl("snapshot")
-        servers.wait_until(lambda: any(p["trimmed"] for p in json.loads(
-            servers.ctl("cluster", "--registrations", redis.url, "--json"))["partitions"]), "it is trimmed", pause=0.3)
+        servers.wait_until(lambda: any(p["trimmed"] for p in survey_of(redis)["partitions"]), "it is trimmed", pause=0.3)
         client.register((BASE + 10**6, 7, 0))
         # While it is changed.
         changer = Changer(a, BASE + 2 * 10**6, 500)

@@ -274,20 +274,16 @@ static void test_map(void **unused)
 {
     (void)unused;
     const char *const texts[] = {
-        "a1",
-        "{\"said_at_ms\":95000,\"lookups\":\"h:1\",\"state\":\"followed\",\"holds\":\"0-2\"}",
-        "b2",
-        "{\"said_at_ms\":80000,\"lookups\":\"h:2\",\"state\":\"followed\",\"holds\":\"3\"}",
-        "c3",
-        "{\"said_at_ms\":99999,\"lookups\":\"h:3\",\"state\":\"catching up\",\"holds\":\"0-3\"}",
-        "d4",
-        "{\"said_at_ms\":99999,\"lookups\":\"a b\",\"state\":\"followed\",\"holds\":\"0\"}",
-        "e5",
-        "{\"said_at_ms\":99999,\"lookups\":\"h:5\",\"state\":\"followed\",\"holds\":\"0;1\"}",
-        "f6",
-        "{\"said_at_ms\":99999,\"lookups\":\"h:6\",\"state\":\"followed\"}",
-        "g7",
-        "no json",
+        "a1", "{\"said_at_ms\":95000,\"lookups\":\"h:1\",\"state\":\"followed\",\"holds\":\"0-2\"}", "b2",
+        "{\"said_at_ms\":80000,\"lookups\":\"h:2\",\"state\":\"followed\",\"holds\":\"3\"}", "c3",
+        "{\"said_at_ms\":99999,\"lookups\":\"h:3\",\"state\":\"catching up\",\"holds\":\"0-3\"}", "d4",
+        "{\"said_at_ms\":99999,\"lookups\":\"a b\",\"state\":\"followed\",\"holds\":\"0\"}", "e5",
+        "{\"said_at_ms\":99999,\"lookups\":\"h:5\",\"state\":\"followed\",\"holds\":\"0;1\"}", "f6",
+        "{\"said_at_ms\":99999,\"lookups\":\"h:6\",\"state\":\"followed\"}", "g7", "no json",
+        /* One that was where another is now, and two that are nowhere. */
+        "h8", "{\"said_at_ms\":94000,\"lookups\":\"h:1\",\"state\":\"followed\",\"holds\":\"3\"}", "i9",
+        "{\"said_at_ms\":99000,\"lookups\":\"-\",\"state\":\"followed\",\"holds\":\"3\"}", "j0",
+        "{\"said_at_ms\":99000,\"lookups\":\"-\",\"state\":\"followed\",\"holds\":\"2\"}",
         "a node with much too long a name for the place",
         "{\"said_at_ms\":95000,\"lookups\":\"h:1\",\"state\":\"followed\",\"holds\":\"0-2\"}"};
     redisReply *all = calloc(1, sizeof *all);
@@ -298,15 +294,26 @@ static void test_map(void **unused)
     assert_non_null(all->element);
     for (size_t i = 0; i < all->elements; i++)
         all->element[i] = text_reply(texts[i]);
-    struct feed_map *map = feed_map_create(all, 4, 9, 100000);
-    freeReplyObject(all);
+    struct feed_map *map = feed_map_create(all, 0xf, 4, 9, 100000);
     assert_non_null(map);
     char *text = feed_map_text(map);
-    assert_string_equal(
-        text, "version 9\npartitions 4\nnode a1 h:1 ready 0-2\nnode b2 h:2 away 3\nnode c3 h:3 away 0-3\n");
+    assert_string_equal(text, "feed 000000000000000f\nversion 9\npartitions 4\nnode a1 h:1 ready 0-2\nnode "
+                              "b2 h:2 away 3\nnode c3 h:3 away 0-3\n");
+    struct feed_map *later = feed_map_create(all, 0xf, 4, 9, 100000);
+    freeReplyObject(all);
+    assert_non_null(later);
+    assert_true(feed_map_serves(later, "a1", 2));
+    later->nodes[1].said_ms++;
+    later->nodes[1].is_ready = true;
+    feed_map_distrust(later, map); /* b2 has said something since, and a1 has not */
+    assert_false(feed_map_serves(later, "a1", 2));
+    assert_true(feed_map_serves(later, "b2", 3));
+    free(later);
     assert_true(feed_map_serves(map, "a1", 2));
-    assert_false(feed_map_serves(map, "a1", 3) || feed_map_serves(map, "b2", 3) ||
-                 feed_map_serves(map, "c3", 0) || feed_map_serves(map, "zz", 0));
+    assert_true(feed_map_serves(map, "i9", 3) && feed_map_serves(map, "j0", 2));
+    assert_false(feed_map_serves(map, "h8", 3) || feed_map_serves(map, "a1", 3) ||
+                 feed_map_serves(map, "b2", 3) || feed_map_serves(map, "c3", 0) ||
+                 feed_map_serves(map, "zz", 0));
     free(text);
     free(map);
 }

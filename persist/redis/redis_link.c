@@ -1,6 +1,7 @@
 /* One blocking connection to Redis; see redis_link.h. */
 #include "persist/redis/redis_link.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,8 +105,11 @@ bool redis_target_parse(const char *url, struct redis_target *target, struct fau
 
 bool redis_link_lost(const redisContext *link, const struct redis_address *address, struct fault *fault)
 {
+    const char *what = link == NULL ? "out of memory" : link->errstr;
+    if (strcmp(what, strerror(EAGAIN)) == 0)
+        what = "does not answer in time";
     return fault_set(fault, EX_UNAVAILABLE, "Redis at %s port %d: %s; check that it runs and is reachable",
-                     address->host, address->port, link == NULL ? "out of memory" : link->errstr);
+                     address->host, address->port, what);
 }
 
 bool redis_link_refused(const redisReply *reply, const struct redis_address *address, const char *command,

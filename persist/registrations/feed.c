@@ -129,8 +129,9 @@ static void count_entry(struct feed *feed, uint64_t ms, bool is_new)
     figures->entries++;
     figures->repeated += !is_new;
     figures->steps += is_new ? feed->entry.count : 0;
-    figures->lag_ms = now > ms ? now - ms : 0;
-    if (figures->is_caught_up && figures->lag_ms > figures->lag_ms_max)
+    if (figures->is_caught_up)
+        figures->lag_ms = now > ms ? now - ms : 0;
+    if (figures->lag_ms > figures->lag_ms_max)
         figures->lag_ms_max = figures->lag_ms;
     pthread_mutex_unlock(&feed->lock);
 }
@@ -283,6 +284,27 @@ static bool judge_shape(struct feed *feed, const struct feed_shape *shape, struc
     return judge_holds(feed, shape->partitions, fault);
 }
 
+/* Says how this node is, and hears how the others are: where that is not possible all else goes on. */
+static void describe(struct feed *feed)
+{
+    char text[FEED_DESCRIPTION_BYTES];
+    struct feed_figures figures;
+    struct fault ignored;
+    uint64_t version;
+    const struct feed_hands *hands = &feed->options.hands;
+    feed_figures(feed, &figures);
+    bool is_news = !feed->has_described || figures.is_caught_up != feed->has_said_followed;
+    hands->describe(hands->context, &figures, text, sizeof text);
+    if (!feed_wire_describe(feed->wire, text, is_news, &version, &ignored))
+        return;
+    feed->has_described = true;
+    feed->has_said_followed = figures.is_caught_up;
+    struct feed_map *map =
+        feed_wire_read_map(feed->wire, feed->state->feed, feed->state->partitions, version, &ignored);
+    if (map != NULL)
+        hands->learn(hands->context, map);
+}
+
 /* Once: which feed it is. */
 static bool meet(struct feed *feed, struct fault *fault)
 {
@@ -297,6 +319,15 @@ static bool meet(struct feed *feed, struct fault *fault)
     feed->state->feed = shape.feed;
     feed->state->partitions = shape.partitions;
     pthread_mutex_unlock(&feed->state_lock);
+    pthread_mutex_lock(&feed->lock);
+    feed->figures.partitions = shape.partitions;
+    feed->figures.holds = feed->options.holds;
+    pthread_mutex_unlock(&feed->lock);
+    if (now_ms() >=
+        feed->beat_ms + BEAT_MS) { /* others must not think that this node is what it was before */
+        describe(feed);
+        feed->beat_ms = now_ms();
+    }
     if (!feed_leave(feed->wire, feed->state, &feed->state_lock, &feed->options, fault))
         return false;
     pthread_mutex_lock(&feed->state_lock);
@@ -306,10 +337,6 @@ static bool meet(struct feed *feed, struct fault *fault)
     pthread_mutex_unlock(&feed->state_lock);
     if (!feed_note(feed) || !make_lanes(feed))
         return fault_set(fault, EX_OSERR, "out of memory for the feed of registrations");
-    pthread_mutex_lock(&feed->lock);
-    feed->figures.partitions = shape.partitions;
-    feed->figures.holds = feed->options.holds;
-    pthread_mutex_unlock(&feed->lock);
     return true;
 }
 
@@ -332,26 +359,6 @@ static bool trim(struct feed *feed, struct fault *fault)
     feed->wants_trim = false;
     pthread_mutex_unlock(&feed->state_lock);
     return true;
-}
-
-/* Says how this node is, and hears how the others are: where that is not possible all else goes on. */
-static void describe(struct feed *feed)
-{
-    char text[FEED_DESCRIPTION_BYTES];
-    struct feed_figures figures;
-    struct fault ignored;
-    uint64_t version;
-    const struct feed_hands *hands = &feed->options.hands;
-    feed_figures(feed, &figures);
-    bool is_news = !feed->has_described || figures.is_caught_up != feed->has_said_followed;
-    hands->describe(hands->context, &figures, text, sizeof text);
-    if (!feed_wire_describe(feed->wire, text, is_news, &version, &ignored))
-        return;
-    feed->has_described = true;
-    feed->has_said_followed = figures.is_caught_up;
-    struct feed_map *map = feed_wire_read_map(feed->wire, feed->state->partitions, version, &ignored);
-    if (map != NULL)
-        hands->learn(hands->context, map);
 }
 
 /* To Redis and back. False with the fault; EX_DATAERR and EX_CONFIG are for good. */
@@ -401,8 +408,10 @@ static bool judge_round(struct feed *feed)
     feed->figures.is_caught_up = feed->figures.is_caught_up || is_first;
     feed->figures.rounds++;
     pthread_mutex_unlock(&feed->lock);
-    if (is_first)
+    if (is_first) {
+        feed->beat_ms = 0; /* others are told at once */
         feed->options.hands.caught_up(feed->options.hands.context);
+    }
     return has_read || has_more;
 }
 
@@ -426,8 +435,10 @@ static void note_failure(struct feed *feed, const struct fault *fault, bool is_f
     if (feed->has_noticed && !is_final)
         return;
     feed->has_noticed = true;
-    snprintf(line, sizeof line,
-             "registrations: %s; lookups go on with what is known here, changes are refused", fault->text);
+    snprintf(line, sizeof line, "registrations: %s; %s", fault->text,
+             is_final                     ? "the feed is followed no more, and changes are refused"
+             : feed->figures.is_caught_up ? "lookups go on with what is known here, changes are refused"
+                                          : "it is tried again, and changes are refused until then");
     feed->options.notice(NOTICE_ERROR, line);
 }
 

@@ -3,6 +3,10 @@
 
 #include <stdlib.h>
 #include <sysexits.h>
+#include <time.h>
+
+/* Each node says something once a second. */
+#define NEWS_MS 2500
 
 struct leaving {
     struct feed_wire *wire;
@@ -65,13 +69,43 @@ static bool note(const struct leaving *leaving, const struct partition_set *set,
     return good || fault_set(fault, EX_OSERR, "the journal does not take that partitions are left");
 }
 
+static struct feed_map *read_map(const struct leaving *leaving, struct fault *fault)
+{
+    return feed_wire_read_map(leaving->wire, leaving->state->feed, leaving->state->partitions, 0, fault);
+}
+
+/* Whether something is followed that is not held. */
+static bool has_more(const struct leaving *leaving)
+{
+    const struct feed_state *state = leaving->state;
+    for (unsigned i = 0; i < state->partitions; i++)
+        if (!leaving->options->holds.has[i] && state->progress[i].is_followed)
+            return true;
+    return false;
+}
+
+/* The nodes, of which those count as ready that have said something since this was called, if that matters: others may be dead for as long as a
+ * node may be silent. */
+static struct feed_map *hear_nodes(const struct leaving *leaving, struct fault *fault)
+{
+    struct feed_map *before = read_map(leaving, fault);
+    if (before == NULL || !has_more(leaving))
+        return before;
+    nanosleep(&(struct timespec){.tv_sec = NEWS_MS / 1000, .tv_nsec = NEWS_MS % 1000 * 1000000}, NULL);
+    struct feed_map *map = read_map(leaving, fault);
+    if (map != NULL)
+        feed_map_distrust(map, before);
+    free(before);
+    return map;
+}
+
 /* Leaves what is not held, and finds what is to be removed: what was followed, or was being removed when the last run ended. */
 static bool find_set(const struct leaving *leaving, struct partition_set *set, struct fault *fault)
 {
     const struct feed_state *state = leaving->state;
     const struct partition_set *holds = &leaving->options->holds;
     bool good = true;
-    struct feed_map *map = feed_wire_read_map(leaving->wire, state->partitions, 0, fault);
+    struct feed_map *map = hear_nodes(leaving, fault);
     if (map == NULL)
         return false;
     for (unsigned i = 0; i < state->partitions && good; i++) {

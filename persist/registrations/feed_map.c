@@ -31,28 +31,54 @@ static bool read_node(struct feed_node *node, const char *id, const json_t *said
         return false;
     memcpy(node->id, id, strlen(id) + 1);
     memcpy(node->lookups, lookups, strlen(lookups) + 1);
-    node->is_ready = strcmp(state, FEED_STATE_FOLLOWED) == 0 && said_ms > 0 &&
-                     (uint64_t)said_ms + FEED_SILENT_MS >= now_ms;
+    node->said_ms = said_ms > 0 ? (uint64_t)said_ms : 0;
+    node->is_ready = strcmp(state, FEED_STATE_FOLLOWED) == 0 && node->said_ms + FEED_SILENT_MS >= now_ms;
     return true;
 }
 
-struct feed_map *feed_map_create(const redisReply *nodes, unsigned partitions, uint64_t version,
-                                 uint64_t now_ms)
+/* Of several at one address the one that spoke last. */
+static void put_node(struct feed_map *map, const struct feed_node *node)
+{
+    for (size_t i = 0; i < map->count; i++) {
+        struct feed_node *there = &map->nodes[i];
+        if (strcmp(there->lookups, node->lookups) != 0 || strcmp(node->lookups, FEED_NOWHERE) == 0)
+            continue;
+        if (there->said_ms < node->said_ms)
+            *there = *node;
+        return;
+    }
+    map->nodes[map->count++] = *node;
+}
+
+struct feed_map *feed_map_create(const redisReply *nodes, uint64_t feed, unsigned partitions,
+                                 uint64_t version, uint64_t now_ms)
 {
     size_t room = nodes->type == REDIS_REPLY_ARRAY ? nodes->elements / 2 : 0;
     struct feed_map *map = calloc(1, sizeof *map + room * sizeof *map->nodes);
     if (map == NULL)
         return NULL;
+    map->feed = feed;
     map->version = version;
     map->partitions = partitions;
     for (size_t i = 0; i < room; i++) {
         const char *id = redis_link_text(nodes->element[2 * i]);
         const char *text = redis_link_text(nodes->element[2 * i + 1]);
         json_t *said = id == NULL || text == NULL ? NULL : json_loads(text, 0, NULL);
-        map->count += said != NULL && read_node(&map->nodes[map->count], id, said, now_ms);
+        struct feed_node node = {0};
+        if (said != NULL && read_node(&node, id, said, now_ms))
+            put_node(map, &node);
         json_decref(said);
     }
     return map;
+}
+
+void feed_map_distrust(struct feed_map *map, const struct feed_map *before)
+{
+    for (size_t i = 0; i < map->count; i++)
+        for (size_t j = 0; j < before->count; j++)
+            if (strcmp(map->nodes[i].id, before->nodes[j].id) == 0 &&
+                map->nodes[i].said_ms <= before->nodes[j].said_ms)
+                map->nodes[i].is_ready = false;
 }
 
 char *feed_map_text(const struct feed_map *map)
@@ -62,10 +88,12 @@ char *feed_map_text(const struct feed_map *map)
     char *text = malloc(room);
     if (text == NULL)
         return NULL;
-    size_t length =
-        (size_t)snprintf(text, room, "version %" PRIu64 "\npartitions %u\n", map->version, map->partitions);
+    size_t length = (size_t)snprintf(text, room, "feed %016" PRIx64 "\nversion %" PRIu64 "\npartitions %u\n",
+                                     map->feed, map->version, map->partitions);
     for (size_t i = 0; i < map->count; i++) {
         const struct feed_node *node = &map->nodes[i];
+        if (strcmp(node->lookups, FEED_NOWHERE) == 0)
+            continue;
         partition_set_format(holds, &node->holds, map->partitions);
         length += (size_t)snprintf(text + length, room - length, "node %s %s %s %s\n", node->id,
                                    node->lookups, node->is_ready ? "ready" : "away", holds);

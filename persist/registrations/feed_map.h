@@ -17,24 +17,32 @@
 #define FEED_SILENT_MS 10000u
 #define FEED_STATE_FOLLOWED "followed"
 #define FEED_NODE_ADDRESS_BYTES 256
+/* Of a node that clients cannot be sent to. */
+#define FEED_NOWHERE "-"
 
 struct feed_node {
     char id[40];
-    char lookups[FEED_NODE_ADDRESS_BYTES];
+    char lookups[FEED_NODE_ADDRESS_BYTES]; /* or FEED_NOWHERE */
+    uint64_t said_ms;
     bool is_ready;
     struct partition_set holds;
 };
 
 struct feed_map {
+    uint64_t feed;
     uint64_t version;
     unsigned partitions;
     size_t count;
     struct feed_node nodes[];
 };
 
-/* From names and texts in turn; what is no node's text is left out. To be freed with free(); NULL when memory is short. */
-struct feed_map *feed_map_create(const redisReply *nodes, unsigned partitions, uint64_t version,
-                                 uint64_t now_ms);
+/* From names and texts in turn; what is no node's text is left out, and so is who was reached where a node is now that has said something later:
+ * a server with a new data directory is another node. To be freed with free(); NULL when memory is short. */
+struct feed_map *feed_map_create(const redisReply *nodes, uint64_t feed, unsigned partitions,
+                                 uint64_t version, uint64_t now_ms);
+
+/* Counts as ready only those that have said something since `before` was made. */
+void feed_map_distrust(struct feed_map *map, const struct feed_map *before);
 
 /* The map as MAP replies have it (server/PROTOCOL.md); to be freed, NULL when memory is short. */
 char *feed_map_text(const struct feed_map *map);

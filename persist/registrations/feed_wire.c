@@ -267,8 +267,8 @@ bool feed_wire_describe(struct feed_wire *wire, const char *text, bool is_news, 
     return true;
 }
 
-struct feed_map *feed_wire_read_map(struct feed_wire *wire, unsigned partitions, uint64_t version,
-                                    struct fault *fault)
+struct feed_map *feed_wire_read_map(struct feed_wire *wire, uint64_t feed, unsigned partitions,
+                                    uint64_t version, struct fault *fault)
 {
     struct timespec now;
     redisReply *nodes = command(wire, FEED_NODES_KEY, 2, (const char *[]){"HGETALL", FEED_NODES_KEY}, fault);
@@ -276,7 +276,7 @@ struct feed_map *feed_wire_read_map(struct feed_wire *wire, unsigned partitions,
         return NULL;
     clock_gettime(CLOCK_REALTIME, &now);
     uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-    struct feed_map *map = feed_map_create(nodes, partitions, version, now_ms);
+    struct feed_map *map = feed_map_create(nodes, feed, partitions, version, now_ms);
     freeReplyObject(nodes);
     if (map == NULL)
         fault_set(fault, EX_OSERR, "out of memory for the map of the feed's nodes");

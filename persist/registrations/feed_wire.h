@@ -115,8 +115,8 @@ bool feed_wire_confirm(struct feed_wire *wire, struct feed_lane *lanes, unsigned
 bool feed_wire_describe(struct feed_wire *wire, const char *text, bool is_news, uint64_t *version,
                         struct fault *fault);
 /* What all have said, as a map to be freed with free(); NULL with the fault. */
-struct feed_map *feed_wire_read_map(struct feed_wire *wire, unsigned partitions, uint64_t version,
-                                    struct fault *fault);
+struct feed_map *feed_wire_read_map(struct feed_wire *wire, uint64_t feed, unsigned partitions,
+                                    uint64_t version, struct fault *fault);
 
 /* This node is in the partition no more. */
 bool feed_wire_retire(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault);
