@@ -18,7 +18,7 @@ class Node:
     def start(self):
         """False when it ended at once."""
         self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", self.host, "--save", "", "--appendonly", "no", "--dir", self.folder,
+            ["redis-server", "--port", str(self.port), "--bind", *{"127.0.0.1", self.host}, "--save", "", "--appendonly", "no", "--dir", self.folder,
              "--cluster-enabled", "yes", "--cluster-port", str(self.bus_port), "--cluster-node-timeout", str(self.timeout_ms),
              "--cluster-announce-ip", self.host, "--protected-mode", "no", "--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         servers.wait_until(lambda: self.process.poll() is not None or servers.can_connect(self.port), "redis-server is ready")
