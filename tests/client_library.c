@@ -1,8 +1,25 @@
 /* Somebody else's program, which has nothing of numberd but what is installed. Registers a number, looks it and its neighbour up. Then reads
  * lines, and looks them up again at each: the connection may have been lost meanwhile. */
 #include <stdio.h>
+#include <string.h>
 
 #include <server/client.h>
+#include <server/client_cluster.h>
+
+/* The same by way of the library's other half, for which one server is a cluster. */
+static int ask_cluster(const struct client_options *options, const uint64_t numbers[2],
+                       const uint8_t wanted[2])
+{
+    char error[256];
+    uint8_t statuses[2];
+    struct client_cluster *cluster = client_cluster_connect(options, error, sizeof error);
+    int good = cluster != NULL && client_cluster_lookup(cluster, NULL, numbers, 2, statuses) &&
+               memcmp(statuses, wanted, 2) == 0;
+    if (!good)
+        fprintf(stderr, "cluster: %s\n", cluster == NULL ? error : client_cluster_error(cluster));
+    client_cluster_close(cluster);
+    return good;
+}
 
 int main(int argc, char **argv)
 {
@@ -29,5 +46,5 @@ int main(int argc, char **argv)
     } while (getchar() == '\n');
     (void)client_goodbye(client);
     client_close(client);
-    return 0;
+    return ask_cluster(&options, numbers, statuses) ? 0 : 1;
 }
