@@ -38,6 +38,7 @@ struct client {
     uint8_t *in; /* WIRE_REPLY_BYTES_MAX */
     size_t in_start;
     size_t in_end;
+    bool has_timed_out;      /* the last wait */
     bool is_passing;         /* the failure: another try may do */
     unsigned retry_after_ms; /* 0: over another connection */
     uint8_t last_code;       /* of the reply that was not OK, or that came unasked */
@@ -109,6 +110,7 @@ static bool wait_for(struct client *client, short events)
     do
         count = poll(&ready, 1, (int)client->timeout_ms);
     while (count < 0 && errno == EINTR);
+    client->has_timed_out = count == 0;
     if (count == 0)
         return fail_for_now(client, "the server did not answer in time");
     return count > 0 || fail_errno(client, "cannot wait for the server");
@@ -303,6 +305,11 @@ uint8_t client_code(const struct client *client)
 bool client_is_passing(const struct client *client)
 {
     return client->is_passing;
+}
+
+bool client_has_timed_out(const struct client *client)
+{
+    return client->has_timed_out;
 }
 
 /* --- sending --- */

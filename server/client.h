@@ -76,6 +76,8 @@ uint8_t client_code(const struct client *client);
 
 /* Whether the last failure was of the connection, or one that passes: another server, or this one later, may do. */
 bool client_is_passing(const struct client *client);
+/* ... and that the server did not answer: it may still do what was asked. */
+bool client_has_timed_out(const struct client *client);
 
 /* --- pipelining --- */
 

@@ -411,22 +411,23 @@ static bool take_refusal(struct client_cluster *cluster, struct node *node, cons
         reply->code == WIRE_ELSEWHERE ? "does not hold what the map says" : wire_code_text(reply->code), ms);
     cluster->wants_map = cluster->wants_map || reply->code == WIRE_ELSEWHERE;
     return reply->code == WIRE_ELSEWHERE || reply->code == WIRE_NOT_READY ||
-           reply->code == WIRE_UNAVAILABLE || reply->code == WIRE_READ_ONLY || reply->code == WIRE_GOING_AWAY;
+           reply->code == WIRE_UNAVAILABLE || reply->code == WIRE_GOING_AWAY;
 }
 
-/* The connection is lost: what was under way and what was to come are for another. */
-static bool give_up_node(struct client_cluster *cluster, struct node *node)
+/* The connection is lost: what was under way and what was to come are for another, unless it is a change that may still take effect. */
+static bool give_up_node(struct client_cluster *cluster, struct node *node, const struct task *task)
 {
+    bool may_come_late = wire_is_update((uint8_t)task->what.type) && client_has_timed_out(node->client);
     node->end = node->next;
     node->under = 0;
-    return take_failure(cluster, node);
+    return take_failure(cluster, node) && !may_come_late;
 }
 
 static bool receive_chunk(struct client_cluster *cluster, struct node *node, struct task *task)
 {
     struct wire_reply reply;
     if (!client_receive(node->client, &reply))
-        return give_up_node(cluster, node);
+        return give_up_node(cluster, node, task);
     if (reply.code != WIRE_OK)
         return take_refusal(cluster, node, &reply);
     if (reply.count != node->under || reply.body_bytes < node->under * answer_bytes(task))
@@ -449,7 +450,7 @@ static bool exchange_once(struct client_cluster *cluster, struct task *task, boo
             node->end = node->next;
             if (!is_passing)
                 return false;
-        } else if (!send_chunk(node, task) && !give_up_node(cluster, node)) {
+        } else if (!send_chunk(node, task) && !give_up_node(cluster, node, task)) {
             return false;
         }
     }
@@ -603,7 +604,7 @@ static bool move_at(struct client_cluster *cluster, struct node *node, uint64_t 
         *status = reply.body[0];
         return true;
     }
-    *is_passing = take_refusal(cluster, node, &reply) && reply.code != WIRE_READ_ONLY;
+    *is_passing = take_refusal(cluster, node, &reply);
     return false;
 }
 

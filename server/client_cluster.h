@@ -36,7 +36,9 @@ void client_cluster_close(struct client_cluster *cluster); /* NULL is fine */
 
 /* `origin`: on whose behalf is asked, as in a request; may be NULL.
  * One status (enum wire_status) for each entry, by index; any count. False: some have none, and what became of those is not known. What may be
- * carried out twice without harm is repeated where it must be: a registration that was may come back as REPLACED then, and a removal as ABSENT. */
+ * carried out twice without harm is repeated where it must be: a registration that was may come back as REPLACED then, and a removal as ABSENT.
+ * But a change that had no answer in time, or READ_ONLY, is not: it may take effect later, and would then undo what came after. The caller, who
+ * knows what else is changed, may repeat it. */
 bool client_cluster_lookup(struct client_cluster *cluster, const struct wire_origin *origin,
                            const uint64_t *numbers, size_t count, uint8_t *statuses);
 /* The same with account and flags of those that are registered, by index. */

@@ -48,12 +48,10 @@ static void on_decided(void *context)
 }
 
 /* What is held is known by then, and nobody has been answered before. */
-static void on_caught_up(void *context)
+static void on_caught_up(void *context, const struct feed_figures *figures)
 {
     const struct feeding *feeding = context;
-    struct feed_figures figures;
-    feed_figures(feeding->feed, &figures);
-    registrations_hold(feeding->options.registrations, &figures.holds, figures.partitions);
+    registrations_hold(feeding->options.registrations, &figures->holds, figures->partitions);
     feeding->options.caught_up(feeding->options.context);
 }
 

@@ -407,10 +407,11 @@ static bool judge_round(struct feed *feed)
     bool is_first = !has_more && !feed->figures.is_caught_up;
     feed->figures.is_caught_up = feed->figures.is_caught_up || is_first;
     feed->figures.rounds++;
+    struct feed_figures figures = feed->figures;
     pthread_mutex_unlock(&feed->lock);
     if (is_first) {
         feed->beat_ms = 0; /* others are told at once */
-        feed->options.hands.caught_up(feed->options.hands.context);
+        feed->options.hands.caught_up(feed->options.hands.context, &figures);
     }
     return has_read || has_more;
 }

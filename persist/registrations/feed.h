@@ -79,7 +79,7 @@ struct feed_hands {
     /* Jobs have been decided. */
     void (*decided)(void *context);
     /* Once: all that was in the streams at the start has been carried out. */
-    void (*caught_up)(void *context);
+    void (*caught_up)(void *context, const struct feed_figures *figures);
     /* How this node is, as JSON (feed_map.h); once a second. */
     void (*describe)(void *context, const struct feed_figures *figures, char *text, size_t size);
     /* Who holds what, then; from now on the receiver's, to be freed with free(). */

@@ -91,7 +91,7 @@ static struct feed_map *hear_nodes(const struct leaving *leaving, struct fault *
     struct feed_map *before = read_map(leaving, fault);
     if (before == NULL || !has_more(leaving))
         return before;
-    nanosleep(&(struct timespec){.tv_sec = NEWS_MS / 1000, .tv_nsec = NEWS_MS % 1000 * 1000000}, NULL);
+    nanosleep(&(struct timespec){.tv_sec = NEWS_MS / 1000, .tv_nsec = NEWS_MS % 1000 * 1000000L}, NULL);
     struct feed_map *map = read_map(leaving, fault);
     if (map != NULL)
         feed_map_distrust(map, before);
