@@ -8,7 +8,6 @@ cd "$(dirname "$0")/.."
 presets=("$@")
 [ $# -gt 0 ] || presets=(release asan tsan fuzz)
 export CTEST_OUTPUT_ON_FAILURE=1
-export NUMBERD_FUZZ_SECONDS=${NUMBERD_FUZZ_SECONDS:-30}
 export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp"
 step() { printf '== %s: %s\n' "$(date +%H:%M:%S)" "$*"; }
 
@@ -48,7 +47,7 @@ for preset in "${presets[@]}"; do
     release | debug | asan) tests=() wrapper=() ;;
     # The tests that have threads. Address randomisation off: the runtime of gcc 12 dies with some kernels' layouts.
     tsan) tests=(-L concurrent) wrapper=(setarch -R) ;;
-    # Each has one thread, and takes half a minute (NUMBERD_FUZZ_SECONDS).
+    # Each has one thread, and takes a minute (NUMBERD_FUZZ_SECONDS).
     fuzz) tests=(-L fuzz) wrapper=() ;;
     *) echo "$0: no preset \"$preset\": release, debug, asan, tsan or fuzz" >&2; exit 64 ;;
     esac
