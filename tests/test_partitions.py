@@ -135,7 +135,8 @@ def test_client_library():
             assert cluster.ask("D", [known[1], unknown[0]]) == [REMOVED, ABSENT]
             pair = [in_partitions({2}, 1)[0], in_partitions({5}, 1, BASE + 50000)[0]]
             cluster.register(pair[:1], 5)
-            assert cluster.ask("M", pair) == [MOVED]  # c alone holds both
+            # c alone holds both, and may have to hear of the registration first.
+            servers.wait_until(lambda: cluster.ask("M", pair) == [MOVED], "it is moved")
             servers.wait_until(lambda: cluster.ask("A", pair) == ["0:0", "1:5"], "the move is seen")
             assert "no server holds the partitions of both" in cluster.ask("M", [in_partitions({0}, 1)[0], in_partitions({7}, 1)[0]])
         left = {*known, pair[1]} - {known[1], pair[0]}

@@ -84,7 +84,7 @@ static void test_whole(void **state)
 {
     (void)state;
     static const uint8_t codes[] = {WIRE_OK,           WIRE_OK, WIRE_OK, WIRE_OK, WIRE_OK, WIRE_OK, WIRE_OK,
-                                    WIRE_UNKNOWN_TYPE, WIRE_OK, WIRE_OK, WIRE_OK, WIRE_OK, WIRE_OK};
+                                    WIRE_UNKNOWN_TYPE, WIRE_OK, WIRE_OK, WIRE_OK, WIRE_OK, WIRE_OK, WIRE_OK};
     struct conversation_world *world = conversation_world_create();
     struct conversation_outcome whole = {0};
     static struct conversation talk;
