@@ -903,7 +903,8 @@ def test_round_trip():
         csv, objects = folder / "rows.csv", folder / "rows.json"
         for name, flags in ((csv, ()), (objects, ("--json",))):
             servers.ctl("export", "--data-dir", first, "--output", name, *flags)
-            assert name.read_text() == servers.ctl("export", "--data-dir", first, *flags)
+            # In any order: a shard may have grown in between when it is loaded.
+            assert sorted(name.read_text().splitlines()) == sorted(servers.ctl("export", "--data-dir", first, *flags).splitlines())
         assert csv.read_text().startswith("number,account,flags\n") and sorted(csv.read_text().splitlines()[1:]) == lines
         assert sorted("{number},{account},{flags}".format(**json.loads(line)) for line in objects.open()) == lines
         for index, source in enumerate((csv, objects, write(folder / "csv.gz", gzip.compress(csv.read_bytes(), 1)),
