@@ -106,6 +106,16 @@ def test_spool_survives_a_restart():
             assert not list((folder / "data" / "querylog").glob("*.segment"))
 
 
+def test_the_list_is_lost():
+    """A node of Redis may die with the list of servers, which is written again within a minute: a disclosure finds whose keys it has all the same."""
+    with servers.Redis() as redis, servers.temporary_folder() as folder, servers.Numberd(folder / "data", "--redis", redis.url) as server, \
+            Client(server.port) as client:
+        client.lookup([BASE] * 300)
+        wait_stored(server, 300)
+        assert redis.command("DEL", "querylog:servers") == ["1"]
+        assert len(records_in(redis, folder / "data", BASE)) == 300
+
+
 def test_cut_connection():
     """Connections cut in mid-reply, again and again: sent again, and there only once."""
     with servers.Redis() as redis, servers.temporary_folder() as folder, Proxy(redis.port) as proxy, \

@@ -314,6 +314,24 @@ void key_ring_close(struct key_ring *ring)
     free(ring);
 }
 
+size_t key_ring_count(const struct key_ring *ring)
+{
+    return ring->count;
+}
+
+size_t key_ring_servers(const struct key_ring *ring, uint64_t *servers)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < ring->count; i++) {
+        size_t at = 0;
+        while (at < count && servers[at] != ring->entries[i].server_id)
+            at++;
+        servers[at] = ring->entries[i].server_id;
+        count += at == count;
+    }
+    return count;
+}
+
 struct key_ring_entry *key_ring_find(struct key_ring *ring, uint64_t server_id, uint64_t number)
 {
     for (size_t i = 0; i < ring->count; i++) {

@@ -72,6 +72,10 @@ struct key_ring *key_ring_open(const char *folder, const struct officer_pair *of
                                uint64_t until_ms, struct fault *fault);
 void key_ring_close(struct key_ring *ring);
 
+/* The servers that have keys in it, each once, into `servers`, which has room for key_ring_count(). Returns how many. */
+size_t key_ring_servers(const struct key_ring *ring, uint64_t *servers);
+size_t key_ring_count(const struct key_ring *ring);
+
 /* NULL when it is not there. */
 struct key_ring_entry *key_ring_find(struct key_ring *ring, uint64_t server_id, uint64_t number);
 
