@@ -15,6 +15,7 @@
 #include <openssl/ssl.h>
 
 #include "server/address.h"
+#include "server/clock.h"
 
 /* Of a host, those that are tried. */
 #define ADDRESSES_MAX 8
@@ -169,13 +170,6 @@ static bool keep_options(struct client *client, const struct client_options *opt
            (options->token == NULL || client->token != NULL) && (name == NULL || client->tls_name != NULL);
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* From half of it to all of it, by the clock's last digits: clients do not come in step. */
 static void pause_some(unsigned ms)
 {
@@ -228,9 +222,9 @@ static bool try_to_connect(struct client *client)
 bool client_reconnect(struct client *client)
 {
     unsigned pause_ms = PAUSE_MS_FIRST;
-    uint64_t end_ms = now_ms() + client->patience_ms;
+    uint64_t end_ms = clock_precise_ms() + client->patience_ms;
     while (!try_to_connect(client)) {
-        if (!client->is_passing || now_ms() >= end_ms)
+        if (!client->is_passing || clock_precise_ms() >= end_ms)
             return false;
         pause_some(pause_ms);
         pause_ms = 2 * pause_ms < PAUSE_MS_MAX ? 2 * pause_ms : PAUSE_MS_MAX;
@@ -463,7 +457,7 @@ static bool take_statuses(struct client *client, uint16_t count, uint8_t *status
 /* Another try is allowed, when the server is ready, or over another connection. */
 static bool may_ask_again(struct client *client, uint64_t end_ms)
 {
-    if (!client->is_passing || now_ms() >= end_ms)
+    if (!client->is_passing || clock_precise_ms() >= end_ms)
         return false;
     if (client->retry_after_ms == 0)
         return client_reconnect(client);
@@ -474,7 +468,7 @@ static bool may_ask_again(struct client *client, uint64_t end_ms)
 
 bool client_lookup(struct client *client, const uint64_t *numbers, uint16_t count, uint8_t *statuses)
 {
-    uint64_t end_ms = now_ms() + client->patience_ms;
+    uint64_t end_ms = clock_precise_ms() + client->patience_ms;
     do {
         if (client_send_numbers(client, WIRE_LOOKUP, NULL, numbers, count) &&
             take_statuses(client, count, statuses))
@@ -486,7 +480,7 @@ bool client_lookup(struct client *client, const uint64_t *numbers, uint16_t coun
 bool client_register(struct client *client, const struct client_registration *registrations, uint16_t count,
                      uint8_t *statuses)
 {
-    uint64_t end_ms = now_ms() + client->patience_ms;
+    uint64_t end_ms = clock_precise_ms() + client->patience_ms;
     do {
         if (client_send_register(client, registrations, count) && take_statuses(client, count, statuses))
             return true;

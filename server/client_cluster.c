@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "hashing/partition.h"
+#include "server/clock.h"
 
 /* Entries of one request. While one is answered there is no other to the same server. */
 #define CHUNK 8192u
@@ -72,13 +73,6 @@ struct task {
     } chunk;
 };
 
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static bool fail(struct client_cluster *cluster, const char *what)
 {
     snprintf(cluster->error, sizeof cluster->error, "%s", what);
@@ -92,7 +86,7 @@ static void leave_alone(struct client_cluster *cluster, struct node *node, const
     bool is_named = strncmp(why, node->server, strlen(node->server)) == 0;
     snprintf(cluster->error, sizeof cluster->error, "%.200s%s%.300s", is_named ? "" : node->server,
              is_named ? "" : ": ", why);
-    node->down_until_ms = now_ms() + ms;
+    node->down_until_ms = clock_precise_ms() + ms;
 }
 
 static void disconnect(struct node *node)
@@ -226,7 +220,7 @@ static bool take_map(struct client_cluster *cluster, struct node *teller, const 
     cluster->count = found.count;
     cluster->version = found.version;
     cluster->partitions = found.partitions;
-    cluster->fetched_ms = now_ms();
+    cluster->fetched_ms = clock_precise_ms();
     cluster->wants_map = false;
     return true;
 }
@@ -271,7 +265,7 @@ static bool ask_all_for_map(struct client_cluster *cluster, bool *is_passing)
     for (int want_down = 0; want_down < 2; want_down++)
         for (size_t i = 0; i < cluster->count; i++) {
             struct node *node = &cluster->nodes[i];
-            if ((node->down_until_ms > now_ms()) != (want_down == 1))
+            if ((node->down_until_ms > clock_precise_ms()) != (want_down == 1))
                 continue;
             if (ask_for_map(cluster, node, is_passing))
                 return true;
@@ -316,7 +310,7 @@ static uint16_t choose(const struct client_cluster *cluster, unsigned a, unsigne
 
 static void choose_all(struct client_cluster *cluster)
 {
-    uint64_t now = now_ms();
+    uint64_t now = clock_precise_ms();
     for (unsigned i = 0; i < (cluster->partitions == 0 ? 1 : cluster->partitions); i++)
         cluster->choice[i] = choose(cluster, i, i, now);
 }
@@ -483,13 +477,13 @@ struct patience {
 
 static struct patience patience_of(const struct client_cluster *cluster)
 {
-    return (struct patience){now_ms() + cluster->options.patience_ms, PAUSE_MS_FIRST};
+    return (struct patience){clock_precise_ms() + cluster->options.patience_ms, PAUSE_MS_FIRST};
 }
 
 /* Nobody can be asked now. False: it has taken too long. */
 static bool wait_some(struct client_cluster *cluster, struct patience *patience)
 {
-    if (now_ms() >= patience->end_ms)
+    if (clock_precise_ms() >= patience->end_ms)
         return false;
     (void)nanosleep(&(struct timespec){.tv_nsec = (long)patience->pause_ms * 1000000}, NULL);
     patience->pause_ms = 2 * patience->pause_ms < PAUSE_MS_MAX ? 2 * patience->pause_ms : PAUSE_MS_MAX;
@@ -502,7 +496,7 @@ static bool wait_some(struct client_cluster *cluster, struct patience *patience)
 static bool have_map(struct client_cluster *cluster, struct patience *patience)
 {
     bool is_passing;
-    if (!cluster->wants_map && now_ms() - cluster->fetched_ms < CLIENT_CLUSTER_MAP_MS)
+    if (!cluster->wants_map && clock_precise_ms() - cluster->fetched_ms < CLIENT_CLUSTER_MAP_MS)
         return true;
     while (!fetch_map(cluster, &is_passing))
         if (!is_passing || !wait_some(cluster, patience))
@@ -616,7 +610,8 @@ bool client_cluster_move(struct client_cluster *cluster, uint64_t from, uint64_t
     while (is_passing) {
         if (!have_map(cluster, &patience))
             return false;
-        uint16_t choice = choose(cluster, partition_in(cluster, from), partition_in(cluster, to), now_ms());
+        uint16_t choice =
+            choose(cluster, partition_in(cluster, from), partition_in(cluster, to), clock_precise_ms());
         if (choice != NOBODY && move_at(cluster, &cluster->nodes[choice], from, to, status, &is_passing))
             return true;
         if (choice == NOBODY && cluster->error[0] == '\0')

@@ -13,6 +13,11 @@ static inline uint64_t clock_precise_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+static inline uint64_t clock_precise_ms(void)
+{
+    return clock_precise_ns() / 1000000;
+}
+
 static inline uint64_t clock_coarse_ns(void)
 {
     struct timespec now;

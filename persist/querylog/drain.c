@@ -8,6 +8,7 @@
 #include <sysexits.h>
 #include <time.h>
 
+#include "persist/clock.h"
 #include "persist/querylog/erasure.h"
 #include "persist/querylog/hold.h"
 #include "ring/event.h"
@@ -37,13 +38,6 @@ struct drain {
     struct query_gap noted[NOTED_MAX]; /* under the mutex */
     unsigned noted_count;
 };
-
-static uint64_t clock_ms(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static void nap(unsigned ms)
 {

@@ -7,6 +7,7 @@
 #include <sysexits.h>
 #include <time.h>
 
+#include "persist/clock.h"
 #include "persist/querylog/drain.h"
 #include "persist/querylog/redis_sink.h"
 #include "persist/querylog/spool.h"
@@ -65,13 +66,6 @@ static bool open_spool(struct querylog *querylog, const struct querylog_options 
     return querylog->spool != NULL;
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 struct found_events {
     struct tally *tally;
     uint64_t events;
@@ -99,7 +93,7 @@ static bool settle_past(struct querylog *querylog, enum tally_past past, struct 
     tally_level(tally);
     struct tally_figures figures = tally_figures(tally);
     uint64_t last_ms = past == TALLY_KILLED ? tally_last_ms(tally) : 0;
-    uint64_t until_ms = last_ms != 0 ? last_ms + 1 : now_ms();
+    uint64_t until_ms = last_ms != 0 ? last_ms + 1 : clock_ms(CLOCK_REALTIME);
     uint64_t earliest_ms = until_ms - DRAIN_GAP_HOURS * HOUR_MS;
     uint64_t passed_ms = tally_passed_ms(tally);
     *gap = (struct query_gap){
@@ -182,13 +176,14 @@ struct querylog *querylog_start(const struct querylog_options *options, struct f
     drain.is_final = options->redis_url == NULL;
     querylog->drain = drain_start(&drain, fault);
     if (querylog->drain != NULL && damaged > 0)
-        drain_note(querylog->drain, &(struct query_gap){.from_ms = before.oldest_hour_ms != 0
-                                                                       ? before.oldest_hour_ms
-                                                                       : now_ms() - DRAIN_GAP_HOURS * HOUR_MS,
-                                                        .until_ms = now_ms(),
-                                                        .events = damaged,
-                                                        .reason = QUERY_GAP_DAMAGED,
-                                                        .worker = QUERY_GAP_ALL_WORKERS});
+        drain_note(querylog->drain,
+                   &(struct query_gap){.from_ms = before.oldest_hour_ms != 0
+                                                      ? before.oldest_hour_ms
+                                                      : clock_ms(CLOCK_REALTIME) - DRAIN_GAP_HOURS * HOUR_MS,
+                                       .until_ms = clock_ms(CLOCK_REALTIME),
+                                       .events = damaged,
+                                       .reason = QUERY_GAP_DAMAGED,
+                                       .worker = QUERY_GAP_ALL_WORKERS});
     if (querylog->drain == NULL || (options->redis_url != NULL && !start_sink(querylog, options, fault))) {
         querylog_stop(querylog, 0);
         return NULL;
@@ -199,7 +194,7 @@ struct querylog *querylog_start(const struct querylog_options *options, struct f
 static uint64_t erasure_lag(const struct querylog *querylog, uint64_t oldest_hour_ms)
 {
     uint64_t over_at = frame_hour_over_at(oldest_hour_ms, querylog->retention_ms);
-    uint64_t now = now_ms();
+    uint64_t now = clock_ms(CLOCK_REALTIME);
     return oldest_hour_ms == 0 || over_at >= now ? 0 : now - over_at;
 }
 

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "persist/clock.h"
 #include "persist/querylog/redis_shipment.h"
 #include "persist/redis/redis_route.h"
 
@@ -61,20 +62,13 @@ struct redis_sink {
 
 enum ship_result { SHIP_MORE, SHIP_IDLE, SHIP_MOVED, SHIP_FAILED };
 
-static uint64_t monotonic_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* --- the walk over the segments --- */
 
 /* For a new hour, on a new connection, and once a minute, since somebody may have emptied Redis. */
 static bool is_announcement_due(const struct redis_sink *sink)
 {
     return sink->announced_hour != sink->segment.hour_ms ||
-           monotonic_ms() - sink->announced_ms >= ANNOUNCE_EVERY_MS;
+           clock_ms(CLOCK_MONOTONIC) - sink->announced_ms >= ANNOUNCE_EVERY_MS;
 }
 
 /* `events` of this hour will never be in Redis. False: that cannot be said now, and is left to the next start. */
@@ -111,7 +105,7 @@ static bool finish_segment(struct redis_sink *sink)
     if (!give_up(sink, sink->segment.hour_ms, sink->segment.events))
         return false;
     if (!damaged)
-        spool_keep(sink->options.spool, sink->segment.sequence, monotonic_ms());
+        spool_keep(sink->options.spool, sink->segment.sequence, clock_ms(CLOCK_MONOTONIC));
     else
         spool_set_aside(sink->options.spool, sink->segment.sequence);
     if (damaged) {
@@ -165,8 +159,8 @@ static void note_listing(struct redis_sink *sink, bool is_listed, const struct f
     sink->is_unlisted = !is_listed;
     snprintf(line, sizeof line, "%s%s", is_listed ? "" : fault->text,
              is_listed ? "the list of servers in Redis is written again"
-                       : "; the query log goes on, but until the list of servers is written who discloses "
-                         "may not find it");
+                       : "; the query log goes on, but until the list of servers is written numberctl check "
+                         "does not find this one's in Redis");
     sink->options.notice(is_listed ? NOTICE_NORMAL : NOTICE_WARNING, line);
 }
 
@@ -180,7 +174,7 @@ static enum ship_result deliver(struct redis_sink *sink, const struct redis_ship
         return SHIP_FAILED;
     if (shipment->announce_hour_ms != 0) {
         sink->announced_hour = shipment->announce_hour_ms;
-        sink->announced_ms = monotonic_ms();
+        sink->announced_ms = clock_ms(CLOCK_MONOTONIC);
         note_listing(sink, !delivery->is_unlisted, fault);
     }
     return SHIP_MORE;
@@ -329,7 +323,7 @@ static bool connect_link(struct redis_sink *sink, struct fault *fault)
 /* A connection that nothing is sent on is not seen to be broken: asked for a sign of life once a second. */
 static enum ship_result ask_for_life(struct redis_sink *sink, struct fault *fault)
 {
-    uint64_t now_ms = monotonic_ms();
+    uint64_t now_ms = clock_ms(CLOCK_MONOTONIC);
     if (now_ms - sink->alive_ms < ALIVE_EVERY_MS)
         return SHIP_IDLE;
     redisReply *pong =
@@ -344,7 +338,7 @@ static enum ship_result ask_for_life(struct redis_sink *sink, struct fault *faul
 static enum ship_result take_turn(struct redis_sink *sink)
 {
     struct fault fault = {0};
-    uint64_t now_ms = monotonic_ms();
+    uint64_t now_ms = clock_ms(CLOCK_MONOTONIC);
     spool_release(sink->options.spool, now_ms > KEEP_MS ? now_ms - KEEP_MS : 0, KEEP_BYTES);
     if (sink->is_unlisted && now_ms - sink->announced_ms >= RELIST_EVERY_MS)
         drop_link(sink);
@@ -383,7 +377,7 @@ static void *run(void *context)
          * end. */
         bool stopping = atomic_load(&sink->stop);
         enum ship_result result = take_turn(sink);
-        if (stopping && (result != SHIP_MORE || monotonic_ms() >= atomic_load(&sink->deadline_ms)))
+        if (stopping && (result != SHIP_MORE || clock_ms(CLOCK_MONOTONIC) >= atomic_load(&sink->deadline_ms)))
             break;
         if (result != SHIP_MORE)
             sleep_unless_stopped(sink, result == SHIP_IDLE ? IDLE_MS : sink->backoff_ms);
@@ -417,7 +411,7 @@ struct redis_sink *redis_sink_start(const struct redis_sink_options *options, st
 
 struct redis_sink_figures redis_sink_stop(struct redis_sink *sink, unsigned patience_ms)
 {
-    atomic_store(&sink->deadline_ms, monotonic_ms() + patience_ms);
+    atomic_store(&sink->deadline_ms, clock_ms(CLOCK_MONOTONIC) + patience_ms);
     atomic_store(&sink->stop, true);
     pthread_join(sink->thread, NULL);
     struct redis_sink_figures figures = redis_sink_figures(sink);

@@ -8,6 +8,8 @@
 #include <sysexits.h>
 #include <time.h>
 
+#include "persist/clock.h"
+
 #define NO_NODE UINT16_MAX
 #define NODES_MAX 1024u
 #define PAUSE_MS 100
@@ -193,18 +195,11 @@ static bool read_map(struct redis_route *route, const struct redis_address *aske
     return true;
 }
 
-static uint64_t monotonic_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Asks one after the other: the hint, those that are known, those of the URL. Where nothing comes back, each costs its time: the rest is asked by
  * the next call. */
 static bool learn_map(struct redis_route *route, struct fault *fault)
 {
-    uint64_t end_ms = monotonic_ms() + LEARN_MS;
+    uint64_t end_ms = clock_ms(CLOCK_MONOTONIC) + LEARN_MS;
     struct redis_address asked = route->hint;
     route->hint = (struct redis_address){0};
     if (asked.host[0] != '\0' && read_map(route, &asked, fault))
@@ -218,7 +213,7 @@ static bool learn_map(struct redis_route *route, struct fault *fault)
             route->first = at; /* it is the first again */
             return true;
         }
-        if (monotonic_ms() >= end_ms)
+        if (clock_ms(CLOCK_MONOTONIC) >= end_ms)
             return false;
     }
     return false;
@@ -349,10 +344,11 @@ static redisReply *try_command(struct redis_route *route, const char *key, int a
 redisReply *redis_route_command(struct redis_route *route, const char *key, unsigned patience_ms, int argc,
                                 const char **argv, struct fault *fault)
 {
-    uint64_t end_ms = monotonic_ms() + patience_ms;
+    uint64_t end_ms = clock_ms(CLOCK_MONOTONIC) + patience_ms;
     bool again = true;
     redisReply *reply = try_command(route, key, argc, argv, &again, fault);
-    for (unsigned tries = 0; reply == NULL && again && (tries == 0 || monotonic_ms() < end_ms); tries++) {
+    for (unsigned tries = 0; reply == NULL && again && (tries == 0 || clock_ms(CLOCK_MONOTONIC) < end_ms);
+         tries++) {
         if (tries > 0) /* the first time a node may just have named the right one */
             nanosleep(&(struct timespec){.tv_nsec = PAUSE_MS * 1000000L}, NULL);
         reply = try_command(route, key, argc, argv, &again, fault);

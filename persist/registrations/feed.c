@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "hashing/directory.h"
+#include "persist/clock.h"
 #include "persist/registrations/feed_leaving.h"
 #include "persist/registrations/feed_map.h"
 #include "persist/registrations/feed_queue.h"
@@ -69,13 +70,6 @@ struct feed {
     uint64_t stop_ms;
     struct feed_figures figures;
 };
-
-static uint64_t clock_ms(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static uint64_t now_ms(void)
 {

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "hashing/directory.h"
+#include "persist/clock.h"
 
 /* Steps that go as one entry. */
 struct feed_outgoing {
@@ -24,13 +24,6 @@ struct feed_outgoing {
         size_t index;
     } owners[FEED_STEPS_MAX];
 };
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 void feed_queue_init(struct feed_queue *queue)
 {
@@ -53,7 +46,7 @@ void feed_queue_deinit(struct feed_queue *queue)
 /* Has a number that the others know, or have never heard of. */
 static bool be_known(struct feed_queue *queue)
 {
-    uint64_t now = now_ms();
+    uint64_t now = clock_ms(CLOCK_MONOTONIC);
     bool is_forgotten = TAILQ_EMPTY(&queue->entries) && now - queue->used_ms > FEED_WRITER_FORGOTTEN_MS / 2;
     if (queue->sequence == 0 || is_forgotten) {
         if (getrandom(&queue->writer, sizeof queue->writer, 0) != sizeof queue->writer)
@@ -76,7 +69,7 @@ static struct feed_outgoing *filling(struct feed_queue *queue)
         return NULL;
     }
     fresh->sequence = ++queue->sequence;
-    fresh->begun_ms = now_ms();
+    fresh->begun_ms = clock_ms(CLOCK_MONOTONIC);
     fresh->bytes = NULL;
     fresh->count = 0;
     fresh->is_sent = fresh->has_release = false;
@@ -181,7 +174,7 @@ size_t feed_queue_give_up_old(struct feed_queue *queue)
     size_t count = 0;
     struct feed_outgoing *next;
     struct feed_outgoing *first = TAILQ_FIRST(&queue->entries);
-    if (first == NULL || now_ms() - first->begun_ms <= FEED_WRITER_FORGOTTEN_MS / 2)
+    if (first == NULL || clock_ms(CLOCK_MONOTONIC) - first->begun_ms <= FEED_WRITER_FORGOTTEN_MS / 2)
         return 0;
     for (; first != NULL; first = next) {
         next = TAILQ_NEXT(first, link);

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-#include <time.h>
+
+#include "persist/clock.h"
 
 /* A replica that follows has what was written within some milliseconds. */
 #define WAIT_MS 200
@@ -270,13 +271,10 @@ bool feed_wire_describe(struct feed_wire *wire, const char *text, bool is_news, 
 struct feed_map *feed_wire_read_map(struct feed_wire *wire, uint64_t feed, unsigned partitions,
                                     uint64_t version, struct fault *fault)
 {
-    struct timespec now;
     redisReply *nodes = command(wire, FEED_NODES_KEY, 2, (const char *[]){"HGETALL", FEED_NODES_KEY}, fault);
     if (nodes == NULL)
         return NULL;
-    clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-    struct feed_map *map = feed_map_create(nodes, feed, partitions, version, now_ms);
+    struct feed_map *map = feed_map_create(nodes, feed, partitions, version, clock_ms(CLOCK_REALTIME));
     freeReplyObject(nodes);
     if (map == NULL)
         fault_set(fault, EX_OSERR, "out of memory for the map of the feed's nodes");

@@ -127,14 +127,14 @@ bool feed_wire_show_groups(struct feed_wire *wire, const struct feed_lane *lane,
                            void (*take)(const struct feed_wire_group *group, void *context), void *context,
                            struct fault *fault);
 
+/* Removes what no node needs any more. */
+bool feed_wire_trim(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault);
+
 /* --- for those who look at replies of XINFO --- */
 
 void feed_wire_each_group(const redisReply *groups,
                           void (*take)(const struct feed_wire_group *group, void *context), void *context);
 /* The position that the map has under that name; all zero: none. */
 struct feed_position feed_wire_position_of(const redisReply *map, const char *name);
-
-/* Removes what no node needs any more. */
-bool feed_wire_trim(struct feed_wire *wire, const struct feed_lane *lane, struct fault *fault);
 
 #endif
