@@ -225,6 +225,13 @@ static bool take_map(struct client_cluster *cluster, struct node *teller, const 
     return true;
 }
 
+/* What a server has refused another one may do. */
+static bool is_for_another(enum wire_code code)
+{
+    return code == WIRE_ELSEWHERE || code == WIRE_NOT_READY || code == WIRE_UNAVAILABLE ||
+           code == WIRE_GOING_AWAY;
+}
+
 /* False: this one has none, which is `*is_passing`, or there is none to be had. */
 static bool ask_for_map(struct client_cluster *cluster, struct node *node, bool *is_passing)
 {
@@ -236,8 +243,11 @@ static bool ask_for_map(struct client_cluster *cluster, struct node *node, bool 
         *is_passing = take_failure(cluster, node);
         return false;
     }
-    *is_passing = reply.code == WIRE_OK || reply.code == WIRE_UNKNOWN_TYPE;
-    return *is_passing ? take_map(cluster, node, &reply) : fail(cluster, wire_code_text(reply.code));
+    if (reply.code == WIRE_OK || reply.code == WIRE_UNKNOWN_TYPE)
+        return take_map(cluster, node, &reply);
+    *is_passing = is_for_another(reply.code);
+    leave_alone(cluster, node, wire_code_text(reply.code), DOWN_SHORT_MS);
+    return false;
 }
 
 /* Those that the program was given, as nodes; they take the place of what is known. */
@@ -404,8 +414,7 @@ static bool take_refusal(struct client_cluster *cluster, struct node *node, cons
         cluster, node,
         reply->code == WIRE_ELSEWHERE ? "does not hold what the map says" : wire_code_text(reply->code), ms);
     cluster->wants_map = cluster->wants_map || reply->code == WIRE_ELSEWHERE;
-    return reply->code == WIRE_ELSEWHERE || reply->code == WIRE_NOT_READY ||
-           reply->code == WIRE_UNAVAILABLE || reply->code == WIRE_GOING_AWAY;
+    return is_for_another(reply->code);
 }
 
 /* The connection is lost: what was under way and what was to come are for another, unless it is a change that may still take effect. */

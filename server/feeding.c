@@ -207,8 +207,8 @@ struct feeding *feeding_start(const struct feeding_options *options, struct faul
         free(feeding);
         return NULL;
     }
-    registrations->feed =
-        (struct registrations_feed){submit, decided, take, age_ms, map_text, map_version, feeding};
+    registrations_follow(registrations, &(struct registrations_feed){submit, decided, take, age_ms, map_text,
+                                                                     map_version, feeding});
     return feeding;
 }
 

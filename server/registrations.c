@@ -24,6 +24,12 @@ void registrations_open(struct registrations *registrations, struct directory *d
     atomic_store(&registrations->position, position);
 }
 
+void registrations_follow(struct registrations *registrations, const struct registrations_feed *feed)
+{
+    registrations->feed = *feed;
+    atomic_store_explicit(&registrations->is_fed, true, memory_order_release);
+}
+
 uint64_t registrations_pause(struct registrations *registrations)
 {
     pthread_mutex_lock(&registrations->door);

@@ -42,7 +42,7 @@ struct registrations_feed {
     /* Who holds what (PROTOCOL.md, MAP): as text to be freed with free(), NULL when memory is short; and the version of that. */
     char *(*map)(void *context);
     uint64_t (*map_version)(void *context);
-    void *context; /* NULL: there is none */
+    void *context;
 };
 
 /* What the door wants of a journal; see persist/registrations/journal.h for each. */
@@ -58,7 +58,8 @@ struct registrations {
     struct directory *directory; /* NULL: not open */
     bool accounts;               /* of the directory; without, the journal gets account 0, too */
     struct registrations_journal journal;
-    struct registrations_feed feed;
+    struct registrations_feed feed; /* constant from when it is fed */
+    _Atomic bool is_fed;
     bool is_paused; /* under the door: changes are refused */
     _Atomic unsigned
         split; /* numbers are spread over so many partitions and only some are here; 0: all are */
@@ -82,10 +83,12 @@ bool registrations_deregister(struct registrations *registrations, const uint64_
 bool registrations_move(struct registrations *registrations, const struct registrations_pair *pairs,
                         size_t count, uint8_t *results, uint64_t *position);
 
-/* With a feed, instead of the three above. */
+/* Once, before anybody is to change something: from now on changes go to the feed, instead of the three above. */
+void registrations_follow(struct registrations *registrations, const struct registrations_feed *feed);
+/* Acquire: whoever sees it may use the feed. */
 static inline bool registrations_are_fed(const struct registrations *registrations)
 {
-    return registrations->feed.context != NULL;
+    return atomic_load_explicit(&registrations->is_fed, memory_order_acquire);
 }
 
 /* From the feed: REGISTRATIONS_TOGETHER steps at most, in their order, the results by index, and what took effect goes into the journal
