@@ -59,8 +59,8 @@ struct registrations {
     bool accounts;               /* of the directory; without, the journal gets account 0, too */
     struct registrations_journal journal;
     struct registrations_feed feed; /* constant from when it is fed */
-    _Atomic bool is_fed;
-    bool is_paused; /* under the door: changes are refused */
+    _Atomic bool is_fed;            /* workers ask while the registrations are loaded, before it is */
+    bool is_paused;                 /* under the door: changes are refused */
     _Atomic unsigned
         split; /* numbers are spread over so many partitions and only some are here; 0: all are */
     struct partition_set held; /* then; set before `split` */

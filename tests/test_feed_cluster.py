@@ -260,7 +260,7 @@ def busy_for(seconds):
 
 
 def test_join():
-    """A node with nothing is ready while four take their share of changes, and does not make the lookups of another wait. With nothing else to
+    """A node with nothing is ready while others take their share of changes, and does not make the lookups of another wait. With nothing else to
     do it costs them no more than any program does that keeps one processor busy: on a machine with few of them that alone makes what wakes
     up wait."""
     with Cluster() as cluster, servers.temporary_folder() as folder, contextlib.ExitStack() as stack:
