@@ -38,7 +38,6 @@
 #include "server/worker.h"
 
 #define WORKERS_MAX TALLY_WORKERS_MAX
-#define STOP_SIGNALS 2
 
 static_assert(WORKERS_MAX <= STATS_WORKERS_MAX, "each has its place in the report");
 
@@ -71,9 +70,8 @@ struct app {
     struct ports ports;
     _Atomic int64_t certificate_ends_at; /* of ports.tls, for other threads */
     struct event_base *base;
-    struct event *stop_events[STOP_SIGNALS];
-    struct event *reload_event;
-    struct event *succession_event;
+    int signal_fd; /* of SIGTERM, SIGINT, SIGHUP and SIGUSR2, which no thread takes otherwise; -1: not there */
+    struct event *signal_event;
     struct event *hand_over_event; /* a timer */
     struct event *probe_event;
     char *const *argv;
@@ -116,7 +114,7 @@ bool app_load_tokens(struct app *app, struct fault *fault);
 void app_take_tls(struct app *app);
 /* Of what is amiss with tokens and certificate, at the start. */
 void app_warn(const struct app *app);
-void app_on_reload(evutil_socket_t signal_number, short events, void *context); /* SIGHUP */
+void app_reload(struct app *app); /* SIGHUP */
 
 /* --- app_figures.c --- */
 
@@ -127,7 +125,7 @@ char *app_stats_json(void *context);
 
 /* --- app_succession.c --- */
 
-void app_on_succeed(evutil_socket_t signal_number, short events, void *context); /* SIGUSR2 */
-void app_on_hand_over(evutil_socket_t fd, short events, void *context);          /* app->hand_over_event */
+void app_succeed(struct app *app);                                      /* SIGUSR2 */
+void app_on_hand_over(evutil_socket_t fd, short events, void *context); /* app->hand_over_event */
 
 #endif

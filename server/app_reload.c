@@ -96,11 +96,8 @@ static void reload_tokens(struct app *app)
 }
 
 /* In the main loop. */
-void app_on_reload(evutil_socket_t signal_number, short events, void *context)
+void app_reload(struct app *app)
 {
-    (void)signal_number;
-    (void)events;
-    struct app *app = context;
     bool is_ready = atomic_load(&app->open);
     if (is_ready)
         supervisor_reloading();

@@ -55,11 +55,8 @@ static void on_successor_loaded(void *context)
 }
 
 /* In the main loop. */
-void app_on_succeed(evutil_socket_t signal_number, short events, void *context)
+void app_succeed(struct app *app)
 {
-    (void)signal_number;
-    (void)events;
-    struct app *app = context;
     struct fault fault;
     char line[600];
     const char *refusal = !atomic_load(&app->open)  ? "the registrations are still being loaded"

@@ -1,10 +1,12 @@
 /* numberd: set-up bottom up, the main loop, teardown in reverse. */
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,7 +20,7 @@
 #include "server/sharing.h"
 #include "server/succession.h"
 
-static const int stop_signals[STOP_SIGNALS] = {SIGTERM, SIGINT};
+static const int watched_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
 /* Per worker: two million events. The drain looks every 5 ms, so this holds what comes while the disk hesitates. */
 #define RING_BYTES (16u << 20)
 
@@ -153,10 +155,8 @@ static bool create_porters(struct app *app, struct fault *fault)
     return true;
 }
 
-static void on_stop(evutil_socket_t signal_number, short events, void *context)
+static void stop_serving(struct app *app, uint32_t signal_number)
 {
-    (void)events;
-    struct app *app = context;
     if (!app->stopping)
         log_line(NOTICE_NORMAL, signal_number == SIGTERM ? "SIGTERM: stopping" : "SIGINT: stopping");
     app->stopping = true;
@@ -164,25 +164,42 @@ static void on_stop(evutil_socket_t signal_number, short events, void *context)
     event_base_loopbreak(app->base);
 }
 
-/* First of all, so that a signal at any later moment means an orderly stop. */
+/* One at a time; the event comes again if there are more. */
+static void on_signal(evutil_socket_t fd, short events, void *context)
+{
+    (void)events;
+    struct app *app = context;
+    struct signalfd_siginfo signal;
+    if (read(fd, &signal, sizeof signal) != (ssize_t)sizeof signal)
+        return;
+    if (signal.ssi_signo == SIGHUP)
+        app_reload(app);
+    else if (signal.ssi_signo == SIGUSR2)
+        app_succeed(app);
+    else
+        stop_serving(app, signal.ssi_signo);
+}
+
+/* First of all, so that a signal at any later moment means an orderly stop. No thread is interrupted by one: they are blocked
+ * before there are others, which inherit that, and are read in the main loop; what comes during the stop is left unread. */
 static bool watch_signals(struct app *app, struct fault *fault)
 {
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (size_t i = 0; i < sizeof watched_signals / sizeof watched_signals[0]; i++)
+        sigaddset(&signals, watched_signals[i]);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
     app->base = event_base_new();
     if (app->base == NULL)
         return fault_set(fault, EX_OSERR, "cannot create the event loop");
-    for (int i = 0; i < STOP_SIGNALS; i++) {
-        app->stop_events[i] = evsignal_new(app->base, stop_signals[i], on_stop, app);
-        if (app->stop_events[i] == NULL || event_add(app->stop_events[i], NULL) != 0)
-            return fault_set(fault, EX_OSERR, "cannot watch for signals");
-    }
-    app->reload_event = evsignal_new(app->base, SIGHUP, app_on_reload, app);
-    app->succession_event = evsignal_new(app->base, SIGUSR2, app_on_succeed, app);
+    app->signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (app->signal_fd < 0)
+        return fault_set(fault, EX_OSERR, "cannot watch for signals: %s", strerror(errno));
+    app->signal_event = event_new(app->base, app->signal_fd, EV_READ | EV_PERSIST, on_signal, app);
     app->hand_over_event = evtimer_new(app->base, app_on_hand_over, app);
-    if (app->reload_event == NULL || event_add(app->reload_event, NULL) != 0 ||
-        app->succession_event == NULL || event_add(app->succession_event, NULL) != 0 ||
-        app->hand_over_event == NULL)
-        return fault_set(fault, EX_OSERR, "cannot watch for signals");
-    return true;
+    return (app->signal_event != NULL && event_add(app->signal_event, NULL) == 0 &&
+            app->hand_over_event != NULL) ||
+           fault_set(fault, EX_OSERR, "out of memory for the event loop");
 }
 
 static bool open_doors(struct app *app)
@@ -346,18 +363,12 @@ static bool stop(struct app *app, struct fault *fault)
         worker_destroy(app->workers[i]);
     for (unsigned i = 0; i < WORKERS_MAX; i++)
         ring_destroy(app->rings[i]);
-    for (int i = 0; i < STOP_SIGNALS; i++) {
-        if (app->stop_events[i] != NULL)
-            event_free(app->stop_events[i]);
-        signal(stop_signals[i], SIG_IGN); /* libevent has set the default again; we are ending anyway */
-    }
-    struct event *const others[] = {app->reload_event, app->succession_event, app->hand_over_event,
-                                    app->probe_event};
+    struct event *const others[] = {app->signal_event, app->hand_over_event, app->probe_event};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (others[i] != NULL)
             event_free(others[i]);
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGUSR2, SIG_IGN);
+    if (app->signal_fd >= 0)
+        close(app->signal_fd);
     app_close_feed(app);
     if (app->base != NULL)
         event_base_free(app->base);
@@ -438,7 +449,7 @@ static int report_check(struct app *app)
 
 int main(int argc, char **argv)
 {
-    static struct app app = {.datadir = {.lock_fd = -1}, .caught_up_fd = -1};
+    static struct app app = {.datadir = {.lock_fd = -1}, .caught_up_fd = -1, .signal_fd = -1};
     struct fault fault = {0};
     int status = EX_OK;
     app.predecessor = succession_inherit();

@@ -87,8 +87,6 @@ def test_a_successor_that_cannot_start():
 
 def test_a_late_introduction():
     """A successor that is faster than what introduces it to the old one does not speak before it."""
-    if b"__tsan_init" in (servers.BIN / "numberd").read_bytes():
-        raise servers.Skipped("under strace and ThreadSanitizer together SIGUSR2 now and then reaches no handler")
     with servers.temporary_folder() as folder, restart.Service(folder / "data", wrapper=strace("pidfd_open:delay_enter=500000")) as service:
         service.succeed()
         with Client(service.port) as one:
