@@ -176,6 +176,7 @@ static bool start_durability(struct app *app, const struct store_found *found, s
         .feed = {.redis_url = app->config.registrations,
                  .partitions = (unsigned)app->config.partitions,
                  .min_replicas = (unsigned)app->config.min_replicas,
+                 .catch_up_percent = (unsigned)app->config.catch_up_percent,
                  .node = app->datadir.server_id,
                  .holds = app->config.holds == NULL ? NULL : &app->holds,
                  .lookups = app->config.registrations == NULL ? NULL : lookups_of(app),

@@ -60,6 +60,7 @@ static bool set_defaults(struct config *config, struct fault *fault)
                               .snapshot_minutes = 60,
                               .journal_bytes = UINT64_C(1) << 30,
                               .partitions = FEED_PARTITIONS_DEFAULT,
+                              .catch_up_percent = FEED_CATCH_UP_PERCENT_DEFAULT,
                               .stale_seconds = 10,
                               .principal_budget = BUDGET_PRINCIPAL_DEFAULT,
                               .principal_rate = BUDGET_PRINCIPAL_RATE_DEFAULT,

@@ -43,6 +43,7 @@ struct config {
     uint64_t snapshot_minutes;
     uint64_t journal_bytes;
     uint64_t min_replicas;
+    uint64_t catch_up_percent;
     uint64_t partitions;
     uint64_t stale_seconds;
     uint64_t log_ip;     /* enum query_ip */

@@ -155,6 +155,10 @@ static const struct setting settings[] = {
          "        (default: none, the data directory is the truth)"),
     INTEGER("min-replicas", min_replicas, 0, 16,
             "with registrations: replicas of Redis that must have a change before it counts (default 0)"),
+    INTEGER("catch-up-percent", catch_up_percent, 1, 100,
+            "with registrations: of its time that it reads the feed until it is ready, so that others are "
+            "not slowed down, for "
+            "ten minutes at most\n        (1 to 100, default 25)"),
     INTEGER("partitions", partitions, 1, FEED_PARTITIONS_MAX,
             "with registrations: streams of a feed that is not there yet, 1 to 256 (default 16)"),
     TEXT("holds", holds, "LIST",

@@ -185,6 +185,7 @@ struct feeding *feeding_start(const struct feeding_options *options, struct faul
                                 .partitions = options->partitions,
                                 .holds_some = options->holds != NULL,
                                 .min_replicas = options->min_replicas,
+                                .catch_up_percent = options->catch_up_percent,
                                 .accounts = registrations->accounts,
                                 .is_empty = stats.records == 0,
                                 .node = options->node,

@@ -19,6 +19,7 @@ struct feeding_options {
     const char *redis_url; /* NULL: there is no feed */
     unsigned partitions;
     unsigned min_replicas;
+    unsigned catch_up_percent;
     uint64_t node;
     const struct partition_set *holds; /* NULL: all */
     const char *lookups;               /* addresses at which the node is reached */

@@ -9,13 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sysexits.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "hashing/directory.h"
 #include "persist/clock.h"
 #include "persist/registrations/feed_leaving.h"
 #include "persist/registrations/feed_map.h"
+#include "persist/registrations/feed_pace.h"
 #include "persist/registrations/feed_queue.h"
 #include "persist/registrations/feed_wire.h"
 
@@ -27,6 +30,8 @@
 #define RETRY_MS 100
 /* Where the node is, is written so often at least. */
 #define BEAT_MS 1000
+/* Of who catches up. */
+#define LOWEST_PRIORITY 19
 #define FEED_DESCRIPTION_BYTES 2048
 
 TAILQ_HEAD(job_queue, feed_job);
@@ -52,7 +57,9 @@ struct feed {
     uint64_t taken;        /* ticket of the last one that was taken */
     uint64_t begun_ms;     /* the round */
     uint64_t beat_ms;
-    uint64_t busy_ms;        /* when there was something */
+    uint64_t busy_ms; /* when there was something */
+    struct feed_pace pace;
+    bool is_good;            /* not broken */
     bool has_noticed;        /* that Redis is away */
     bool has_taken;          /* carried something out in this round */
     struct feed_entry entry; /* that is being carried out, or encoded */
@@ -101,6 +108,7 @@ static void load_lane(struct feed *feed, unsigned number)
     assert(feed->lanes != NULL);
     struct feed_lane *lane = &feed->lanes[number];
     lane->position = feed->state->progress[lane->partition].position;
+    lane->read_most = feed->pace.most;
     feed_queue_load(&feed->queues[number], lane, feed->state, &feed->entry);
 }
 
@@ -405,6 +413,7 @@ static bool judge_round(struct feed *feed)
     pthread_mutex_unlock(&feed->lock);
     if (is_first) {
         feed->beat_ms = 0; /* others are told at once */
+        feed_pace_end(&feed->pace);
         feed->options.hands.caught_up(feed->options.hands.context, &figures);
     }
     return has_read || has_more;
@@ -570,19 +579,34 @@ static bool go_round(struct feed *feed)
         feed->busy_ms = now_ms();
     if (is_busy && !feed->has_taken) /* replicas do not follow, or memory is short */
         nap(feed, IDLE_NAP_MS);
+    else if (is_busy && !feed->figures.is_caught_up)
+        nap(feed, feed_pace_rest(&feed->pace, feed->begun_ms, now_ms()));
     else if (!is_busy && (atomic_load(&feed->waiting) == 0 || feed->has_noticed))
         nap(feed, now_ms() - feed->busy_ms < BUSY_MS ? NAP_MS : IDLE_NAP_MS);
     return true;
 }
 
+/* In a thread of its own, whose low priority goes with it: to rise again takes a privilege. */
+static void *catch_up(void *context)
+{
+    struct feed *feed = context;
+    (void)pthread_setname_np(pthread_self(), "feed-catch-up");
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LOWEST_PRIORITY);
+    while (feed->is_good && !feed->figures.is_caught_up && !is_over(feed))
+        feed->is_good = go_round(feed);
+    return NULL;
+}
+
 static void *run(void *context)
 {
     struct feed *feed = context;
-    bool good = true;
+    pthread_t low;
     (void)pthread_setname_np(pthread_self(), "feed");
+    if (pthread_create(&low, NULL, catch_up, feed) == 0) /* else it goes on as it is */
+        pthread_join(low, NULL);
     while (!is_over(feed)) {
-        if (good) {
-            good = go_round(feed);
+        if (feed->is_good) {
+            feed->is_good = go_round(feed);
             continue;
         }
         take_submitted(feed);
@@ -635,6 +659,8 @@ struct feed *feed_start(const struct feed_options *options, struct fault *fault)
     }
     feed->options = *options;
     feed->state = options->state;
+    feed->is_good = true;
+    feed_pace_begin(&feed->pace, options->catch_up_percent, FEED_READ_MAX, now_ms());
     atomic_store(&feed->read_ms, now_ms());
     feed->figures.min_replicas = options->min_replicas;
     snprintf(feed->figures.reason, sizeof feed->figures.reason, "Redis has not been reached yet");

@@ -21,7 +21,8 @@
  * outlives a crash).
  *
  * The thread polls: in rounds, one trip to each of Redis's nodes for all its partitions, and a second one when something was read (in 2).
- * An idle server makes some fifty a second; a job wakes it.
+ * An idle server makes some fifty a second; a job wakes it. One that catches up keeps to a pace
+ * (feed_pace.h), in a thread of the lowest priority that runs before this one and in its place.
  *
  * Concurrency: `state_lock` is held while an entry is carried out and while the state is noted, so that both are one moment in the journal.
  * Jobs come and go under `lock`; a job is the thread's until it is decided, which is published under the lock, and then its submitter's.
@@ -43,6 +44,7 @@
 
 #define FEED_PARTITIONS_DEFAULT 16u
 #define FEED_PATIENCE_MS 5000u
+#define FEED_CATCH_UP_PERCENT_DEFAULT 25u
 /* Steps that may wait in all, 48 bytes each; beyond that no job is taken. */
 #define FEED_STEPS_WAITING_MAX (UINT32_C(1) << 20)
 
@@ -94,7 +96,8 @@ struct feed_options {
     unsigned partitions; /* of a feed that is not there yet */
     bool holds_some;     /* only these partitions; else all */
     struct partition_set holds;
-    unsigned min_replicas; /* that must have what is acknowledged */
+    unsigned min_replicas;     /* that must have what is acknowledged */
+    unsigned catch_up_percent; /* feed_pace.h */
     bool accounts;
     bool is_empty;            /* the directory has no registrations */
     uint64_t node;            /* this server's id */

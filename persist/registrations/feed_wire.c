@@ -63,7 +63,7 @@ void feed_wire_destroy(struct feed_wire *wire, struct feed_lane *lanes, unsigned
 
 void feed_wire_init_lane(struct feed_lane *lane, unsigned partition)
 {
-    *lane = (struct feed_lane){.partition = partition};
+    *lane = (struct feed_lane){.partition = partition, .read_most = FEED_READ_MAX};
     snprintf(lane->key, sizeof lane->key, "reg:{%u}", partition);
 }
 
@@ -348,7 +348,7 @@ static void append_lane(const struct feed_lane *lane)
                        (const size_t[]){4, strlen(lane->key), 1, 1, blob->length});
     }
     feed_position_format(text, &lane->position);
-    snprintf(most, sizeof most, "%u", FEED_READ_MAX);
+    snprintf(most, sizeof most, "%u", lane->read_most);
     append_command(lane, 6, (const char *[]){"XREAD", "COUNT", most, "STREAMS", lane->key, text}, NULL);
 }
 
@@ -407,7 +407,7 @@ static void take_read(struct feed_lane *lane, redisReply *reply)
         reply->element[0]->element[1]->type != REDIS_REPLY_ARRAY)
         return;
     lane->read = reply->element[0]->element[1];
-    lane->has_more = lane->read->elements >= FEED_READ_MAX;
+    lane->has_more = lane->read->elements >= lane->read_most;
 }
 
 static enum answer take_lane(struct feed_lane *lane, redisReply **reply, struct fault *fault)

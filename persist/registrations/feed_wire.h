@@ -50,6 +50,7 @@ struct feed_lane {
     struct feed_position needed;   /* all zero: not known */
     struct feed_blob appends[FEED_APPENDS_MAX];
     unsigned append_count;
+    unsigned read_most; /* entries, 1 .. FEED_READ_MAX */
     /* What came of it. */
     bool has_appended; /* all of them */
     bool is_confirmed; /* what was read cannot be lost */
