@@ -235,8 +235,11 @@ bool app_start_loading(struct app *app, struct fault *fault)
 {
     if (app->directory != NULL)
         return true; /* of the predecessor */
-    struct loader_options options = {
-        .store = store_options(app), .base = app->base, .done = on_loaded, .context = app};
+    struct loader_options options = {.store = store_options(app),
+                                     .is_low = app->config.registrations != NULL,
+                                     .base = app->base,
+                                     .done = on_loaded,
+                                     .context = app};
     app->loader = loader_start(&options, fault);
     return app->loader != NULL;
 }

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -23,11 +24,15 @@
 #define HTTP_NOT_FOUND 404
 /* Nothing at all for so long is a failure. */
 #define SILENCE_SECONDS 30L
+/* Servers on the same machine go on as before. */
+#define LOWEST_PRIORITY 19
+#define MEGABYTES_A_SECOND_MAX 1000000
 
 struct fetch {
     const char *from;                     /* http://HOST:PORT */
     char token[WIRE_TOKEN_BYTES_MAX + 1]; /* empty: none */
     const struct ctl_common *common;
+    uint64_t megabytes_a_second; /* at most; 0: as fast as it goes */
     struct datadir datadir;
     CURL *curl;
     struct fault fault;
@@ -120,6 +125,8 @@ static bool transfer(struct fetch *fetch, const char *path, struct sink *sink)
         curl_easy_setopt(curl, CURLOPT_CAINFO, fetch->common->tls_ca);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, sink);
+    if (fetch->megabytes_a_second > 0)
+        curl_easy_setopt(curl, CURLOPT_MAX_RECV_SPEED_LARGE, (curl_off_t)fetch->megabytes_a_second * 1000000);
     CURLcode code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_slist_free_all(headers);
@@ -264,13 +271,17 @@ int ctl_fetch(int argc, char **argv)
     struct ctl_common common;
     const char *from = NULL;
     const char *data_dir = CTL_DATA_DIR_DEFAULT;
+    const char *rate = "50";
+    uint64_t megabytes_a_second;
     const struct ctl_option options[] = {
         {"from", "URL", "the other server's stats port: http://HOST:PORT, or https://", &from, NULL},
         {"data-dir", "DIR", "to be filled; must have no registrations (default " CTL_DATA_DIR_DEFAULT ")",
          &data_dir, NULL},
+        {"megabytes-per-second", "N",
+         "at most, so that clients of the other server feel nothing (default 50; 0: no limit)", &rate, NULL},
     };
     int status = ctl_parse(
-        &common, "fetch", "--from URL [--data-dir DIR]",
+        &common, "fetch", "--from URL [--data-dir DIR] [--megabytes-per-second N]",
         "Copies the registrations of a server that shares its feed with others and was started with --share "
         "yes, so\\nthat one with nothing need not read all of the feed. With --token-file: a token with the "
         "role "
@@ -280,8 +291,11 @@ int ctl_fetch(int argc, char **argv)
         return status;
     if (argc != 0 || from == NULL || (strncmp(from, "http://", 7) != 0 && strncmp(from, "https://", 8) != 0))
         return ctl_fail(EX_USAGE, "fetch: name the other server's stats port, --from http://HOST:PORT");
+    if (!ctl_unsigned(rate, "--megabytes-per-second", MEGABYTES_A_SECOND_MAX, &megabytes_a_second))
+        return EX_USAGE;
     struct fetch fetch = {.from = from,
                           .common = &common,
+                          .megabytes_a_second = megabytes_a_second,
                           .curl = curl_easy_init(),
                           .shows_progress = isatty(STDERR_FILENO) != 0 && !common.json};
     if (fetch.curl == NULL)
@@ -290,6 +304,7 @@ int ctl_fetch(int argc, char **argv)
         curl_easy_cleanup(fetch.curl);
         return ctl_fail(EX_NOINPUT, "cannot read a token from %s", common.token_file);
     }
+    (void)setpriority(PRIO_PROCESS, 0, LOWEST_PRIORITY);
     bool is_open = datadir_open(&fetch.datadir, data_dir, &fetch.fault);
     bool good = is_open && store_make_folders(data_dir, &fetch.fault) && is_empty(data_dir, &fetch.fault) &&
                 fetch_all(&fetch);

@@ -4,8 +4,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
+
+#define LOWEST_PRIORITY 19
 
 struct loader {
     struct loader_options options;
@@ -24,6 +27,8 @@ static void *run(void *context)
 {
     struct loader *loader = context;
     (void)pthread_setname_np(pthread_self(), "loader");
+    if (loader->options.is_low)
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LOWEST_PRIORITY);
     if (store_make_folders(loader->options.store.data_dir, &loader->fault))
         loader->directory =
             store_load(&loader->options.store, &loader->progress, &loader->found, &loader->fault);

@@ -18,7 +18,7 @@ import test_feed_cluster  # noqa: E402
 test_feed_cluster.NODES = arguments.nodes
 test_feed_cluster.JOIN_NUMBERS = arguments.numbers
 test_feed_cluster.LAG_SECONDS = arguments.seconds
-test_feed_cluster.RATE, test_feed_cluster.ROUNDS, test_feed_cluster.BARS_COUNT = 20000, 3, True
+test_feed_cluster.RATE, test_feed_cluster.ROUNDS, test_feed_cluster.BARS_COUNT = 20000, 5, True
 tests = {f"test_{module.__name__[5:]}_{name[5:]}": test for module in (test_cluster, test_feed_cluster)
          for name, test in vars(module).items() if name.startswith("test_") and callable(test) and test.__module__ == module.__name__}
 servers.run_tests({name: test for name, test in tests.items() if arguments.only in name})

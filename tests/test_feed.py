@@ -467,6 +467,7 @@ def test_fetch():
         assert "shares nothing" in servers.ctl("fetch", "--from", f"http://127.0.0.1:{b.stats_port}", "--data-dir", folder / "d", status=69)
         assert "connect" in servers.ctl("fetch", "--from", f"http://127.0.0.1:{servers.free_port()}", "--data-dir", folder / "d", status=69)
         servers.ctl("fetch", "--from", "ftp://127.0.0.1", "--data-dir", folder / "d", status=64)
+        assert "integer" in servers.ctl("fetch", "--from", stats, "--megabytes-per-second", "fast", "--data-dir", folder / "d", status=64)
         servers.ctl("fetch", "--from", stats, "--data-dir", folder / "d")
         assert "has registrations already" in servers.ctl("fetch", "--from", stats, "--data-dir", folder / "d", status=73)
         for name in ("../numberd.format", "snapshots/../numberd.format", "querylog/x", "snapshots/", "journal/0000000000000000.journal", ""):
