@@ -25,7 +25,7 @@
 /* Nothing at all for so long is a failure. */
 #define SILENCE_SECONDS 30L
 /* Servers on the same machine go on as before. */
-#define LOWEST_PRIORITY 19
+#define LOW_PRIORITY 10
 #define MEGABYTES_A_SECOND_MAX 1000000
 
 struct fetch {
@@ -304,7 +304,7 @@ int ctl_fetch(int argc, char **argv)
         curl_easy_cleanup(fetch.curl);
         return ctl_fail(EX_NOINPUT, "cannot read a token from %s", common.token_file);
     }
-    (void)setpriority(PRIO_PROCESS, 0, LOWEST_PRIORITY);
+    (void)setpriority(PRIO_PROCESS, 0, LOW_PRIORITY);
     bool is_open = datadir_open(&fetch.datadir, data_dir, &fetch.fault);
     bool good = is_open && store_make_folders(data_dir, &fetch.fault) && is_empty(data_dir, &fetch.fault) &&
                 fetch_all(&fetch);

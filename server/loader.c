@@ -8,7 +8,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define LOWEST_PRIORITY 19
+#define LOW_PRIORITY 10
 
 struct loader {
     struct loader_options options;
@@ -28,7 +28,7 @@ static void *run(void *context)
     struct loader *loader = context;
     (void)pthread_setname_np(pthread_self(), "loader");
     if (loader->options.is_low)
-        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LOWEST_PRIORITY);
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LOW_PRIORITY);
     if (store_make_folders(loader->options.store.data_dir, &loader->fault))
         loader->directory =
             store_load(&loader->options.store, &loader->progress, &loader->found, &loader->fault);

@@ -16,7 +16,7 @@ struct loader;
 
 struct loader_options {
     struct store_options store; /* what it points to lives as long as the loader */
-    bool is_low; /* at the lowest priority, which ends with its threads: others serve meanwhile */
+    bool is_low;                /* at a low priority, which ends with its threads: others serve meanwhile */
     struct event_base *base;
     void (*done)(void *context); /* in the main loop, once; then take what was loaded */
     void *context;

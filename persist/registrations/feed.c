@@ -30,8 +30,8 @@
 #define RETRY_MS 100
 /* Where the node is, is written so often at least. */
 #define BEAT_MS 1000
-/* Of who catches up. */
-#define LOWEST_PRIORITY 19
+/* Of who catches up (nice): behind all others, and yet a tenth of a processor that others want, too. */
+#define LOW_PRIORITY 10
 #define FEED_DESCRIPTION_BYTES 2048
 
 TAILQ_HEAD(job_queue, feed_job);
@@ -556,10 +556,19 @@ static bool is_final(const struct fault *fault)
     return fault->status == EX_DATAERR || fault->status == EX_CONFIG;
 }
 
+/* The calling thread's time of a processor. */
+static uint64_t worked_us(void)
+{
+    struct timespec worked;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &worked);
+    return (uint64_t)worked.tv_sec * 1000000 + (uint64_t)worked.tv_nsec / 1000;
+}
+
 /* One round, and the pause behind it. False: broken. */
 static bool go_round(struct feed *feed)
 {
     struct fault fault;
+    uint64_t begun_us = worked_us();
     take_submitted(feed);
     advance_jobs(feed, false);
     if (!round_trip(feed, &fault)) {
@@ -580,7 +589,7 @@ static bool go_round(struct feed *feed)
     if (is_busy && !feed->has_taken) /* replicas do not follow, or memory is short */
         nap(feed, IDLE_NAP_MS);
     else if (is_busy && !feed->figures.is_caught_up)
-        nap(feed, feed_pace_rest(&feed->pace, feed->begun_ms, now_ms()));
+        nap(feed, feed_pace_rest(&feed->pace, worked_us() - begun_us, now_ms()));
     else if (!is_busy && (atomic_load(&feed->waiting) == 0 || feed->has_noticed))
         nap(feed, now_ms() - feed->busy_ms < BUSY_MS ? NAP_MS : IDLE_NAP_MS);
     return true;
@@ -591,7 +600,7 @@ static void *catch_up(void *context)
 {
     struct feed *feed = context;
     (void)pthread_setname_np(pthread_self(), "feed-catch-up");
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LOWEST_PRIORITY);
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LOW_PRIORITY);
     while (feed->is_good && !feed->figures.is_caught_up && !is_over(feed))
         feed->is_good = go_round(feed);
     return NULL;

@@ -22,7 +22,7 @@
  *
  * The thread polls: in rounds, one trip to each of Redis's nodes for all its partitions, and a second one when something was read (in 2).
  * An idle server makes some fifty a second; a job wakes it. One that catches up keeps to a pace
- * (feed_pace.h), in a thread of the lowest priority that runs before this one and in its place.
+ * (feed_pace.h), in a thread of a low priority that runs before this one and in its place.
  *
  * Concurrency: `state_lock` is held while an entry is carried out and while the state is noted, so that both are one moment in the journal.
  * Jobs come and go under `lock`; a job is the thread's until it is decided, which is published under the lock, and then its submitter's.

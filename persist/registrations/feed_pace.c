@@ -9,18 +9,17 @@ void feed_pace_begin(struct feed_pace *pace, unsigned percent, unsigned most_max
         feed_pace_end(pace);
 }
 
-unsigned feed_pace_rest(struct feed_pace *pace, uint64_t begun_ms, uint64_t now_ms)
+unsigned feed_pace_rest(struct feed_pace *pace, uint64_t worked_us, uint64_t now_ms)
 {
-    uint64_t took_ms = now_ms - begun_ms;
     if (now_ms >= pace->ends_ms) {
         feed_pace_end(pace);
         return 0;
     }
-    if (took_ms > FEED_PACE_ROUND_MS && pace->most > 1)
+    if (worked_us > FEED_PACE_ROUND_US && pace->most > 1)
         pace->most /= 2;
-    else if (took_ms < FEED_PACE_ROUND_MS / 2 && pace->most < pace->most_max)
+    else if (worked_us < FEED_PACE_ROUND_US / 2 && pace->most < pace->most_max)
         pace->most = pace->most < pace->most_max / 2 ? pace->most * 2 : pace->most_max;
-    uint64_t rest_ms = took_ms * (100 - pace->percent) / pace->percent;
+    uint64_t rest_ms = worked_us * (100 - pace->percent) / pace->percent / 1000;
     return rest_ms < FEED_PACE_REST_MS_MAX ? (unsigned)rest_ms : FEED_PACE_REST_MS_MAX;
 }
 
