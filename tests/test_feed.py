@@ -193,7 +193,7 @@ def test_redis_hangs():
         finally:
             redis.process.send_signal(servers.signal.SIGCONT)
         servers.wait_until(lambda: other.lookup([BASE + 1]) == [REGISTERED], "it took effect")
-        servers.wait_until(lambda: feed_of(a)["connected"], "changes are taken again, from the end of that round on")
+        servers.wait_until(lambda: feed_of(a)["state"] == "followed", "changes are taken again, from the end of that round on")
         assert client.register((BASE + 1, 2, 0)) == [REPLACED]
         assert feed_of(a)["waiting"] == 0
 
