@@ -43,8 +43,9 @@ struct feed {
     struct feed_position noted[FEED_PARTITIONS_MAX]; /* under state_lock, as the next two */
     struct feed_position in_snapshot[FEED_PARTITIONS_MAX];
     struct feed_position needed[FEED_PARTITIONS_MAX]; /* of the snapshot before it */
-    bool wants_trim;
+    uint64_t snapshots;                               /* that were written; under state_lock */
     /* The thread's. */
+    uint64_t trimmed; /* as many of them as there were when the streams were trimmed last */
     struct feed_wire *wire;
     /* Of the partitions that are held, in their order. */
     struct feed_lane *lanes;
@@ -342,31 +343,31 @@ static bool meet(struct feed *feed, struct fault *fault)
     return true;
 }
 
-static void take_needs(struct feed *feed, bool *wants_trim)
+/* As of how many snapshots. */
+static uint64_t take_needs(struct feed *feed)
 {
     pthread_mutex_lock(&feed->state_lock);
     for (unsigned i = 0; i < feed->count; i++)
         feed->lanes[i].needed = feed->needed[feed->lanes[i].partition];
-    *wants_trim = feed->wants_trim;
+    uint64_t snapshots = feed->snapshots;
     pthread_mutex_unlock(&feed->state_lock);
+    return snapshots;
 }
 
 /* With the positions written that it goes by. */
-static bool trim(struct feed *feed, struct fault *fault)
+static bool trim(struct feed *feed, uint64_t snapshots, struct fault *fault)
 {
     for (unsigned i = 0; i < feed->count; i++)
         if (!feed_wire_trim(feed->wire, &feed->lanes[i], fault))
             return false;
-    pthread_mutex_lock(&feed->state_lock);
-    feed->wants_trim = false;
-    pthread_mutex_unlock(&feed->state_lock);
+    feed->trimmed = snapshots; /* not those that were written meanwhile */
     return true;
 }
 
 /* To Redis and back. False with the fault; EX_DATAERR and EX_CONFIG are for good. */
 static bool round_trip(struct feed *feed, struct fault *fault)
 {
-    bool wants_trim = false;
+    uint64_t snapshots = feed->trimmed;
     feed->has_taken = false;
     feed->begun_ms = now_ms();
     if (!meet(feed, fault))
@@ -381,7 +382,7 @@ static bool round_trip(struct feed *feed, struct fault *fault)
         feed_queue_note_sent(&feed->queues[i], &feed->lanes[i]);
     bool beat = now_ms() >= feed->beat_ms + BEAT_MS;
     if (beat)
-        take_needs(feed, &wants_trim);
+        snapshots = take_needs(feed);
     if (!feed_wire_confirm(feed->wire, feed->lanes, feed->count, beat, fault))
         return false;
     if (beat)
@@ -390,7 +391,7 @@ static bool round_trip(struct feed *feed, struct fault *fault)
         return false;
     if (beat)
         describe(feed);
-    return !wants_trim || trim(feed, fault);
+    return snapshots == feed->trimmed || trim(feed, snapshots, fault);
 }
 
 /* What the round came to, for the next one and for the figures. True when something was read, or is to be. */
@@ -764,7 +765,7 @@ void feed_snapshot_written(struct feed *feed)
     pthread_mutex_lock(&feed->state_lock);
     memcpy(feed->needed, feed->in_snapshot, sizeof feed->needed);
     memcpy(feed->in_snapshot, feed->noted, sizeof feed->in_snapshot);
-    feed->wants_trim = true;
+    feed->snapshots++;
     pthread_mutex_unlock(&feed->state_lock);
 }
 
