@@ -278,7 +278,7 @@ int ctl_fetch(int argc, char **argv)
         {"data-dir", "DIR", "to be filled; must have no registrations (default " CTL_DATA_DIR_DEFAULT ")",
          &data_dir, NULL},
         {"megabytes-per-second", "N",
-         "at most, so that clients of the other server feel nothing (default 50; 0: no limit)", &rate, NULL},
+         "at most, so that clients of the other server feel little (default 50; 0: no limit)", &rate, NULL},
     };
     int status = ctl_parse(
         &common, "fetch", "--from URL [--data-dir DIR] [--megabytes-per-second N]",
