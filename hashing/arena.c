@@ -14,8 +14,8 @@
 #define NO_ROOM SIZE_MAX
 #define RESERVED_MIN (16 * ARENA_GRANULE)
 #define PAGE ((size_t)4096)
-/* A table that is rebuilt in its turn (directory.c) is 12 % larger than the one before it: of two neighbours that went a new one has room,
- * and so eight of nine need nothing of the system. Of a small arena more is kept than the last two: there most tables are rebuilt out of turn,
+/* A table that is rebuilt in its turn (directory.c) is 20 % larger than the one before it: of two neighbours that went a new one has room,
+ * and so five of six need nothing of the system. Of a small arena more is kept than the last two: there most tables are rebuilt out of turn,
  * and a MiB is little. */
 #define KEPT_EXTENTS 2
 #define KEPT_BYTES_SMALL ((size_t)1 << 20)

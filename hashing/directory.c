@@ -16,11 +16,19 @@
 #include "hashing/phone.h"
 #include "hashing/table.h"
 
-/* In its turn a shard gets 12 % more slots, so at DIRECTORY_LOAD on the whole the shards' own loads lie between 0.80 at the beginning of a
- * round and OWN_LOAD_MAX, where a shard grows by itself rather than search long: the last quarter of a round does before its turn comes. A
- * record is copied about nine times in its life. (insert_growing of bench_table at 20 M, with 8, 10, 12 and 16 %: 1.16, 0.87, 1.28, 1.40 M/s
- * in single runs of a noisy hour; memory 18.32, 18.30, 18.32 and, beyond its bar, 18.77 bytes a number.) */
-#define GROWTH 1.12
+/* In its turn a shard gets 20 % more slots than it had. Each has its turn at another time, so that at DIRECTORY_LOAD on the whole
+ * the shards' own loads lie between 0.80 and 0.96, and a record is copied about six times in its life. (bench_table at 30 M with 12,
+ * 16, 20 %: 0.55, 0.49, 0.47 moves an insert, 2.99, 3.23, 3.33 M/s in batches. Beyond, shards come to OWN_LOAD_MAX, where one grows
+ * by itself rather than search long.) */
+#define GROWTH 1.2
+/* A shard that has nearly the size of its turn is left out. */
+#define GROWTH_MIN 1.03
+/* Where half a MiB counts, which is what a directory takes besides its tables and the one that is being made: up to MEDIUM_SLOTS,
+ * and it is filled more, up to MEDIUM_RECORDS_MORE records. */
+#define GROWTH_MEDIUM 1.12
+#define MEDIUM_SLOTS 4e6
+#define MEDIUM_LOAD_MORE 0.026
+#define MEDIUM_RECORDS_MORE 1e5
 #define GROWTH_SMALL 2.0 /* of a directory that has doubling_slots */
 #define OWN_LOAD_MAX 0.975
 #define POPULATE_FROM_BYTES ((size_t)16 << 10)
@@ -48,13 +56,14 @@ struct shard {
     uint64_t moved_before;
 };
 
-/* Whose turn it is to be rebuilt, and the size that the shards get in this round; under the lock, which is taken
- * before a shard's and never while one is held. */
+/* Whose turn it is to be rebuilt, and the size that it gets; under the lock, which is taken before a shard's and never
+ * while one is held. */
 struct rotation {
     pthread_mutex_t lock;
     unsigned turn;
     uint64_t *order; /* in its lowest bits the shard of each turn; see order_turns */
-    size_t slots;
+    double slots;
+    double step;         /* by how much more the next one gets */
     unsigned clean_turn; /* of its own: cleaning up must not end a round of growth */
 };
 
@@ -71,8 +80,9 @@ struct directory {
     /* Of the whole, for the rotation: up to REPORT_STEP a shard behind. Signed, since removals may be told first. */
     _Alignas(64) _Atomic int64_t records;
     _Atomic int64_t slots;
-    int64_t expected;        /* up to so many there is no turn; constant */
-    uint64_t doubling_slots; /* constant */
+    _Atomic int64_t next_turn; /* records from which on */
+    int64_t expected;          /* up to so many there is no turn; constant */
+    uint64_t doubling_slots;   /* constant */
     _Atomic uint64_t bytes;
     _Atomic uint64_t bytes_peak;
     struct epoch epoch;
@@ -137,29 +147,32 @@ static int compare_keys(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* A new round: in the order in which the tables lie in memory, so that what goes one after the other is in one piece, and the arena can
- * use it again. */
+/* By what a shard grows that has so many slots. */
+static double growth(const struct directory *directory, double slots)
+{
+    double all = slots * shard_count(directory);
+    return all < (double)directory->doubling_slots ? GROWTH_SMALL
+           : all < MEDIUM_SLOTS                    ? GROWTH_MEDIUM
+                                                   : GROWTH;
+}
+
+/* A new round: the smallest shard first. That is the order in which they came, so mostly that in memory, too, and what
+ * goes one after the other is in one piece that the arena can use again. */
 static void order_turns(struct directory *directory)
 {
     struct rotation *rotation = &directory->rotation;
     for (unsigned i = 0; i < shard_count(directory); i++) {
         uint64_t placement = atomic_load_explicit(&directory->placements[i], memory_order_relaxed);
-        rotation->order[i] = (placement & ~LAYOUT_COUNT_MASK) | i; /* the first line is above */
+        rotation->order[i] = (placement & LAYOUT_COUNT_MASK) << DIRECTORY_SHARD_BITS_MAX | i;
     }
     qsort(rotation->order, shard_count(directory), sizeof *rotation->order, compare_keys);
     rotation->turn = 0;
+    rotation->step = rotation->slots * (growth(directory, rotation->slots) - 1) / shard_count(directory);
 }
 
 static unsigned shard_of_turn(const struct directory *directory)
 {
     return (unsigned)directory->rotation.order[directory->rotation.turn] & (shard_count(directory) - 1);
-}
-
-/* How many slots a shard gets after so many. */
-static size_t grown(const struct directory *directory, size_t slots)
-{
-    bool is_small = slots * shard_count(directory) < directory->doubling_slots;
-    return (size_t)((double)slots * (is_small ? GROWTH_SMALL : GROWTH));
 }
 
 /* Slots for one shard's share of the records. */
@@ -193,7 +206,8 @@ static struct lookup_view make_view(const struct directory *directory, uint64_t 
                                .shard_shift = directory->shard_bits == 0 ? 63 : 64 - directory->shard_bits,
                                .shard_mask = shard_count(directory) - 1,
                                .seed = seed,
-                               .flip = hash_flip(seed)};
+                               .flip = hash_flip(seed),
+                               .epoch = &directory->epoch};
     phone_index_init(&view.phones);
     return view;
 }
@@ -219,7 +233,7 @@ static bool allocate_parts(struct directory *directory, const struct directory_o
         directory->family.arena == NULL)
         return false;
     directory->view = make_view(directory, options->seed);
-    directory->rotation.slots = grown(directory, slots);
+    directory->rotation.slots = (double)slots;
     if (!create_tables(directory, first_slots, options->populate))
         return false;
     order_turns(directory);
@@ -237,8 +251,10 @@ struct directory *directory_create(const struct directory_options *options)
     directory->expected = options->images ? 0 : (int64_t)options->expected_records;
     directory->doubling_slots = options->doubling_slots;
     directory->lookup = *lookup_choose();
-    directory->family = (struct table_family){
-        .moves = &directory->moves, .seed = options->seed, .accounts = options->accounts};
+    directory->family = (struct table_family){.moves = &directory->moves,
+                                              .seed = options->seed,
+                                              .accounts = options->accounts,
+                                              .look = directory->lookup.look};
     pthread_mutex_init(&directory->rotation.lock, NULL);
     epoch_init(&directory->epoch);
     if (!allocate_parts(directory, options)) {
@@ -285,20 +301,20 @@ void directory_leave(struct directory *directory, struct epoch_reader *reader)
 void directory_lookup(const struct directory *directory, struct epoch_reader *reader, const uint64_t *numbers,
                       size_t count, uint8_t *answers)
 {
+    if (count == 1) {
+        directory->lookup.one(&directory->view, reader, *numbers, answers);
+        return;
+    }
     epoch_enter(&directory->epoch, reader);
-    if (count == 1)
-        *answers = directory->lookup.one(&directory->view, *numbers);
-    else
-        directory->lookup.many(&directory->view, numbers, count, answers);
+    directory->lookup.many(&directory->view, numbers, count, answers);
     epoch_leave(reader);
 }
 
 enum directory_answer directory_lookup_alike(const struct directory *directory, struct epoch_reader *reader,
                                              uint64_t number)
 {
-    epoch_enter(&directory->epoch, reader);
-    uint8_t answer = directory->lookup.alike(&directory->view, number);
-    epoch_leave(reader);
+    uint8_t answer;
+    directory->lookup.alike(&directory->view, reader, number, &answer);
     return (enum directory_answer)answer;
 }
 
@@ -321,15 +337,19 @@ static void prefetch_account(const struct directory *directory, uint64_t hash)
         __builtin_prefetch(lookup_home(&directory->view, placement, hash) + (placement & LAYOUT_COUNT_MASK));
 }
 
-/* All that a write mostly touches: both lines, since every second home is full, and the account. */
-static void prefetch_write(const struct directory *directory, uint64_t hash)
+/* Both lines of a number, to be written. */
+static void prefetch_lines(const struct directory *directory, uint64_t hash)
 {
     uint64_t placement = lookup_placement(&directory->view, hash);
-    const struct line *home = lookup_home(&directory->view, placement, hash);
-    __builtin_prefetch(home, 1);
+    __builtin_prefetch(lookup_home(&directory->view, placement, hash), 1);
     __builtin_prefetch(lookup_alternate(&directory->view, placement, hash), 1);
-    if (directory->family.accounts)
-        __builtin_prefetch(home + (placement & LAYOUT_COUNT_MASK), 1);
+}
+
+/* What a write mostly touches, without a look at the table. */
+static void prefetch_write(const struct directory *directory, uint64_t hash)
+{
+    prefetch_lines(directory, hash);
+    prefetch_account(directory, hash);
 }
 
 /* Numbers first by the batch lookup, which brings their lines near; then the records of those that are there.
@@ -427,7 +447,8 @@ static bool rebuild(struct directory *directory, unsigned index, size_t slots)
 /* A shard that is full out of turn. */
 static bool grow_alone(struct directory *directory, unsigned index)
 {
-    return rebuild(directory, index, grown(directory, table_slots(own_table(directory, index))));
+    double slots = (double)table_slots(own_table(directory, index));
+    return rebuild(directory, index, (size_t)(slots * growth(directory, slots)));
 }
 
 /* --- rebuilding in turn; no shard's lock is held --- */
@@ -437,15 +458,23 @@ static void pass_turn(struct directory *directory, bool grow)
     struct rotation *rotation = &directory->rotation;
     unsigned *turn = grow ? &rotation->turn : &rotation->clean_turn;
     *turn = (*turn + 1) % shard_count(directory);
-    if (!grow || *turn != 0)
+    if (!grow)
         return;
-    rotation->slots = grown(directory, rotation->slots);
-    order_turns(directory);
+    rotation->slots += rotation->step;
+    if (*turn == 0)
+        order_turns(directory);
 }
 
-/* Rebuilds the shard whose turn it is if it is too small for this round (`grow`), or else worn; those that are
- * neither lose their turn, at most all of them. When memory is short nothing happens, and the next write tries
- * again. */
+/* The next turn is not before half of what this one has gained is used: where the load is far beyond what it should be, as
+ * after a bulk build, no writer after the other has to rebuild a shard. */
+static void put_off_turn(struct directory *directory, size_t gained)
+{
+    int64_t records = atomic_load_explicit(&directory->records, memory_order_relaxed);
+    atomic_store_explicit(&directory->next_turn, records + (int64_t)(gained / 2), memory_order_relaxed);
+}
+
+/* Rebuilds the shard whose turn it is if it is too small by now (`grow`), or else worn; those that are neither lose
+ * their turn, at most all of them. When memory is short nothing happens, and the next write tries again. */
 static void take_turn(struct directory *directory, bool grow)
 {
     struct rotation *rotation = &directory->rotation;
@@ -457,9 +486,11 @@ static void take_turn(struct directory *directory, bool grow)
         pthread_mutex_lock(&directory->shards[index].writer);
         struct table *table = own_table(directory, index);
         size_t slots = table_slots(table);
-        bool wanted = grow ? slots < rotation->slots : table_is_worn(table);
+        bool wanted = grow ? (double)slots * GROWTH_MIN < rotation->slots : table_is_worn(table);
         done = wanted;
-        bool failed = wanted && !rebuild(directory, index, grow ? rotation->slots : slots);
+        bool failed = wanted && !rebuild(directory, index, grow ? (size_t)rotation->slots : slots);
+        if (grow && wanted)
+            put_off_turn(directory, table_slots(own_table(directory, index)) - slots);
         pthread_mutex_unlock(&directory->shards[index].writer);
         if (failed)
             break;
@@ -468,11 +499,19 @@ static void take_turn(struct directory *directory, bool grow)
     pthread_mutex_unlock(&rotation->lock);
 }
 
+/* Records that so many slots are to hold. */
+static double room_of(double slots)
+{
+    double more = slots * MEDIUM_LOAD_MORE;
+    return slots * DIRECTORY_LOAD + (more < MEDIUM_RECORDS_MORE ? more : MEDIUM_RECORDS_MORE);
+}
+
 static bool is_crowded(const struct directory *directory)
 {
     int64_t records = atomic_load_explicit(&directory->records, memory_order_relaxed);
     int64_t slots = atomic_load_explicit(&directory->slots, memory_order_relaxed);
-    return records > directory->expected && (double)records > (double)slots * DIRECTORY_LOAD;
+    return (double)records > room_of((double)slots) && records > directory->expected &&
+           records >= atomic_load_explicit(&directory->next_turn, memory_order_relaxed);
 }
 
 /* --- updates; the shard's lock is held, except in the public functions --- */
@@ -532,9 +571,9 @@ enum directory_result directory_register(struct directory *directory, const stru
         return DIRECTORY_INVALID_NUMBER;
     uint64_t hash = hash_number(record->number, directory->view.seed);
     unsigned index = shard_of(directory, hash);
-    /* Under way while the lock is taken. */
-    prefetch_write(directory, hash);
+    prefetch_lines(directory, hash);
     pthread_mutex_lock(&directory->shards[index].writer);
+    table_prefetch_account(own_table(directory, index), hash);
     enum directory_result result = insert_or_grow(directory, index, hash, record);
     pthread_mutex_unlock(&directory->shards[index].writer);
     if (is_crowded(directory))
@@ -553,8 +592,16 @@ static void change_lock(struct directory *directory, unsigned from, unsigned to)
         pthread_mutex_lock(&directory->shards[to].writer);
 }
 
-/* What will be touched beyond both lines when these are full, which are near by now. The table may be replaced meanwhile, so it is looked
- * into as a reader does. */
+/* The table may be replaced meanwhile, so it is looked into as a reader does. */
+static void prefetch_insert(struct directory *directory, struct epoch_reader *reader, uint64_t hash)
+{
+    epoch_enter(&directory->epoch, reader);
+    prefetch_lines(directory, hash);
+    table_prefetch_account(atomic_load(&directory->tables[shard_of(directory, hash)]), hash);
+    epoch_leave(reader);
+}
+
+/* What will be touched beyond both lines when these are full, which are near by now. */
 static void prefetch_room(struct directory *directory, struct epoch_reader *reader, uint64_t hash)
 {
     epoch_enter(&directory->epoch, reader);
@@ -574,7 +621,10 @@ void directory_register_batch(struct directory *directory, const struct record *
         size_t now = i - REGISTER_AHEAD;
         if (i < count) {
             hashes[i % HASHES_KEPT] = hash_number(records[i].number, directory->view.seed);
-            prefetch_write(directory, hashes[i % HASHES_KEPT]);
+            if (reader != NULL)
+                prefetch_insert(directory, reader, hashes[i % HASHES_KEPT]);
+            else
+                prefetch_write(directory, hashes[i % HASHES_KEPT]);
         }
         if (reader != NULL && near < count)
             prefetch_room(directory, reader, hashes[near % HASHES_KEPT]);
@@ -787,7 +837,7 @@ void directory_loaded(struct directory *directory)
     }
     atomic_store_explicit(&directory->records, records, memory_order_relaxed);
     /* The round goes on that was under way when the images were taken. */
-    directory->rotation.slots = largest;
+    directory->rotation.slots = (double)largest;
     directory->rotation.clean_turn = 0;
     order_turns(directory);
 }

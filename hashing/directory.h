@@ -7,7 +7,7 @@
  * way (epoch.h). A thread must not write from inside a lookup, which no function here allows.
  * What a writer did is seen by every lookup that starts after the writer's call returned.
  *
- * Growth. When the directory as a whole is fuller than DIRECTORY_LOAD, the shard whose turn it is gets a table 12 %
+ * Growth. When the directory as a whole is fuller than DIRECTORY_LOAD, the shard whose turn it is gets a table 20 %
  * larger (twice as large as long as there are few), and the next one has the next turn: the load stays at DIRECTORY_LOAD however many numbers there are,
  * memory never doubles, and old tables go in the order in which they came (arena.h). A shard that is full out of
  * turn grows by itself. Worn-out filters (table.h) are cleaned up in a turn of their own.
@@ -36,7 +36,7 @@
 #define DIRECTORY_SHARD_BITS_DEFAULT 8
 /* Records per slot, of the whole: from where on it grows, and how full one that was sized ahead is with the records
  * that were expected. */
-#define DIRECTORY_LOAD 0.898
+#define DIRECTORY_LOAD 0.874
 #define DIRECTORY_RESERVE_LOAD 0.902
 /* Of 16 bytes: 8 MiB. See directory_options. */
 #define DIRECTORY_DOUBLING_SLOTS (UINT64_C(1) << 19)
@@ -61,7 +61,7 @@ struct directory_options {
     unsigned shard_bits;     /* 2^shard_bits shards, 0 .. DIRECTORY_SHARD_BITS_MAX */
     bool accounts;           /* keep account ids; without, they read as 0 */
     bool populate;           /* have the memory for the expected records at once, or fail at once */
-    /* As long as it has fewer slots, a shard's table is doubled rather than made 12 % larger: a few MiB for half of the rebuilds of one that
+    /* As long as it has fewer slots, a shard's table is doubled rather than made 20 % larger: a few MiB for half of the rebuilds of one that
      * grows to millions (DIRECTORY_DOUBLING_SLOTS). 0: never. */
     uint64_t doubling_slots;
     bool images; /* the expected records come by directory_load_shard: begin with small tables */

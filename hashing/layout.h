@@ -31,6 +31,10 @@
 #define LAYOUT_MARK_BIT_BITS 10
 #define LAYOUT_MARK_BIT_MASK ((UINT64_C(1) << LAYOUT_MARK_BIT_BITS) - 1)
 
+/* Of table_look_function: 16 bits for found, 16 for empty. */
+#define LAYOUT_FOUND_MASK UINT32_C(0xffff)
+#define LAYOUT_EMPTY_SHIFT 16
+
 struct line {
     _Atomic uint64_t words[TABLE_SLOTS_PER_LINE];
 };
@@ -49,13 +53,17 @@ struct table {
     struct line *lines;         /* the extent; behind the lines lie the accounts */
     _Atomic uint64_t *accounts; /* NULL: a table without accounts */
     uint64_t line_count;
-    uint64_t seed;
+    uint64_t flip; /* hash_flip of the seed */
+    table_look_function *look;
     /* The writer's, read by readers; apart from the constants. */
     _Alignas(64) _Atomic uint64_t sequence;
     /* The writer's own. */
     _Atomic uint64_t *moves;
     struct table_stats stats;
     size_t stale_marks;
+    bool full_counted;
+    /* Bit i of word j: line 64 j + i has no empty slot. */
+    _Atomic uint64_t *full;
 };
 
 /* Maps 32 random bits to 0 .. n-1 by multiplication (Lemire, "A fast alternative to the modulo reduction").

@@ -11,13 +11,13 @@
 /* The variants of this build, the fastest first; the last one runs everywhere. */
 static const struct lookup_variant variants[] = {
 #ifdef LOOKUP_HAS_X86
-    {"avx512", lookup_many_avx512, lookup_one_avx512, lookup_alike_avx512},
-    {"avx2", lookup_many_avx2, lookup_one_avx2, lookup_alike_avx2},
+    {"avx512", lookup_many_avx512, lookup_one_avx512, lookup_alike_avx512, lookup_look_avx512},
+    {"avx2", lookup_many_avx2, lookup_one_avx2, lookup_alike_avx2, lookup_look_scalar},
 #endif
 #ifdef LOOKUP_HAS_NEON
-    {"neon", lookup_many_neon, lookup_one_neon, lookup_alike_neon},
+    {"neon", lookup_many_neon, lookup_one_neon, lookup_alike_neon, lookup_look_scalar},
 #endif
-    {"scalar", lookup_many_scalar, lookup_one_scalar, lookup_alike_scalar},
+    {"scalar", lookup_many_scalar, lookup_one_scalar, lookup_alike_scalar, lookup_look_scalar},
 };
 
 #define VARIANT_COUNT (sizeof variants / sizeof variants[0])

@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hashing/epoch.h"
 #include "hashing/layout.h"
 #include "hashing/phone.h"
 #include "hashing/table.h"
@@ -37,22 +38,25 @@ struct lookup_view {
     uint64_t shard_mask;
     uint64_t seed;
     uint64_t flip; /* hash_flip(seed) */
+    const struct epoch *epoch;
     struct phone_index phones;
 };
 
 /* Answers any count of numbers, as directory_lookup does, inside a reader's section. */
 typedef void lookup_function(const struct lookup_view *view, const uint64_t *numbers, size_t count,
                              uint8_t *answers);
-/* Answers one, with nothing set up for more. */
-typedef uint8_t lookup_one_function(const struct lookup_view *view, uint64_t number);
-/* There are two of these: `one` reads the second line when it has to, `alike` always: its time does not depend on the
- * answer. */
+/* Answers one, with nothing set up for more, in a reader's section of its own: how many of these the processor overlaps
+ * is a matter of how many instructions each has. There are two: `one` reads the second line when it has to, `alike`
+ * always: its time does not depend on the answer. */
+typedef void lookup_one_function(const struct lookup_view *view, struct epoch_reader *reader, uint64_t number,
+                                 uint8_t *answer);
 
 struct lookup_variant {
     const char *name;
     lookup_function *many;
     lookup_one_function *one;
     lookup_one_function *alike;
+    table_look_function *look;
 };
 
 lookup_function lookup_many_scalar;
@@ -67,6 +71,9 @@ lookup_one_function lookup_alike_scalar;
 lookup_one_function lookup_alike_avx2;
 lookup_one_function lookup_alike_avx512;
 lookup_one_function lookup_alike_neon;
+
+table_look_function lookup_look_scalar;
+table_look_function lookup_look_avx512;
 
 /* The variant for this processor. */
 const struct lookup_variant *lookup_choose(void);

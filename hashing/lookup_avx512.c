@@ -50,15 +50,14 @@ struct window {
     _Alignas(64) uint64_t placements[RING];
 };
 
-/* The numbers that may lie in their alternate. It must be looked for in the table in which the home was looked into, so
- * the placement is kept: with a newer table's alternate, a number that spilled in the old one only would be
- * missed. A row is stored whole, so there is room for one more. */
+/* The numbers that may lie in their alternate, and where that is. It is of the table in which the home was looked into:
+ * with a newer table's alternate, a number that spilled in the old one only would be missed. A row is stored whole, so
+ * there is room for one more. */
 struct spilled {
     size_t count;
-    _Alignas(64) uint64_t hashes[CHUNK + ROW];
-    _Alignas(64) uint64_t placements[CHUNK + ROW];
+    size_t fetched; /* the reads of so many alternates have been started */
     _Alignas(64) uint64_t indices[CHUNK + ROW];
-    const struct line *lines[CHUNK]; /* step 3's */
+    _Alignas(64) const struct line *lines[CHUNK + ROW];
 };
 
 static inline struct constants prepare(const struct lookup_view *view)
@@ -149,6 +148,39 @@ static inline __mmask8 marks_of_row(const struct line *const *homes, __m512i has
 }
 #pragma GCC diagnostic pop
 
+/* layout_alternate of eight numbers, as addresses. */
+static inline __m512i alternates_of_row(const struct constants *constants, __m512i hashes, __m512i placements)
+{
+    const __m512i block = _mm512_set1_epi64((long long)LAYOUT_BLOCK_LINES);
+    const __m512i one = _mm512_set1_epi64(1);
+    __m512i counts = _mm512_and_si512(placements, _mm512_set1_epi64((long long)LAYOUT_COUNT_MASK));
+    __m512i homes = _mm512_srli_epi64(_mm512_mul_epu32(hashes, counts), 32);
+    __m512i starts = _mm512_and_si512(homes, _mm512_set1_epi64(~(long long)(LAYOUT_BLOCK_LINES - 1)));
+    __mmask8 is_short = _mm512_mask_cmplt_epu64_mask(_mm512_test_epi64_mask(starts, starts),
+                                                     _mm512_sub_epi64(counts, starts), block);
+    starts = _mm512_mask_sub_epi64(starts, is_short, starts, block);
+    __m512i sizes = _mm512_sub_epi64(counts, starts);
+    sizes = _mm512_mask_mov_epi64(sizes, _mm512_cmpge_epu64_mask(sizes, _mm512_slli_epi64(block, 1)), block);
+    __m512i places = _mm512_srli_epi64(_mm512_mul_epu32(_mm512_srli_epi64(hashes, 20), sizes), 32);
+    __m512i next = _mm512_add_epi64(places, one);
+    next = _mm512_maskz_mov_epi64(_mm512_cmpneq_epi64_mask(next, sizes), next);
+    __mmask8 is_home = _mm512_cmpeq_epi64_mask(_mm512_add_epi64(starts, places), homes);
+    places = _mm512_mask_mov_epi64(places, is_home, next);
+    __m512i lines =
+        _mm512_add_epi64(_mm512_add_epi64(starts, places), _mm512_srli_epi64(placements, LAYOUT_COUNT_BITS));
+    return _mm512_add_epi64(_mm512_slli_epi64(lines, 6), constants->base);
+}
+
+/* Starts the reads of up to two alternates of those that were found to have spilled, without a branch: when there is none
+ * left, that of the arena's first line, which is near. Hits spill once a row. */
+static inline void fetch_alternates(struct spilled *spilled)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        _mm_prefetch(spilled->lines[spilled->fetched], _MM_HINT_T0);
+        spilled->fetched += spilled->fetched < spilled->count;
+    }
+}
+
 /* Which numbers of a row are in their home lines. Between two looks a prefetch for another row is started, so that
  * they come evenly. */
 static inline __mmask8 found_in_row(const uint64_t *numbers, size_t index, const struct window *window)
@@ -182,22 +214,20 @@ static inline void look_at_row(const struct constants *constants, const uint64_t
     _mm_storel_epi64((__m128i *)(void *)(answers + index), answer);
     __mmask8 again = (__mmask8)(marked & valid & ~found);
     __m512i indices = _mm512_add_epi64(counting, _mm512_set1_epi64((long long)index));
-    _mm512_storeu_si512(spilled->hashes + spilled->count, _mm512_maskz_compress_epi64(again, hashes));
-    __m512i placements = _mm512_load_si512(window->placements + index % RING);
-    _mm512_storeu_si512(spilled->placements + spilled->count, _mm512_maskz_compress_epi64(again, placements));
     _mm512_storeu_si512(spilled->indices + spilled->count, _mm512_maskz_compress_epi64(again, indices));
+    __m512i placements = _mm512_load_si512(window->placements + index % RING);
+    __m512i alternates = alternates_of_row(constants, hashes, placements);
+    _mm512_storeu_si512((void *)(spilled->lines + spilled->count),
+                        _mm512_mask_compress_epi64(constants->base, again, alternates));
     spilled->count += (size_t)_mm_popcnt_u32(again);
+    fetch_alternates(spilled);
 }
 
 /* Step 3. */
-static inline void look_at_spilled(const struct lookup_view *view, const uint64_t *numbers, uint8_t *answers,
-                                   struct spilled *spilled)
+static inline void look_at_spilled(const uint64_t *numbers, uint8_t *answers, struct spilled *spilled)
 {
-    for (size_t j = 0; j < spilled->count; j++) {
-        const struct line *line = lookup_alternate(view, spilled->placements[j], spilled->hashes[j]);
-        _mm_prefetch(line, _MM_HINT_T0);
-        spilled->lines[j] = line;
-    }
+    while (spilled->fetched < spilled->count)
+        fetch_alternates(spilled);
     for (size_t j = 0; j < spilled->count; j++) {
         size_t index = spilled->indices[j];
         answers[index] = match_line(spilled->lines[j], numbers[index]) != 0;
@@ -211,6 +241,7 @@ static void look_up_rows(const struct lookup_view *view, const struct constants 
     struct window window;
     struct spilled spilled;
     spilled.count = 0;
+    spilled.fetched = 0;
     size_t lead = count < AHEAD ? count : AHEAD;
     uint64_t moves = atomic_load_explicit(view->moves, memory_order_acquire);
     for (size_t i = 0; i < lead; i += ROW) {
@@ -225,7 +256,7 @@ static void look_up_rows(const struct lookup_view *view, const struct constants 
             place_row(view, constants, numbers, i + AHEAD, &window);
         look_at_row(constants, numbers, i, answers, &window, &spilled);
     }
-    look_at_spilled(view, numbers, answers, &spilled);
+    look_at_spilled(numbers, answers, &spilled);
     if (atomic_load_explicit(view->moves, memory_order_relaxed) != moves)
         lookup_again(view, numbers, count, answers);
 }
@@ -254,12 +285,30 @@ void lookup_many_avx512(const struct lookup_view *view, const uint64_t *numbers,
         look_up_rest(view, &constants, numbers + whole, count - whole, answers + whole);
 }
 
-uint8_t lookup_one_avx512(const struct lookup_view *view, uint64_t number)
+void lookup_one_avx512(const struct lookup_view *view, struct epoch_reader *reader, uint64_t number,
+                       uint8_t *answer)
 {
-    return look_up_one(view, number);
+    answer_one(view, reader, number, answer);
 }
 
-uint8_t lookup_alike_avx512(const struct lookup_view *view, uint64_t number)
+void lookup_alike_avx512(const struct lookup_view *view, struct epoch_reader *reader, uint64_t number,
+                         uint8_t *answer)
 {
-    return look_up_alike(view, number);
+    answer_alike(view, reader, number, answer);
+}
+
+/* The same as the scalar one's look_at_line. */
+static inline uint32_t look_at_line(const struct line *line, uint64_t number)
+{
+    __m512i words = _mm512_load_si512((const void *)line);
+    atomic_signal_fence(memory_order_acquire);
+    __m512i numbers = _mm512_srli_epi64(words, LAYOUT_NUMBER_SHIFT);
+    uint32_t found = _mm512_cmpeq_epi64_mask(numbers, _mm512_set1_epi64((long long)number));
+    uint32_t empty = _mm512_testn_epi64_mask(numbers, numbers);
+    return found | empty << LAYOUT_EMPTY_SHIFT;
+}
+
+uint32_t lookup_look_avx512(const struct line *home, const struct line *alternate, uint64_t number)
+{
+    return look_at_line(home, number) | look_at_line(alternate, number) << TABLE_SLOTS_PER_LINE;
 }

@@ -85,12 +85,13 @@ void LOOKUP_MANY(const struct lookup_view *view, const uint64_t *numbers, size_t
         look_up_group(view, numbers + start, count - start < GROUP ? count - start : GROUP, answers + start);
 }
 
-uint8_t LOOKUP_ONE(const struct lookup_view *view, uint64_t number)
+void LOOKUP_ONE(const struct lookup_view *view, struct epoch_reader *reader, uint64_t number, uint8_t *answer)
 {
-    return look_up_one(view, number);
+    answer_one(view, reader, number, answer);
 }
 
-uint8_t LOOKUP_ALIKE(const struct lookup_view *view, uint64_t number)
+void LOOKUP_ALIKE(const struct lookup_view *view, struct epoch_reader *reader, uint64_t number,
+                  uint8_t *answer)
 {
-    return look_up_alike(view, number);
+    answer_alike(view, reader, number, answer);
 }

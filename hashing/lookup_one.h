@@ -16,34 +16,51 @@ static inline bool look_at_mark(const struct line *home, uint64_t hash)
     return word >> layout_mark_bit(hash) & 1;
 }
 
-/* The rare paths stand apart, so that the common one is short: how many lookups of one number the processor overlaps
- * is a matter of how many instructions each has. */
-__attribute__((noinline)) static uint8_t look_at_alternate(const struct lookup_view *view, uint64_t number,
-                                                           uint64_t hash, uint64_t placement, uint64_t moves)
+/* The rare paths stand apart and end the reader's section themselves, so that the common one is short and calls nothing. */
+__attribute__((noinline)) static void
+answer_unsure(const struct lookup_view *view, struct epoch_reader *reader, uint64_t number, uint8_t *answer)
 {
-    if (match_line(lookup_alternate(view, placement, hash), number) != 0)
-        return DIRECTORY_REGISTERED;
-    if (atomic_load_explicit(view->moves, memory_order_relaxed) != moves)
-        return lookup_one_again(view, number);
-    return DIRECTORY_NOT_REGISTERED;
+    *answer = lookup_one_unsure(view, number);
+    epoch_leave(reader);
 }
 
-static inline uint8_t look_up_one(const struct lookup_view *view, uint64_t number)
+/* `placement` and `moves` as they were for the home. */
+__attribute__((noinline)) static void answer_spilled(const struct lookup_view *view,
+                                                     struct epoch_reader *reader, uint64_t number,
+                                                     uint8_t *answer, uint64_t placement, uint64_t moves)
 {
+    uint64_t hash = hash_flipped(number, view->flip);
+    if (match_line(lookup_alternate(view, placement, hash), number) != 0)
+        *answer = DIRECTORY_REGISTERED;
+    else if (atomic_load_explicit(view->moves, memory_order_relaxed) != moves)
+        *answer = lookup_one_again(view, number);
+    else
+        *answer = DIRECTORY_NOT_REGISTERED;
+    epoch_leave(reader);
+}
+
+static inline void answer_one(const struct lookup_view *view, struct epoch_reader *reader, uint64_t number,
+                              uint8_t *answer)
+{
+    epoch_enter(view->epoch, reader);
     uint64_t moves = atomic_load_explicit(view->moves, memory_order_acquire);
     uint64_t hash = hash_flipped(number, view->flip);
     uint64_t placement = lookup_placement(view, hash);
     const struct line *home = lookup_home(view, placement, hash);
     /* Whatever else is wrong with a number of this range, it is not registered. */
-    if (match_line(home, number) != 0 && number - PHONE_KEY_MIN <= PHONE_KEY_MAX - PHONE_KEY_MIN)
-        return DIRECTORY_REGISTERED;
-    if (!phone_is_surely_valid(number, &view->phones))
-        return lookup_one_unsure(view, number);
-    if (look_at_mark(home, hash))
-        return look_at_alternate(view, number, hash, placement, moves);
-    if (atomic_load_explicit(view->moves, memory_order_relaxed) != moves)
-        return lookup_one_again(view, number);
-    return DIRECTORY_NOT_REGISTERED;
+    bool found = match_line(home, number) != 0 && number - PHONE_KEY_MIN <= PHONE_KEY_MAX - PHONE_KEY_MIN;
+    if (!found) {
+        if (!phone_is_surely_valid(number, &view->phones)) {
+            answer_unsure(view, reader, number, answer);
+            return;
+        }
+        if (look_at_mark(home, hash) || atomic_load_explicit(view->moves, memory_order_relaxed) != moves) {
+            answer_spilled(view, reader, number, answer, placement, moves);
+            return;
+        }
+    }
+    *answer = found;
+    epoch_leave(reader);
 }
 
 /* Looks into both lines, whatever the first one says and without a branch on it. The second read is under way beside the
@@ -62,6 +79,14 @@ static inline uint8_t look_up_alike(const struct lookup_view *view, uint64_t num
     if (atomic_load_explicit(view->moves, memory_order_relaxed) != moves)
         return lookup_one_again(view, number);
     return (uint8_t)found;
+}
+
+static inline void answer_alike(const struct lookup_view *view, struct epoch_reader *reader, uint64_t number,
+                                uint8_t *answer)
+{
+    epoch_enter(view->epoch, reader);
+    *answer = look_up_alike(view, number);
+    epoch_leave(reader);
 }
 
 #endif

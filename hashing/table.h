@@ -7,7 +7,7 @@
  * Threads: any number of readers (the find functions, and the batch lookup of lookup.h) beside at most one writer
  * (all others) at a time; the caller sees to "one writer" and to it that no reader is inside when the table is
  * destroyed.
- * Memory: 8 bytes a slot, 16 with account ids; the caller picks the fill by the capacity it asks for. */
+ * Memory: 8 bytes and a 64th a slot, 16 with account ids; the caller picks the fill by the capacity it asks for. */
 #ifndef NUMBERD_HASHING_TABLE_H
 #define NUMBERD_HASHING_TABLE_H
 
@@ -26,12 +26,18 @@ struct table;
 
 enum table_insert_result { TABLE_ADDED, TABLE_REPLACED, TABLE_FULL };
 
+struct line;
+/* All that an insert wants to know of a number's two lines, of which the first is its home. Bit i: slot i of the first holds the
+ * number, 8 + i: of the second; 16 + i and 24 + i: the slot is empty. */
+typedef uint32_t table_look_function(const struct line *home, const struct line *alternate, uint64_t number);
+
 /* What all tables of a directory have in common. */
 struct table_family {
     struct arena *arena;     /* where their memory comes from; outlives them */
     _Atomic uint64_t *moves; /* raised whenever a number changes its place within a table; see table.c */
     uint64_t seed;
-    bool accounts; /* without, every record's account reads as 0 */
+    bool accounts;             /* without, every record's account reads as 0 */
+    table_look_function *look; /* one of lookup.h's; NULL: the one that runs everywhere */
 };
 
 struct table_stats {
@@ -69,6 +75,9 @@ bool table_find(const struct table *table, uint64_t hash, uint64_t number, uint8
 
 /* True and the whole record, account and flags of one and the same moment. */
 bool table_find_record(const struct table *table, uint64_t hash, uint64_t number, struct record *record);
+
+/* Fetches the account that an insert of this number most likely writes. A hint, as the next. */
+void table_prefetch_account(const struct table *table, uint64_t hash);
 
 /* Fetches the lines to which numbers may have to move for this one, if both of its own are full, which should be near. A hint: by any
  * thread for which the table lives. */

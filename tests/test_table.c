@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "hashing/layout.h"
+#include "hashing/lookup.h"
 #include "hashing/phone.h"
 #include "unit.h"
 
@@ -215,6 +216,60 @@ static void test_hidden_leave_no_mark(void **state)
     tear_down(&fixture);
 }
 
+/* Which lines are full is known without a look; of a table that came as an image it is counted when somebody asks. Both
+ * ways the same numbers find room, whatever was removed before. */
+static void test_full_lines(void **state)
+{
+    enum { SLOTS = 4096, PUT = 3900, REMOVED = 400 };
+    struct fixture fixture;
+    struct table *table = set_up(&fixture, SLOTS, true);
+    (void)state;
+    for (uint64_t number = BASE; number < BASE + PUT; number++) {
+        struct record record = {.number = number, .account = number};
+        assert_int_equal(table_insert(table, table_hash(number, SEED), &record, NULL), TABLE_ADDED);
+    }
+    for (uint64_t number = BASE; number < BASE + REMOVED; number++)
+        assert_true(table_remove(table, table_hash(number, SEED), number, NULL));
+    struct table_image image = table_image(table);
+    struct table *loaded = table_create_for(
+        &image, &(struct table_family){
+                    .arena = fixture.arena, .moves = &fixture.moves, .seed = SEED, .accounts = true});
+    assert_non_null(loaded);
+    memcpy(table_memory(loaded), table_memory(table), table_image_bytes(&image, true));
+    for (uint64_t number = BASE + PUT; number < BASE + PUT + REMOVED; number++) {
+        struct record record = {.number = number, .account = number};
+        uint64_t hash = table_hash(number, SEED);
+        assert_int_equal(table_insert(table, hash, &record, NULL), TABLE_ADDED);
+        assert_int_equal(table_insert(loaded, hash, &record, NULL), TABLE_ADDED);
+    }
+    assert_true(table_stats(loaded)->moved > REMOVED / 8);
+    assert_int_equal(table_stats(loaded)->records, table_stats(table)->records);
+    assert_memory_equal(table_memory(loaded), table_memory(table), table_image_bytes(&image, true));
+    assert_true(table_finds_all(loaded));
+    table_destroy(loaded);
+    tear_down(&fixture);
+}
+
+/* The look that this processor's variant has is the scalar one's. */
+static void test_looks_agree(void **state)
+{
+    const struct lookup_variant *variant = lookup_choose();
+    _Alignas(64) struct line lines[2];
+    uint64_t random = 4;
+    (void)state;
+    for (unsigned round = 0; round < 10000; round++) {
+        for (unsigned i = 0; i < 2 * TABLE_SLOTS_PER_LINE; i++) {
+            uint64_t number = unit_random(&random) % 4 == 0 ? 0 : BASE + unit_random(&random) % 16;
+            uint64_t rest = unit_random(&random);
+            atomic_store(&lines[i / TABLE_SLOTS_PER_LINE].words[i % TABLE_SLOTS_PER_LINE],
+                         layout_word(number, (uint8_t)rest, rest >> 8 & LAYOUT_MARK_MASK));
+        }
+        uint64_t wanted = BASE + unit_random(&random) % 16;
+        assert_int_equal(variant->look(&lines[0], &lines[1], wanted),
+                         lookup_look_scalar(&lines[0], &lines[1], wanted));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +278,8 @@ int main(void)
         cmocka_unit_test(test_visit),
         cmocka_unit_test(test_wear),
         cmocka_unit_test(test_hidden_leave_no_mark),
+        cmocka_unit_test(test_full_lines),
+        cmocka_unit_test(test_looks_agree),
     };
     return cmocka_run_group_tests_name("table", tests, NULL, NULL);
 }
