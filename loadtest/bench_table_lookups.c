@@ -13,56 +13,78 @@
 
 /* --- raw reads --- */
 
-/* Reads random lines of `memory`: prefetches a group, then adds up one word of each. ns per line. */
-static double time_groups(const uint64_t *memory, const uint32_t *order, uint64_t count, uint64_t *sum,
-                          unsigned group)
+/* As the numbers of a lookup's batch, the lines to read are in the cache when the clock starts; behind them is room for
+ * what a window prefetches beyond the end. */
+#define AHEAD_MAX 256
+struct piece {
+    uint32_t order[TABLE_BATCH + AHEAD_MAX];
+};
+
+/* Adds up one word of each line of the piece. */
+typedef uint64_t raw_reader(const uint64_t *memory, const struct piece *piece, unsigned size);
+
+/* Prefetches a group, then reads it. */
+static uint64_t read_groups(const uint64_t *memory, const struct piece *piece, unsigned group)
 {
-    uint64_t started = bench_now_ns();
     uint64_t total = 0;
-    for (uint64_t i = 0; i < count; i += group) {
+    for (unsigned i = 0; i < TABLE_BATCH; i += group) {
         for (unsigned j = 0; j < group; j++)
-            __builtin_prefetch(&memory[(uint64_t)order[i + j] * 8]);
+            __builtin_prefetch(&memory[(uint64_t)piece->order[i + j] * 8]);
         for (unsigned j = 0; j < group; j++)
-            total += memory[(uint64_t)order[i + j] * 8];
+            total += memory[(uint64_t)piece->order[i + j] * 8];
     }
-    *sum += total;
-    return (double)(bench_now_ns() - started) / (double)count;
+    return total;
 }
 
-/* The same by a window: prefetches into the second-level cache `far` lines ahead, into the first NEAR ahead. */
-static double time_window(const uint64_t *memory, const uint32_t *order, uint64_t count, uint64_t *sum,
-                          unsigned far)
+/* Prefetches into the second-level cache `far` lines ahead, into the first NEAR ahead. */
+static uint64_t read_window(const uint64_t *memory, const struct piece *piece, unsigned far)
 {
     enum { NEAR = 12 };
-    uint64_t started = bench_now_ns();
     uint64_t total = 0;
-    for (uint64_t i = 0; i < count - far; i++) {
-        __builtin_prefetch(&memory[(uint64_t)order[i + far] * 8], 0, 2);
-        __builtin_prefetch(&memory[(uint64_t)order[i + NEAR] * 8], 0, 3);
-        total += memory[(uint64_t)order[i] * 8];
+    for (unsigned i = 0; i < far; i++)
+        __builtin_prefetch(&memory[(uint64_t)piece->order[i] * 8], 0, 2);
+    for (unsigned i = 0; i < TABLE_BATCH; i++) {
+        __builtin_prefetch(&memory[(uint64_t)piece->order[i + far] * 8], 0, 2);
+        __builtin_prefetch(&memory[(uint64_t)piece->order[i + NEAR] * 8], 0, 3);
+        total += memory[(uint64_t)piece->order[i] * 8];
     }
-    *sum += total;
-    return (double)(bench_now_ns() - started) / (double)(count - far);
+    return total;
 }
 
-static double time_loads(const uint64_t *memory, const uint32_t *order, uint64_t count, uint64_t *sum)
+static uint64_t read_plainly(const uint64_t *memory, const struct piece *piece, unsigned size)
 {
-    uint64_t started = bench_now_ns();
     uint64_t totals[4] = {0};
-    for (uint64_t i = 0; i < count; i += 4)
+    (void)size;
+    for (unsigned i = 0; i < TABLE_BATCH; i += 4)
         for (unsigned j = 0; j < 4; j++)
-            totals[j] += memory[(uint64_t)order[i + j] * 8];
-    *sum += totals[0] + totals[1] + totals[2] + totals[3];
-    return (double)(bench_now_ns() - started) / (double)count;
+            totals[j] += memory[(uint64_t)piece->order[i + j] * 8];
+    return totals[0] + totals[1] + totals[2] + totals[3];
+}
+
+/* ns per line. */
+static double time_raw(raw_reader *reader, const uint64_t *memory, const uint32_t *order, uint64_t count,
+                       unsigned size, uint64_t *sum)
+{
+    struct piece piece;
+    uint64_t spent = 0;
+    for (uint64_t i = 0; i < count; i += TABLE_BATCH) {
+        memcpy(piece.order, order + i, TABLE_BATCH * sizeof *order);
+        for (unsigned j = 0; j < AHEAD_MAX; j++)
+            piece.order[TABLE_BATCH + j] = piece.order[TABLE_BATCH - 1];
+        uint64_t started = bench_now_ns();
+        *sum += reader(memory, &piece, size);
+        spent += bench_now_ns() - started;
+    }
+    return (double)spent / (double)count;
 }
 
 /* The fastest of plain loads, prefetched groups and prefetching windows, chosen anew in each round. */
 static double best_raw(const uint64_t *memory, const uint32_t *order, uint64_t count, uint64_t *sum)
 {
-    double best = time_loads(memory, order, count, sum);
-    for (unsigned size = 32; size <= 256; size *= 2) {
-        best = fmin(best, time_groups(memory, order, count, sum, size));
-        best = fmin(best, time_window(memory, order, count, sum, size));
+    double best = time_raw(read_plainly, memory, order, count, 0, sum);
+    for (unsigned size = 32; size <= AHEAD_MAX; size *= 2) {
+        best = fmin(best, time_raw(read_groups, memory, order, count, size, sum));
+        best = fmin(best, time_raw(read_window, memory, order, count, size, sum));
     }
     return best;
 }
@@ -72,11 +94,17 @@ static double best_raw(const uint64_t *memory, const uint32_t *order, uint64_t c
 #ifdef HAVE_BOOST
 static double time_boost(const struct peer_boost *peer, const uint64_t *numbers, uint64_t count, bool present)
 {
-    uint64_t started = bench_now_ns();
-    size_t found = peer_boost_lookup(peer, numbers, count);
-    double time = (double)(bench_now_ns() - started) / (double)count;
+    uint64_t near[TABLE_BATCH];
+    uint64_t spent = 0;
+    uint64_t found = 0;
+    for (uint64_t i = 0; i < count; i += TABLE_BATCH) {
+        memcpy(near, numbers + i, sizeof near);
+        uint64_t started = bench_now_ns();
+        found += peer_boost_lookup(peer, near, TABLE_BATCH);
+        spent += bench_now_ns() - started;
+    }
     bench_assert(found == (present ? count : 0), "boost gave a wrong answer");
-    return time;
+    return (double)spent / (double)count;
 }
 
 static bool wants_boost(const struct bench *bench)
