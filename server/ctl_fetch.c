@@ -8,7 +8,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 
 #include "persist/datadir.h"
 #include "persist/durable.h"
+#include "persist/priority.h"
 #include "persist/registrations/journal_file.h"
 #include "persist/registrations/store.h"
 
@@ -24,8 +24,6 @@
 #define HTTP_NOT_FOUND 404
 /* Nothing at all for so long is a failure. */
 #define SILENCE_SECONDS 30L
-/* Servers on the same machine go on as before. */
-#define LOW_PRIORITY 10
 #define MEGABYTES_A_SECOND_MAX 1000000
 
 struct fetch {
@@ -304,7 +302,7 @@ int ctl_fetch(int argc, char **argv)
         curl_easy_cleanup(fetch.curl);
         return ctl_fail(EX_NOINPUT, "cannot read a token from %s", common.token_file);
     }
-    (void)setpriority(PRIO_PROCESS, 0, LOW_PRIORITY);
+    priority_step_back(); /* servers on the same machine go on as before */
     bool is_open = datadir_open(&fetch.datadir, data_dir, &fetch.fault);
     bool good = is_open && store_make_folders(data_dir, &fetch.fault) && is_empty(data_dir, &fetch.fault) &&
                 fetch_all(&fetch);

@@ -4,11 +4,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
-#define LOW_PRIORITY 10
+#include "persist/priority.h"
 
 struct loader {
     struct loader_options options;
@@ -28,7 +27,7 @@ static void *run(void *context)
     struct loader *loader = context;
     (void)pthread_setname_np(pthread_self(), "loader");
     if (loader->options.is_low)
-        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LOW_PRIORITY);
+        priority_step_back();
     if (store_make_folders(loader->options.store.data_dir, &loader->fault))
         loader->directory =
             store_load(&loader->options.store, &loader->progress, &loader->found, &loader->fault);

@@ -9,13 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "hashing/directory.h"
 #include "persist/clock.h"
+#include "persist/priority.h"
 #include "persist/registrations/feed_leaving.h"
 #include "persist/registrations/feed_map.h"
 #include "persist/registrations/feed_pace.h"
@@ -30,8 +30,6 @@
 #define RETRY_MS 100
 /* Where the node is, is written so often at least. */
 #define BEAT_MS 1000
-/* Of who catches up (nice): behind all others, and yet a tenth of a processor that others want, too. */
-#define LOW_PRIORITY 10
 #define FEED_DESCRIPTION_BYTES 2048
 
 TAILQ_HEAD(job_queue, feed_job);
@@ -601,7 +599,7 @@ static void *catch_up(void *context)
 {
     struct feed *feed = context;
     (void)pthread_setname_np(pthread_self(), "feed-catch-up");
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), LOW_PRIORITY);
+    priority_step_back();
     while (feed->is_good && !feed->figures.is_caught_up && !is_over(feed))
         feed->is_good = go_round(feed);
     return NULL;
