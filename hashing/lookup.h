@@ -1,4 +1,5 @@
-/* The batch lookup over shards, in variants for the processors' vector units. Private to hashing/.
+/* The batch lookup over shards, and the look at a number's two lines before an insert, in variants for the processors' vector units.
+ * Private to hashing/.
  *
  * All variants give the same answers; lookup_choose picks the fastest that this processor has, or the one
  * named by the environment variable NUMBERD_LOOKUP (scalar, avx2, avx512, neon), for tests and comparisons.
@@ -7,8 +8,8 @@
  * What each does with a number:
  *   1. check, hash, find the shard's placement, start the read of the home line (prefetch)
  *   2. look into the home line: one vector comparison; if the number is not there but may have spilled, it goes on
- *      a list together with its hash
- *   3. later, for the whole list: start the reads of the alternate lines, then look into them
+ *      a list
+ *   3. start the reads of the alternate lines on the list, and look into them when all homes are done
  *   4. if any number moved meanwhile (lookup_view.moves), look up the misses again, one by one
  * lookup_group.h does steps 1 and 2 for a group at a time, lookup_avx512.c for eight numbers at a time, step 1 some
  * distance ahead of step 2. No step has a branch that depends on the data, but for what is rare.
@@ -45,8 +46,8 @@ struct lookup_view {
 /* Answers any count of numbers, as directory_lookup does, inside a reader's section. */
 typedef void lookup_function(const struct lookup_view *view, const uint64_t *numbers, size_t count,
                              uint8_t *answers);
-/* Answers one, with nothing set up for more, in a reader's section of its own: how many of these the processor overlaps
- * is a matter of how many instructions each has. There are two: `one` reads the second line when it has to, `alike`
+/* Answers one, with nothing set up for more, in a reader's section of its own, so that the common path calls nothing (2 % of a
+ * lookup). There are two: `one` reads the second line when it has to, `alike`
  * always: its time does not depend on the answer. */
 typedef void lookup_one_function(const struct lookup_view *view, struct epoch_reader *reader, uint64_t number,
                                  uint8_t *answer);

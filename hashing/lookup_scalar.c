@@ -1,4 +1,4 @@
-/* The lookup without vector instructions: for every processor, and for ThreadSanitizer. */
+/* The lookup, and the look before an insert, without vector instructions: for every processor, and for ThreadSanitizer. */
 #include <stdint.h>
 
 #include "hashing/layout.h"

@@ -146,22 +146,11 @@ static void note_full(struct table *table, uint64_t line, bool full)
     atomic_store_explicit(word, full ? old | bit : old & ~bit, memory_order_relaxed);
 }
 
-/* Which slots of the line are empty. */
-static uint32_t empty_slots(const struct table *table, uint64_t line)
-{
-    uint32_t mask = 0;
-    for (unsigned i = 0; i < TABLE_SLOTS_PER_LINE; i++) {
-        uint64_t word = atomic_load_explicit(&table->lines[line].words[i], memory_order_relaxed);
-        mask |= (uint32_t)(layout_number(word) == 0) << i;
-    }
-    return mask;
-}
-
 /* Of a table that came as an image nobody has counted them. */
 static void count_full(struct table *table)
 {
     for (uint64_t line = 0; !table->full_counted && line < table->line_count; line++)
-        note_full(table, line, empty_slots(table, line) == 0);
+        note_full(table, line, match(table, line, 0) == 0);
     table->full_counted = true;
 }
 
@@ -434,7 +423,7 @@ static uint64_t other_line(const struct table *table, uint64_t line, uint64_t sl
 static uint64_t move_path(struct table *table, const struct search_node *nodes, uint32_t node, uint64_t from,
                           uint64_t line)
 {
-    uint32_t empty = empty_slots(table, line);
+    uint32_t empty = match(table, line, 0);
     uint64_t to = line * TABLE_SLOTS_PER_LINE + (unsigned)__builtin_ctz(empty);
     move_slot(table, from, to, (empty & (empty - 1)) == 0);
     while (nodes[node].parent_slot != NO_SLOT) {
