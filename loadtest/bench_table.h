@@ -22,7 +22,6 @@ struct world {
     uint64_t query_count;
     uint64_t *hits;
     uint64_t *misses;
-    uint8_t *answers;
 };
 
 /* A directory for `expected` numbers, joined by the world's reader; world_close takes both away. */
@@ -35,10 +34,16 @@ void world_fill(struct world *world);
 /* Draws the numbers to look up, from those that an index `first` .. `first`+n-1 has. */
 void world_draw(struct world *world, uint64_t first);
 
-/* ns per number, looked up in batches of `batch`, which divides TABLE_BATCH, as that does `count`; all of them are
- * registered or none is. The numbers are brought into the cache before the clock starts, where a server has those that it has
- * received: to read so many of them from memory is no part of a lookup, and took 1 to 2 ns a number. */
-double world_time_lookups(struct world *world, const uint64_t *numbers, size_t batch, uint64_t count,
+/* Looks all of them up; returns how many are there. */
+typedef size_t bench_table_look(void *context, const uint64_t numbers[static TABLE_BATCH]);
+
+/* ns per number; all `count` (a multiple of TABLE_BATCH) are registered or none is. The numbers are brought into the cache
+ * before the clock starts, where a server has those that it has received: to read so many of them from memory is no part of a
+ * lookup, and took 1 to 2 ns a number. */
+double bench_table_time(bench_table_look *look, void *context, const uint64_t *numbers, uint64_t count,
+                        bool present);
+/* The same in the directory, in batches of `batch`, which divides TABLE_BATCH. */
+double world_time_lookups(const struct world *world, const uint64_t *numbers, size_t batch, uint64_t count,
                           bool present);
 
 /* Memory of the process in RAM, in bytes. */
