@@ -73,7 +73,7 @@ static inline bool append(struct spool *spool, uint64_t time_ms, uint64_t reques
                           struct fault *fault)
 {
     struct frame_batch *batch = make_batch(time_ms, requester, events);
-    bool good = spool_append(spool, batch, false, fault);
+    bool good = spool_append(spool, batch, false, fault) && spool_write(spool, fault);
     free(batch);
     return good;
 }

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "persist/clock.h"
+#include "persist/priority.h"
 #include "persist/querylog/erasure.h"
 #include "persist/querylog/hold.h"
 #include "ring/event.h"
@@ -18,8 +19,12 @@
 #define PATIENCE_MS 50
 #define RETRY_MS 100
 #define BUSY_BYTES (64u << 10)
-/* A turn takes at most this much from each ring, so that room is given back steadily. */
-#define TURN_BYTES (1u << 20)
+/* A turn takes at most this much from each ring, so that room is given back steadily, and who waits for the turn's end waits for
+ * 0.2 ms of work. */
+#define TURN_BYTES (256u << 10)
+/* The helper begins when so much of a ring is in use, and ends at so much. */
+#define BEHIND(capacity) ((capacity) / 2)
+#define CAUGHT_UP(capacity) ((capacity) / 16)
 #define EXPIRE_EVERY_MS 10000
 #define GAPS_EVERY_MS 1000
 #define NOTED_MAX 16
@@ -28,6 +33,13 @@ struct drain {
     struct drain_options options;
     struct frame_batch *batches[FRAME_BUCKETS]; /* being filled */
     uint64_t hour_ms;                           /* of all that is in them */
+    pthread_mutex_t turns;                      /* held for a turn, and for what is done between them */
+    atomic_bool is_behind;                      /* the turns are the helper's */
+    pthread_t helper;
+    /* What the spool's group holds. */
+    bool has_group;
+    uint64_t group_hour_ms;
+    uint64_t group_events;
     pthread_t thread;
     atomic_bool stop;
     atomic_bool gate;
@@ -68,29 +80,62 @@ static void expire(struct drain *drain)
             "the clock has jumped: the query log's erasure follows it in an hour if it stays so");
     tally_set_erasure_ms(drain->options.tally, now_ms);
     tally_lost(drain->options.tally, spool_expire(drain->options.spool, now_ms, &drain->erased));
+    if (drain->has_group && spool_is_over(drain->options.spool, drain->group_hour_ms, now_ms)) {
+        tally_lost(drain->options.tally, drain->group_events); /* the disk has refused it for so long */
+        drain->group_events = 0;
+        drain->has_group = false;
+    }
     holds_expire(spool_folder(drain->options.spool), now_ms);
     write_receipts(drain);
 }
 
-static void count_appended(struct drain *drain, uint64_t hour_ms, uint64_t events)
+static void count_written(struct drain *drain)
 {
-    tally_sealed(drain->options.tally, hour_ms, events);
+    tally_sealed(drain->options.tally, drain->group_hour_ms, drain->group_events);
     uint64_t sequence;
     uint64_t offset;
     spool_position(drain->options.spool, &sequence, &offset);
-    tally_appended(drain->options.tally, sequence, offset, events);
+    tally_appended(drain->options.tally, sequence, offset, drain->group_events);
     if (drain->options.is_final)
-        tally_stored(drain->options.tally, events);
+        tally_stored(drain->options.tally, drain->group_events);
+    drain->group_events = 0;
+    drain->has_group = false;
 }
 
-/* Writes the batch, however long it takes. At the stop the cap no longer counts: what was answered is worth
+static bool try_to_write(struct drain *drain, struct fault *fault)
+{
+    if (!drain->has_group)
+        return true;
+    if (!spool_write(drain->options.spool, fault))
+        return false;
+    count_written(drain);
+    return true;
+}
+
+static bool try_to_append(struct drain *drain, const struct frame_batch *batch, bool beyond_cap,
+                          struct fault *fault)
+{
+    struct fault ignored;
+    if (spool_must_write(drain->options.spool, batch) && !try_to_write(drain, fault))
+        return false;
+    if (!spool_append(drain->options.spool, batch, beyond_cap, fault)) {
+        (void)try_to_write(drain, &ignored); /* the sink has need of it */
+        return false;
+    }
+    drain->has_group = true;
+    drain->group_hour_ms = batch->hour_ms;
+    drain->group_events += batch->events;
+    return true;
+}
+
+/* Appends the batch (NULL: writes the group), however long it takes. At the stop the cap no longer counts: what was answered is worth
  * more than some megabytes; only a disk that refuses makes it give up then. */
-static void append_batch(struct drain *drain, const struct frame_batch *batch)
+static void persevere(struct drain *drain, const struct frame_batch *batch)
 {
     struct fault fault;
     for (;;) {
         bool stopping = atomic_load(&drain->stop);
-        if (spool_append(drain->options.spool, batch, stopping, &fault))
+        if (batch == NULL ? try_to_write(drain, &fault) : try_to_append(drain, batch, stopping, &fault))
             break;
         if (!atomic_exchange(&drain->gate, true))
             drain->options.notice(NOTICE_ERROR, fault.text);
@@ -99,16 +144,15 @@ static void append_batch(struct drain *drain, const struct frame_batch *batch)
         expire(drain);
         nap(RETRY_MS);
     }
-    if (atomic_exchange(&drain->gate, false))
+    if (batch == NULL && atomic_exchange(&drain->gate, false))
         drain->options.notice(NOTICE_NORMAL, "the query log can be written again");
-    count_appended(drain, batch->hour_ms, batch->events);
 }
 
 static void flush_batch(struct drain *drain, struct frame_batch *batch)
 {
     if (batch->bytes == 0)
         return;
-    append_batch(drain, batch);
+    persevere(drain, batch);
     batch->bytes = 0;
     batch->events = 0;
 }
@@ -117,6 +161,7 @@ static void flush_all(struct drain *drain)
 {
     for (unsigned i = 0; i < FRAME_BUCKETS; i++)
         flush_batch(drain, drain->batches[i]);
+    persevere(drain, NULL);
 }
 
 static void take_block(struct drain *drain, const struct query_block *block, size_t bytes)
@@ -152,11 +197,15 @@ static bool record_gap(struct drain *drain, const struct query_gap *gap)
         if (spool_is_over(drain->options.spool, batch->hour_ms, now_ms))
             continue;
         batch->bytes = sizeof *gap;
-        bool good = spool_append(drain->options.spool, batch, true, &fault);
+        bool good = try_to_append(drain, batch, true, &fault);
+        bool written = good && try_to_write(drain, &fault);
+        if (good && !written) {
+            spool_take_back(drain->options.spool, batch);
+            drain->has_group = drain->group_events > 0;
+        }
         batch->bytes = 0; /* the turns have no part in it */
-        if (!good)
+        if (!written)
             return false;
-        count_appended(drain, batch->hour_ms, 0);
     }
     return true;
 }
@@ -294,24 +343,53 @@ static void *run(void *context)
 {
     struct drain *drain = context;
     (void)pthread_setname_np(pthread_self(), "query-log");
+    priority_step_back();
     uint64_t last_turn_ms = 0;
     uint64_t last_gaps_ms = 0;
     uint64_t last_expire_ms = 0;
     while (!atomic_load(&drain->stop)) {
         uint64_t now_ms = clock_ms(CLOCK_MONOTONIC);
-        keep_house(drain, now_ms, &last_gaps_ms, &last_expire_ms);
         size_t waiting = waiting_bytes(drain);
-        if (waiting >= BUSY_BYTES || (waiting > 0 && now_ms - last_turn_ms >= PATIENCE_MS)) {
+        bool has_turn = !atomic_load(&drain->is_behind) &&
+                        (waiting >= BUSY_BYTES || (waiting > 0 && now_ms - last_turn_ms >= PATIENCE_MS));
+        pthread_mutex_lock(&drain->turns);
+        keep_house(drain, now_ms, &last_gaps_ms, &last_expire_ms);
+        if (has_turn)
             take_turn(drain);
+        pthread_mutex_unlock(&drain->turns);
+        if (has_turn)
             last_turn_ms = now_ms;
-        } else {
+        else
             nap(NAP_MS);
-        }
     }
-    while (take_turn(drain) > 0)
-        ;
-    record_gaps(drain);
-    spool_close_segment(drain->options.spool);
+    return NULL;
+}
+
+static bool is_above(const struct drain *drain, bool has_begun)
+{
+    for (unsigned i = 0; i < drain->options.ring_count; i++) {
+        size_t capacity = ring_capacity(drain->options.rings[i]);
+        if (ring_used(drain->options.rings[i]) > (has_begun ? CAUGHT_UP(capacity) : BEHIND(capacity)))
+            return true;
+    }
+    return false;
+}
+
+static void *help(void *context)
+{
+    struct drain *drain = context;
+    (void)pthread_setname_np(pthread_self(), "query-log-help");
+    while (!atomic_load(&drain->stop)) {
+        nap(NAP_MS);
+        if (!is_above(drain, false))
+            continue;
+        atomic_store(&drain->is_behind, true); /* else the other would take the mutex again and again */
+        pthread_mutex_lock(&drain->turns);
+        while (!atomic_load(&drain->stop) && is_above(drain, true))
+            take_turn(drain);
+        atomic_store(&drain->is_behind, false);
+        pthread_mutex_unlock(&drain->turns);
+    }
     return NULL;
 }
 
@@ -323,6 +401,7 @@ void drain_destroy(struct drain *drain)
         free(drain->batches[i]);
     free(drain->erased.list);
     pthread_mutex_destroy(&drain->mutex);
+    pthread_mutex_destroy(&drain->turns);
     free(drain);
 }
 
@@ -337,6 +416,18 @@ static struct frame_batch *create_batch(uint32_t bucket)
     batch->bucket = bucket;
     (void)madvise(batch, bytes, MADV_DONTDUMP);
     return batch;
+}
+
+/* Both or none. */
+static bool start_threads(struct drain *drain)
+{
+    if (pthread_create(&drain->thread, NULL, run, drain) != 0)
+        return false;
+    if (pthread_create(&drain->helper, NULL, help, drain) == 0)
+        return true;
+    atomic_store(&drain->stop, true);
+    pthread_join(drain->thread, NULL);
+    return false;
 }
 
 struct drain *drain_start(const struct drain_options *options, struct fault *fault)
@@ -355,14 +446,15 @@ struct drain *drain_start(const struct drain_options *options, struct fault *fau
     if (tally_dropped_recorded_ms(options->tally) == 0)
         tally_dropped_recorded(options->tally, clock_ms(CLOCK_REALTIME));
     pthread_mutex_init(&drain->mutex, NULL);
+    pthread_mutex_init(&drain->turns, NULL);
     bool complete = true;
     for (uint32_t i = 0; i < FRAME_BUCKETS; i++) {
         drain->batches[i] = create_batch(i);
         complete = complete && drain->batches[i] != NULL;
     }
-    if (!complete || pthread_create(&drain->thread, NULL, run, drain) != 0) {
+    if (!complete || !start_threads(drain)) {
         drain_destroy(drain);
-        fault_set(fault, EX_OSERR, "cannot start the query log's thread: out of memory or threads");
+        fault_set(fault, EX_OSERR, "cannot start the query log's threads: out of memory or threads");
         return NULL;
     }
     return drain;
@@ -372,6 +464,11 @@ void drain_stop(struct drain *drain)
 {
     atomic_store(&drain->stop, true);
     pthread_join(drain->thread, NULL);
+    pthread_join(drain->helper, NULL);
+    while (take_turn(drain) > 0)
+        ;
+    record_gaps(drain);
+    spool_close_segment(drain->options.spool);
 }
 
 const atomic_bool *drain_gate(const struct drain *drain)

@@ -1,8 +1,15 @@
-/* The drain: one thread that empties the workers' rings into the spool.
+/* The drain: it empties the workers' rings into the spool.
  *
- * It sorts the blocks into batches by hour and bucket, has the spool seal and append them, and only then gives the
+ * It sorts the blocks into batches by hour and bucket, has the spool seal and write them, and only then gives the
  * rings' room back: what a SIGKILL can take is what was in the rings. At rest it looks every 5 ms and writes
  * what has waited for 50 ms, so lone lookups share frames; under load it writes without pause.
+ *
+ * It has two threads, of which one at a time has a turn, under a mutex (ring.h: one consumer). The one that does the work steps back behind
+ * those that answer (priority.h), so it takes what time they leave; the other, the helper, has the priority of all others and does the turns
+ * while a ring is half full or more, until it is nearly empty. So a lookup waits for the log only where there is no other time for it.
+ * (One worker and its load on two processors, 1,000 numbers a request: 99 million a second and p99 0.5 ms, with one thread that does not step
+ * back 80 million and 2 ms. With one that steps back and no helper, and workers that take all there is, nine of ten events are lost.)
+ *
  * When the spool refuses (its cap, the disk), the drain keeps what it has, closes the gate, and tries the same
  * batch again every 100 ms until it succeeds or is stopped.
  * What is missing it records as gaps (ring/event.h), in each hour that the gap has part in, at most DRAIN_GAP_HOURS: what the run

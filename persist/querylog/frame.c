@@ -4,7 +4,8 @@
 #include <string.h>
 
 #include <sodium.h>
-#include <xxhash.h>
+
+#include "persist/checksum.h"
 
 static const char magic[4] = {'N', 'B', 'F', '2'};
 
@@ -22,13 +23,13 @@ static_assert(sizeof(struct context) == 72, "the context has no padding");
 
 uint32_t frame_bucket_of(uint64_t requester)
 {
-    return (uint32_t)(XXH3_64bits(&requester, sizeof requester) % FRAME_GAP_BUCKET);
+    return (uint32_t)(checksum_of(&requester, sizeof requester) % FRAME_GAP_BUCKET);
 }
 
 static uint64_t frame_checksum(const struct frame *frame)
 {
-    XXH64_hash_t head = XXH3_64bits(frame, offsetof(struct frame, checksum));
-    return XXH3_64bits_withSeed(frame->payload, frame->payload_bytes, head);
+    uint64_t head = checksum_of(frame, offsetof(struct frame, checksum));
+    return checksum_of_with(frame->payload, frame->payload_bytes, head);
 }
 
 static struct context context_of(const struct frame *frame, const struct frame_place *place)

@@ -4,7 +4,7 @@
  * queue: a segment goes some time after all its frames were confirmed. Either way a segment is removed once its hour is
  * over (frame_hour_over_at), after the key that opens it.
  *
- * Threads: append, close_segment and expire from the drain thread, the reading functions from the sink thread, the figures
+ * Threads: append, write, close_segment and expire from the drain, the reading functions from the sink thread, the figures
  * from any; the list is under one mutex, never held across I/O but for creation and removal of a file. */
 #ifndef NUMBERD_PERSIST_QUERYLOG_SPOOL_H
 #define NUMBERD_PERSIST_QUERYLOG_SPOOL_H
@@ -43,16 +43,26 @@ struct spool_figures {
 struct spool *spool_open(const struct spool_options *options, struct fault *fault);
 void spool_close(struct spool *spool);
 
-/* Seals the batch with the key of its hour, which is made if there is none, and appends it as a frame. False and
- * the fault when the cap is reached (unless told to go beyond it) or the disk refuses; nothing of the frame is then in
- * the file, and the same batch may be tried again. At the cap a queue's open segment is closed, so that it can be
- * shipped to its end and make room. */
+/* Seals the batch with the key of its hour, which is made if there is none, as a frame of the group that spool_write will write. False and
+ * the fault when the cap is reached (unless told to go beyond it) or no segment can be begun; the same batch may then be tried again.
+ * At the cap a queue's open segment is closed once its group is written, so that it can be shipped to its end and make room. Not to be
+ * called while spool_must_write. */
 bool spool_append(struct spool *spool, const struct frame_batch *batch, bool beyond_cap, struct fault *fault);
+
+/* True when the group must be written before this batch is sealed: it is full, or its segment is. */
+bool spool_must_write(struct spool *spool, const struct frame_batch *batch);
+
+/* The batch that was appended last, and not written, is not to be. */
+void spool_take_back(struct spool *spool, const struct frame_batch *batch);
+
+/* Appends the group to its segment. False and the fault when the disk refuses; nothing of it is then in the file, and it stays for another
+ * try. What was not written when the segment is closed is lost. */
+bool spool_write(struct spool *spool, struct fault *fault);
 
 /* True when the hour is over at `now_ms` (frame_hour_over_at). */
 bool spool_is_over(const struct spool *spool, uint64_t hour_ms, uint64_t now_ms);
 
-/* Where the frame that was appended last ends. */
+/* Where the frame that was written last ends. */
 void spool_position(struct spool *spool, uint64_t *sequence, uint64_t *offset);
 
 /* Of the segments found at the start: calls `found` for the events in frames behind this place, segment by segment; the place

@@ -13,9 +13,8 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include <xxhash.h>
-
 #include "hashing/phone.h"
+#include "persist/checksum.h"
 
 #define MAGIC "NBRDJRNL"
 #define BLOCK_MAGIC "NBJB"
@@ -87,13 +86,13 @@ void journal_make_header(struct journal_header *header, uint64_t first_position,
                                       .first_position = first_position,
                                       .durable = durable};
     memcpy(header->magic, MAGIC, sizeof header->magic);
-    header->checksum = XXH3_64bits(header, offsetof(struct journal_header, checksum));
+    header->checksum = checksum_of(header, offsetof(struct journal_header, checksum));
 }
 
 static uint64_t block_checksum(const struct journal_block *block)
 {
-    XXH64_hash_t head = XXH3_64bits(block, offsetof(struct journal_block, checksum));
-    return XXH3_64bits_withSeed(block->payload, block->payload_bytes, head);
+    uint64_t head = checksum_of(block, offsetof(struct journal_block, checksum));
+    return checksum_of_with(block->payload, block->payload_bytes, head);
 }
 
 void journal_seal_block(struct journal_block *block)
@@ -235,7 +234,7 @@ static bool read_header(const char *path, struct reading *reading, const struct 
     memcpy(&header, reading->bytes, sizeof header);
     if (memcmp(header.magic, MAGIC, sizeof header.magic) == 0 &&
         (header.version != VERSION || header.byte_order != BYTE_ORDER_MARK) &&
-        header.checksum == XXH3_64bits(&header, offsetof(struct journal_header, checksum)))
+        header.checksum == checksum_of(&header, offsetof(struct journal_header, checksum)))
         return fault_set(fault, EX_DATAERR,
                          "%s has version %u or another byte order; this numberd reads version %u: use the "
                          "numberd that wrote it, or export there and import here",

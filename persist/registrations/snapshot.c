@@ -15,8 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <xxhash.h>
-
+#include "persist/checksum.h"
 #include "persist/direct_reader.h"
 #include "persist/durable.h"
 #include "persist/registrations/positions.h"
@@ -191,7 +190,7 @@ static bool write_image(struct writer *writer, size_t bytes, struct fault *fault
 {
     for (size_t done = 0; done < bytes; done += SNAPSHOT_BLOCK_BYTES) {
         size_t size = bytes - done < SNAPSHOT_BLOCK_BYTES ? bytes - done : SNAPSHOT_BLOCK_BYTES;
-        uint64_t checksum = XXH3_64bits(writer->image + done, size);
+        uint64_t checksum = checksum_of(writer->image + done, size);
         if (!index_append(&writer->index, &checksum, sizeof checksum))
             return fault_set(fault, EX_OSERR, "out of memory for the snapshot's index");
         if (!write_block(writer, writer->image + done, size, fault))
@@ -237,9 +236,9 @@ static bool write_ends(struct writer *writer, uint64_t position, uint64_t now_ms
                             .written_at_ms = now_ms,
                             .index_offset = writer->offset,
                             .index_bytes = writer->index.length,
-                            .index_checksum = XXH3_64bits(writer->index.bytes, writer->index.length)};
+                            .index_checksum = checksum_of(writer->index.bytes, writer->index.length)};
     memcpy(header.magic, MAGIC, sizeof header.magic);
-    header.checksum = XXH3_64bits(&header, offsetof(struct header, checksum));
+    header.checksum = checksum_of(&header, offsetof(struct header, checksum));
     // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): snapshot_write frees the index
     return durable_put(&writer->file, writer->index.bytes, writer->index.length, writer->offset, fault) &&
            durable_put(&writer->file, &header, sizeof header, 0, fault);
@@ -325,7 +324,7 @@ static bool read_header(struct reader *reader, uint64_t position, struct fault *
         return false;
     if (memcmp(header->magic, MAGIC, sizeof header->magic) != 0)
         return damaged(reader, "no header", fault);
-    if (header->checksum != XXH3_64bits(header, offsetof(struct header, checksum)))
+    if (header->checksum != checksum_of(header, offsetof(struct header, checksum)))
         return damaged(reader, "header checksum", fault);
     if (header->byte_order != BYTE_ORDER_MARK || header->version != VERSION ||
         header->layout != TABLE_IMAGE_LAYOUT)
@@ -386,7 +385,7 @@ static bool read_index(struct reader *reader, struct fault *fault)
                      header->index_offset + done, fault))
             return false;
     }
-    if (header->index_checksum != XXH3_64bits(reader->index, header->index_bytes))
+    if (header->index_checksum != checksum_of(reader->index, header->index_bytes))
         return damaged(reader, "index checksum", fault);
     uint64_t end;
     size_t checksums_end;
@@ -459,7 +458,7 @@ static bool read_image(struct reader *reader, unsigned shard, size_t bytes, uint
                sizeof checksum);
         if (!read_at(reader, memory + done, size, offset + done, fault))
             return false;
-        if (checksum != XXH3_64bits(memory + done, size))
+        if (checksum != checksum_of(memory + done, size))
             return damaged(reader, "a block's checksum", fault);
         if (progress != NULL) {
             atomic_fetch_add(&progress->bytes_done, size);
