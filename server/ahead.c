@@ -3,46 +3,36 @@
 
 #include "server/wire.h"
 
-/* Adds the request's numbers behind the `used` ones. */
-static void add(struct ahead *ahead, const struct wire_request *request, uint32_t used)
+/* Adds the request's numbers behind the others. */
+static void add(struct ahead *ahead, const struct wire_request *request)
 {
+    uint64_t *numbers = ahead->numbers + ahead->used;
     ahead->entries[ahead->count] = request->entries;
-    ahead->firsts[ahead->count++] = (uint16_t)used;
+    ahead->firsts[ahead->count++] = (uint16_t)ahead->used;
+    ahead->used += request->count;
     for (uint32_t i = 0; i < request->count; i++)
-        ahead->numbers[used + i] = wire_get_u64(request->entries + (size_t)i * WIRE_NUMBER_BYTES);
+        numbers[i] = wire_get_u64(request->entries + (size_t)i * WIRE_NUMBER_BYTES);
 }
 
-size_t ahead_look(struct ahead *ahead, const struct directory *directory, struct epoch_reader *reader,
-                  const uint8_t *bytes, size_t length, size_t from)
+void ahead_gather(struct ahead *ahead, const struct directory *directory, const uint8_t *bytes, size_t length)
 {
     struct wire_request request;
-    uint32_t used = 0;
-    uint32_t lone = 0;
-    size_t at = from;
-    ahead_clear(ahead);
-    while (ahead->count < AHEAD_REQUESTS && lone < AHEAD_REQUESTS &&
-           wire_decode_request(bytes + at, length - at, &request) == WIRE_DONE) {
-        bool is_first = at == from;
-        if (request.type != WIRE_LOOKUP || (is_first && request.frame_bytes == length - at)) {
-            at += request.frame_bytes; /* nothing is joined with it */
-            break;
-        }
-        if (request.count > AHEAD_NUMBERS - used) {
-            at += is_first ? request.frame_bytes : 0; /* else it may begin the next ones */
-            break;
-        }
-        if (request.count == 1) {
+    size_t at = 0;
+    while (ahead->count < AHEAD_REQUESTS &&
+           wire_decode_request(bytes + at, length - at, &request) == WIRE_DONE &&
+           request.type == WIRE_LOOKUP && request.count <= AHEAD_NUMBERS - ahead->used) {
+        if (request.count == 1)
             directory_prefetch(directory, wire_get_u64(request.entries), true);
-            lone++;
-        } else {
-            add(ahead, &request, used);
-            used += request.count;
-        }
+        else if (request.count <= AHEAD_JOINED_MAX)
+            add(ahead, &request);
         at += request.frame_bytes;
     }
+}
+
+void ahead_look(struct ahead *ahead, const struct directory *directory, struct epoch_reader *reader)
+{
     if (ahead->count > 1)
-        directory_lookup(directory, reader, ahead->numbers, used, ahead->answers);
+        directory_lookup(directory, reader, ahead->numbers, ahead->used, ahead->answers);
     else
         ahead_clear(ahead);
-    return at;
 }

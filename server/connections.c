@@ -37,6 +37,9 @@
 /* Replies that are longer change their owner rather than being copied. */
 #define COPY_BYTES (32u << 10)
 #define PUT_OFF_FEW 16
+/* Who joins a round may send so much at least; and no more than so many join. */
+#define ROUND_ROOM (32u << 10)
+#define ROUND_CONNECTIONS 64
 /* How often the impatient are looked for. */
 #define IMPATIENCE_US 250000
 /* For the hello of who sits on a place of the reserve. */
@@ -73,6 +76,11 @@ struct connection {
     bool is_resting;        /* it is neither read nor served for a while, and `readable` is the timer */
     bool is_put_off;
     TAILQ_ENTRY(connection) put_off_link;
+    /* In the round: what was read of it, in the read buffer. */
+    bool is_in_round;
+    const uint8_t *given;
+    size_t given_bytes;
+    TAILQ_ENTRY(connection) round_link;
     struct session session;
     struct buffer
         in; /* the beginning of a frame whose rest has not come, or what the output cap holds back */
@@ -113,6 +121,12 @@ static void remove_put_off(struct connection *connection)
     connection->is_put_off = false;
 }
 
+static void leave_round(struct connection *connection)
+{
+    TAILQ_REMOVE(&connection->connections->round, connection, round_link);
+    connection->is_in_round = false;
+}
+
 static void close_connection(struct connection *connection)
 {
     struct connections *connections = connection->connections;
@@ -123,6 +137,8 @@ static void close_connection(struct connection *connection)
         TAILQ_REMOVE(&connection->owing->queue, connection, owing_link);
     if (connection->is_put_off)
         remove_put_off(connection);
+    if (connection->is_in_round)
+        leave_round(connection);
     note_held(connection, 0);
     event_del(&connection->readable);
     event_del(&connection->writable);
@@ -498,10 +514,41 @@ static bool serve(struct connection *connection, const uint8_t *bytes, size_t le
     return flush(connection);
 }
 
+/* The same, and what they ask for is looked up at once. False: close. */
+static bool serve_alone(struct connection *connection, const uint8_t *bytes, size_t length)
+{
+    struct service *service = connection->connections->service;
+    struct ahead *ahead = &service->scratch->ahead;
+    session_gather(&connection->session, service, bytes, length);
+    ahead_look(ahead, service->directory, service->reader);
+    bool good = serve(connection, bytes, length);
+    ahead_clear(ahead);
+    return good;
+}
+
 /* It is no failure: the socket, or TLS, has nothing yet. */
 static bool is_nothing_yet(int error)
 {
     return error == EAGAIN || error == EINTR;
+}
+
+/* What follows from a read that has brought nothing. False: close. */
+static bool read_nothing(struct connection *connection, ssize_t got)
+{
+    if (got < 0 && !is_nothing_yet(errno))
+        return false;
+    if (got < 0) { /* TLS may wait for room now, or an answer no longer for input */
+        set_interest(connection);
+        return true;
+    }
+    connection->is_ended = true; /* but what is owed still goes out */
+    return flush(connection);
+}
+
+static void note_read(struct connection *connection, size_t bytes)
+{
+    counter_add(&connection->connections->counters->bytes_in, bytes);
+    connection->turn_bytes += bytes;
 }
 
 /* One read and what follows from it. False: close. */
@@ -509,22 +556,13 @@ static bool read_and_serve(struct connection *connection)
 {
     struct connections *connections = connection->connections;
     ssize_t got = stream_receive(&connection->stream, connections->read_buffer, READ_BYTES);
-    if (got < 0 && !is_nothing_yet(errno))
-        return false;
-    if (got < 0) { /* TLS may wait for room now, or an answer no longer for input */
-        set_interest(connection);
-        return true;
-    }
-    if (got == 0) {
-        connection->is_ended = true; /* but what is owed still goes out */
-        return flush(connection);
-    }
-    counter_add(&connections->counters->bytes_in, (uint64_t)got);
-    connection->turn_bytes += (size_t)got;
+    if (got <= 0)
+        return read_nothing(connection, got);
+    note_read(connection, (size_t)got);
     if (connection->in.length == 0)
-        return serve(connection, connections->read_buffer, (size_t)got);
+        return serve_alone(connection, connections->read_buffer, (size_t)got);
     return buffer_append(&connection->in, connections->read_buffer, (size_t)got) &&
-           serve(connection, connection->in.bytes, connection->in.length);
+           serve_alone(connection, connection->in.bytes, connection->in.length);
 }
 
 /* Reads away what a lingering client sends. False: it has closed, or broke, or its time is over. */
@@ -558,7 +596,7 @@ static bool advance(struct connection *connection)
             return true;
     }
     if (may_resume(connection))
-        return serve(connection, connection->in.bytes, connection->in.length);
+        return serve_alone(connection, connection->in.bytes, connection->in.length);
     if (connection->session.closing || connection->is_ended || connection->is_resting ||
         connection->out.length >= SESSION_OUTPUT_CAP) {
         set_interest(connection);
@@ -567,22 +605,87 @@ static bool advance(struct connection *connection)
     return read_and_serve(connection);
 }
 
-static void take_turn(struct connection *connection)
+static void begin_turn(struct connection *connection)
 {
-    struct counters *counters = connection->connections->counters;
-    uint64_t begun_ns = clock_precise_ns();
     connection->session.cost = connection->session.limited = 0;
     connection->turn_bytes = 0;
-    if (connection->is_lingering ? discard(connection) : advance(connection)) {
-        connection->was_long =
-            connection->session.cost > LONG_TURN_COST || connection->turn_bytes > LONG_TURN_BYTES;
-        if (connection->session.limited > 0 && !connection->is_lingering && !connection->is_resting)
-            rest(connection);
-        end_turn(connection);
-    } else {
+}
+
+static void conclude_turn(struct connection *connection, bool good)
+{
+    if (!good) {
         close_connection(connection);
+        return;
     }
-    counter_add_time(&counters->turns, clock_precise_ns() - begun_ns);
+    connection->was_long =
+        connection->session.cost > LONG_TURN_COST || connection->turn_bytes > LONG_TURN_BYTES;
+    if (connection->session.limited > 0 && !connection->is_lingering && !connection->is_resting)
+        rest(connection);
+    end_turn(connection);
+}
+
+static void take_turn(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    connections_finish_round(connections);
+    uint64_t begun_ns = clock_precise_ns();
+    begin_turn(connection);
+    conclude_turn(connection, connection->is_lingering ? discard(connection) : advance(connection));
+    counter_add_time(&connections->counters->turns, clock_precise_ns() - begun_ns);
+}
+
+/* --- the round --- */
+
+/* True when all that it wants is to have answered what it sends. */
+static bool may_join(const struct connection *connection)
+{
+    const struct stream *stream = &connection->stream;
+    return connection->in.length == 0 && connection->out.length == 0 && !connection->is_lingering &&
+           !connection->is_ended && !connection->session.closing && !stream->send_wants_input &&
+           !stream->receive_wants_room;
+}
+
+/* Reads what it has sent, and has it answered with what the others have. */
+static void join_round(struct connection *connection)
+{
+    struct connections *connections = connection->connections;
+    if (READ_BYTES - connections->round_bytes < ROUND_ROOM || connections->round_count == ROUND_CONNECTIONS)
+        connections_finish_round(connections);
+    if (connections->round_count == 0)
+        connections->round_begun_ns = clock_precise_ns();
+    uint8_t *bytes = connections->read_buffer + connections->round_bytes;
+    begin_turn(connection);
+    ssize_t got = stream_receive(&connection->stream, bytes, READ_BYTES - connections->round_bytes);
+    if (got <= 0) {
+        conclude_turn(connection, read_nothing(connection, got));
+        return;
+    }
+    note_read(connection, (size_t)got);
+    connection->given = bytes;
+    connection->given_bytes = (size_t)got;
+    connection->is_in_round = true;
+    TAILQ_INSERT_TAIL(&connections->round, connection, round_link);
+    connections->round_bytes += (size_t)got;
+    connections->round_count++;
+    session_gather(&connection->session, connections->service, bytes, (size_t)got);
+}
+
+void connections_finish_round(struct connections *connections)
+{
+    struct service *service = connections->service;
+    struct connection *connection;
+    if (connections->round_count == 0)
+        return;
+    ahead_look(&service->scratch->ahead, service->directory, service->reader);
+    while ((connection = TAILQ_FIRST(&connections->round)) != NULL) {
+        leave_round(connection);
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked from the list before it is freed
+        conclude_turn(connection, serve(connection, connection->given, connection->given_bytes));
+    }
+    ahead_clear(&service->scratch->ahead);
+    connections->round_bytes = 0;
+    connections->round_count = 0;
+    counter_add_time(&connections->counters->turns, clock_precise_ns() - connections->round_begun_ns);
 }
 
 /* True when its turn may be long, or it has no claim to be served before others: it has not said hello, or sends its frame in
@@ -634,6 +737,8 @@ static void on_ready(evutil_socket_t fd, short events, void *context)
             put_off(connection);
     } else if ((events & EV_TIMEOUT) != 0) { /* it has lingered for long enough */
         close_connection(connection);
+    } else if (connection->is_in_round) {
+        return;
     } else if (connection->is_held) {
         forget_events(connection);
     } else if (connection->is_put_off || can_wait(connection)) {
@@ -641,6 +746,8 @@ static void on_ready(evutil_socket_t fd, short events, void *context)
         /* Else each round would tell us again, which costs less than two calls of the kernel as long as they are few. */
         if (connection->connections->put_off_count > PUT_OFF_FEW)
             forget_events(connection);
+    } else if ((events & EV_READ) != 0 && may_join(connection)) {
+        join_round(connection);
     } else {
         take_turn(connection);
     }
@@ -666,6 +773,7 @@ bool connections_init(struct connections *connections)
         TAILQ_INIT(&connections->heavy[i]);
     TAILQ_INIT(&connections->held_queue);
     TAILQ_INIT(&connections->put_off);
+    TAILQ_INIT(&connections->round);
     connections->owing[0].patience_ms = connections->patience_ms;
     connections->owing[1].patience_ms =
         connections->patience_ms < HURRY_MS ? connections->patience_ms : HURRY_MS;
@@ -722,7 +830,7 @@ static bool end(struct connection *connection)
     struct connections *connections = connection->connections;
     bool good = true;
     while (good && may_resume(connection) && session_is_busy(&connection->session))
-        good = serve(connection, connection->in.bytes, connection->in.length);
+        good = serve_alone(connection, connection->in.bytes, connection->in.length);
     if (good && !connection->session.closing && !session_waits(&connection->session)) {
         session_say_goodbye(&connection->session, connections->service, &connections->out);
         good = flush(connection);

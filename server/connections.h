@@ -85,7 +85,11 @@ struct connections {
     uint64_t buffer_bytes;                              /* of all of them */
     struct connection_queue put_off;                    /* whose turn comes when the others had theirs */
     unsigned put_off_count;
-    struct event *late;       /* added while there are such */
+    struct event *late;            /* added while there are such */
+    struct connection_queue round; /* those that were read and are to be answered */
+    size_t round_bytes;            /* of the read buffer, which are theirs */
+    unsigned round_count;
+    uint64_t round_begun_ns;
     struct event *impatience; /* added while somebody owes */
     uint8_t *read_buffer;
     struct buffer out; /* replies of the connection at hand */
@@ -101,6 +105,10 @@ void connections_deinit(struct connections *connections);
 
 /* Takes over one that was accepted, and of which a porter has let in what it must (porter.h). */
 void connections_open(struct connections *connections, const struct arrival *arrival);
+
+/* Answers those of which was read since it was called last. To be called when all that are ready have been read, and before anything but
+ * the connections themselves uses or changes what they use. */
+void connections_finish_round(struct connections *connections);
 
 /* The journal has moved or failed. True while somebody still waits. */
 bool connections_release(struct connections *connections);

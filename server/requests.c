@@ -139,8 +139,14 @@ static uint64_t next_random(uint64_t *state)
     return *state;
 }
 
+/* Numbers and what is answered to them: in the scratch, or in its lookups ahead. */
+struct looked_up {
+    const uint64_t *numbers;
+    const uint8_t *answers;
+};
+
 static void record(const struct session *session, struct service *service, const struct wire_request *request,
-                   uint32_t count)
+                   const struct looked_up *looked_up, uint32_t count)
 {
     bool named = (request->flags & WIRE_FLAG_ORIGIN) != 0;
     const struct recorder_origin origin = {.time_ms = turn_ms(service),
@@ -148,14 +154,13 @@ static void record(const struct session *session, struct service *service, const
                                                named ? request->origin.requester : session->grant.principal,
                                            .ip = named ? request->origin.ip : session->ip,
                                            .via = session->via};
-    recorder_write(service->recorder, &origin, service->scratch->numbers, service->scratch->answers, count);
+    recorder_write(service->recorder, &origin, looked_up->numbers, looked_up->answers, count);
 }
 
 /* Returns how many were not registered. (A counter of each answer in memory takes four times as long as these two, which the
  * compiler makes vectors of.) */
-static uint32_t count_answers(const struct service *service, uint32_t count)
+static uint32_t count_answers(const struct service *service, const uint8_t *answers, uint32_t count)
 {
-    const uint8_t *answers = service->scratch->answers;
     uint32_t registered = 0;
     uint32_t invalid = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -203,14 +208,13 @@ static void charge(const struct session *session, struct service *service, const
 }
 
 static void observe(const struct session *session, struct service *service,
-                    const struct wire_request *request, const struct payment *payment, uint32_t served,
-                    uint32_t missed)
+                    const struct wire_request *request, const struct payment *payment,
+                    const uint64_t *numbers, uint32_t served, uint32_t missed)
 {
     if (payment->asker == NULL || served == 0)
         return;
-    unsigned detectors =
-        budgets_observe(service->budgets, payment->asker, &payment->verdict, payment->now_ns,
-                        service->scratch->numbers, served, missed, next_random(&service->random));
+    unsigned detectors = budgets_observe(service->budgets, payment->asker, &payment->verdict, payment->now_ns,
+                                         numbers, served, missed, next_random(&service->random));
     if (detectors == 0)
         return;
     for (unsigned i = 0; i < DETECTORS; i++)
@@ -232,7 +236,7 @@ static void read_numbers(struct service *service, const uint8_t *entries, uint32
         service->scratch->numbers[i] = wire_get_u64(entries + i * WIRE_NUMBER_BYTES);
 }
 
-/* Looks up `count` of the numbers that were read; the answers go to scratch, too. */
+/* Looks up `count` of the numbers that were read. */
 static void look_up(struct service *service, const struct wire_request *request, uint32_t count,
                     uint8_t *body)
 {
@@ -242,18 +246,15 @@ static void look_up(struct service *service, const struct wire_request *request,
                                  scratch->answers, scratch->records);
         for (size_t i = 0; i < count; i++)
             put_record(body + i * WIRE_RECORD_BYTES, scratch->answers[i], &scratch->records[i]);
-    } else {
-        const uint8_t *known = count > 1 ? ahead_take(&scratch->ahead, request->entries) : NULL;
-        /* Who asks about one number at a time can measure what becomes of it; see SECURITY.md. */
-        if (known != NULL)
-            memcpy(scratch->answers, known, count);
-        else if (count == 1)
-            scratch->answers[0] =
-                (uint8_t)directory_lookup_alike(service->directory, service->reader, scratch->numbers[0]);
-        else
-            directory_lookup(service->directory, service->reader, scratch->numbers, count, scratch->answers);
-        memcpy(body, scratch->answers, count);
+        return;
     }
+    /* Who asks about one number at a time can measure what becomes of it; see SECURITY.md. */
+    if (count == 1)
+        scratch->answers[0] =
+            (uint8_t)directory_lookup_alike(service->directory, service->reader, scratch->numbers[0]);
+    else
+        directory_lookup(service->directory, service->reader, scratch->numbers, count, scratch->answers);
+    memcpy(body, scratch->answers, count);
 }
 
 /* What was not paid for costs as little as may be: nobody pays for it. */
@@ -284,18 +285,29 @@ static void answer(const struct session *session, struct service *service, const
     if (served < count)
         logged += recorder_admit_limited(service->recorder, payment->now_ns, count - served);
     body += from * answer_bytes(request);
-    read_numbers(service, request->entries + (size_t)from * WIRE_NUMBER_BYTES, logged);
-    look_up(service, request, served, body);
-    put_limited(request, count - served, body + served * answer_bytes(request));
-    memset(service->scratch->answers + served, WIRE_LIMITED, logged - served);
-    uint32_t missed = count_answers(service, served);
-    observe(session, service, request, payment, served, missed);
+    struct looked_up looked_up;
+    uint32_t first = request->type == WIRE_LOOKUP && served == request->count && count > 1
+                         ? ahead_take(&service->scratch->ahead, request->entries)
+                         : AHEAD_NUMBERS;
+    if (first < AHEAD_NUMBERS) {
+        looked_up = (struct looked_up){service->scratch->ahead.numbers + first,
+                                       service->scratch->ahead.answers + first};
+        memcpy(body, looked_up.answers, count);
+    } else {
+        looked_up = (struct looked_up){service->scratch->numbers, service->scratch->answers};
+        read_numbers(service, request->entries + (size_t)from * WIRE_NUMBER_BYTES, logged);
+        look_up(service, request, served, body);
+        put_limited(request, count - served, body + served * answer_bytes(request));
+        memset(service->scratch->answers + served, WIRE_LIMITED, logged - served);
+    }
+    uint32_t missed = count_answers(service, looked_up.answers, served);
+    observe(session, service, request, payment, looked_up.numbers, served, missed);
     counter_add(&service->counters->answers[WIRE_LIMITED], count - served);
     counter_add(&service->counters->limited_unlogged, count - logged);
     if (verdict == RECORDER_LOG)
-        record(session, service, request, logged);
+        record(session, service, request, &looked_up, logged);
     else
-        recorder_drop(service->recorder, service->scratch->answers, logged);
+        recorder_drop(service->recorder, looked_up.answers, logged);
 }
 
 static struct wire_reply lookup_reply(const struct service *service, const struct wire_request *request,

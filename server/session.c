@@ -209,21 +209,23 @@ static bool carry_out(struct session *session, struct service *service, const st
     return session->closing || session->work == NULL;
 }
 
+void session_gather(const struct session *session, struct service *service, const uint8_t *bytes,
+                    size_t length)
+{
+    if (session->greeted && session->work == NULL && service->directory != NULL)
+        ahead_gather(&service->scratch->ahead, service->directory, bytes, length);
+}
+
 size_t session_consume(struct session *session, struct service *service, const uint8_t *bytes, size_t length,
                        size_t output_max, struct buffer *out)
 {
     size_t taken = 0;
-    size_t looked = 0; /* up to there, ahead */
     struct wire_request request;
     session->busy = false;
     session->cost = session->limited = 0;
     service->turn_ns = service->turn_ms = 0;
-    ahead_clear(&service->scratch->ahead);
     /* What has been begun is finished, since a reply is owed that has its memory already. */
     while (!session->closing && (out->length < output_max || session->work != NULL)) {
-        if (taken >= looked && session->greeted && service->directory != NULL)
-            looked = ahead_look(&service->scratch->ahead, service->directory, service->reader, bytes, length,
-                                taken);
         enum wire_state state = wire_decode_request(bytes + taken, length - taken, &request);
         if (state == WIRE_INCOMPLETE) {
             /* Nothing but a hello is worth waiting for before the hello. */

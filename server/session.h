@@ -95,6 +95,10 @@ void session_init(struct session *session, const uint8_t ip[static 16], const ui
 /* Frees what is under way. */
 void session_deinit(struct session *session, const struct service *service);
 
+/* Adds what the input asks for to the lookups ahead (ahead.h), so that session_consume finds their answers; it need not be called. */
+void session_gather(const struct session *session, struct service *service, const uint8_t *bytes,
+                    size_t length);
+
 /* Takes whole frames from the input and appends their replies to `out`, until the input has no whole frame
  * more, the session is closing, `out` has `output_max` bytes (the last reply may go beyond), or about as much was done as
  * service->part_numbers lookups are, so that others may have their turn: then the session is busy, and the rest of the input is to be

@@ -122,6 +122,7 @@ static void on_wake(evutil_socket_t fd, short events, void *context)
     uint64_t count;
     struct arrival arrival;
     (void)!read(fd, &count, sizeof count);
+    connections_finish_round(&worker->connections);
     take_probe(worker);
     pthread_mutex_lock(&worker->mutex);
     bool draining = worker->draining;
@@ -238,7 +239,9 @@ static void *run(void *context)
 {
     struct worker *worker = context;
     (void)pthread_setname_np(pthread_self(), "worker");
-    event_base_dispatch(worker->base);
+    /* Each time what is ready has been read, it is answered. */
+    while (!event_base_got_break(worker->base) && event_base_loop(worker->base, EVLOOP_ONCE) == 0)
+        connections_finish_round(&worker->connections);
     connections_close(&worker->connections);
     if (worker->service.reader != NULL)
         directory_leave(worker->service.directory, worker->service.reader);
