@@ -362,34 +362,75 @@ def test_user():
             assert "runs as root" in server.read_log() and status_of(server.process)["NoNewPrivs"] == "1"
 
 
+def mixed_requests(chance, base, count):
+    """Requests of all kinds, lookups most of all, for 400 numbers; and what each lookup finds, None for the others."""
+    there, frames, expected = set(), [], []
+    for request_id in range(1, count + 1):
+        kind = chance.choice(["lookup"] * 6 + ["lone", "long", "register", "deregister", "ping"])
+        some = [base + chance.randrange(400) for _ in range({"lone": 1, "long": 700, "lookup": chance.randrange(2, 60)}.get(kind, 3))]
+        found = None
+        if kind == "register":
+            frames.append(registrations([(number, 1, 0) for number in dict.fromkeys(some)], request_id))
+            there.update(some)
+        elif kind == "deregister":
+            frames.append(numbers(DEREGISTER, list(dict.fromkeys(some)), request_id))
+            there.difference_update(some)
+        elif kind == "ping":
+            frames.append(frame(PING, request_id=request_id))
+        else:
+            frames.append(numbers(LOOKUP, some, request_id))
+            found = [REGISTERED if number in there else NOT_REGISTERED for number in some]
+        expected.append(found)
+    return frames, expected
+
+
+def check_replies(client, expected, first):
+    for i, found in enumerate(expected, first):
+        reply = client.receive()
+        assert (reply.request_id, reply.code) == (i, OK), (i, reply.request_id, reply.code)
+        assert found is None or list(reply.body) == found, (i, reply.body, found)
+
+
 def test_lookups_ahead():
     """Requests that come together are answered as one by one: each lookup sees the changes before it, and none after it."""
     with servers.temporary_folder() as folder, servers.Numberd(folder / "data") as server, Client(server.port) as client:
-        chance = random.Random(7)
-        there, frames, expected = set(), [], []
-        for request_id in range(1, 1500):
-            kind = chance.choice(["lookup"] * 6 + ["lone", "long", "register", "deregister", "ping"])
-            some = [BASE + chance.randrange(400) for _ in range({"lone": 1, "long": 700, "lookup": chance.randrange(2, 60)}.get(kind, 3))]
-            if kind == "register":
-                frames.append(registrations([(number, 1, 0) for number in dict.fromkeys(some)], request_id))
-                there.update(some)
-                expected.append(None)
-            elif kind == "deregister":
-                frames.append(numbers(DEREGISTER, list(dict.fromkeys(some)), request_id))
-                there.difference_update(some)
-                expected.append(None)
-            elif kind == "ping":
-                frames.append(frame(PING, request_id=request_id))
-                expected.append(None)
-            else:
-                frames.append(numbers(LOOKUP, some, request_id))
-                expected.append([REGISTERED if number in there else NOT_REGISTERED for number in some])
+        frames, expected = mixed_requests(random.Random(7), BASE, 1500)
         for at in range(0, len(frames), 100):  # that many at once
             client.send(b"".join(frames[at:at + 100]))
-            for i in range(at, min(at + 100, len(frames))):
-                reply = client.receive()
-                assert (reply.request_id, reply.code) == (i + 1, OK), (i, reply.code)
-                assert expected[i] is None or list(reply.body) == expected[i], (i, reply.body, expected[i])
+            check_replies(client, expected[at:at + 100], at + 1)
+
+
+def test_rounds():
+    """Requests that come together on many connections are answered as one by one, to whom they belong, whatever the others do: some send
+    half a frame, some change what they look up, some leave."""
+    chance = random.Random(8)
+    with running() as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.port)) for _ in range(150)]
+        requests = [mixed_requests(chance, BASE + 1000 * i, 24) for i in range(len(clients))]
+        left = set()
+        for at in range(0, 24, 3):
+            halves = {i: chance.random() < 0.2 for i in range(len(clients))}
+            os.kill(server.process.pid, signal.SIGSTOP)  # so that all are there when it looks
+            for i, client in enumerate(clients):
+                if i in left:
+                    continue
+                if chance.random() < 0.05:
+                    client.send(requests[i][0][at] + chance.choice([b"", b"nonsense that is no frame"]))
+                    client.socket.close()
+                    left.add(i)
+                    continue
+                data = b"".join(requests[i][0][at:at + 3])
+                client.send(data[:len(data) // 2] if halves[i] else data)
+            os.kill(server.process.pid, signal.SIGCONT)
+            for i, client in enumerate(clients):
+                if i not in left and halves[i]:
+                    data = b"".join(requests[i][0][at:at + 3])
+                    client.send(data[len(data) // 2:])
+            for i, client in enumerate(clients):
+                if i not in left:
+                    check_replies(client, requests[i][1][at:at + 3], at + 1)
+        assert 20 < len(left) < 100
+        servers.wait_until(lambda: server.stats()["connections_open"] == len(clients) - len(left), "the others leave")
 
 
 def test_probes():
