@@ -1,4 +1,4 @@
-/* The query event: what one lookup request leaves behind, as it lies in the ring and in the query log; and the gap, which
+/* The query event: what a looked-up number leaves behind, as it lies in the ring and in the query log; and the gap, which
  * stands there for events that are missing.
  *
  * A block is one header, `count` events of 8 bytes and, if has_via says so, the IP of the proxy through which was asked, 16 bytes.
@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A request with more numbers leaves several blocks; so a block stays below 33 KiB. */
+/* A request with more numbers leaves several blocks; so a block stays below 33 KiB. Short ones that are answered together share one. */
 #define QUERY_BLOCK_EVENTS_MAX 4096
 #define QUERY_EVENT_NUMBER_MASK ((UINT64_C(1) << 50) - 1)
 #define QUERY_EVENT_ANSWER_SHIFT 56

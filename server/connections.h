@@ -4,6 +4,12 @@
  * A turn reads into a buffer that all share, lets the session answer, and writes at once; only what does not go out or is not yet
  * a whole frame is kept with the connection, so an idle connection holds no buffer.
  *
+ * The round. What is ready on all connections is read first, into the same buffer, 64 KiB and 64 connections at most; then all that it asks for
+ * is looked up together (ahead.h); then one connection after the other is answered, with one write each. Replies so go out close to each
+ * other, and a client with several connections, or several on one machine, is woken once rather than for each (with 128 numbers a request,
+ * waking took a fifth of the worker's time). Who has anything else to do has a turn of its own, before which the round is finished; so
+ * nothing changes between reading and answering but what other workers change.
+ *
  * Turns. The worker has one thread. A turn is bounded: it reads and sends 64 KiB at most and does as much as 8,192 lookups are, which takes
  * 0.1 to 0.4 ms; a longer request goes on in the next one (session.h). Who has more to do, whose last turn was long, who has not said
  * hello yet, and who sends a frame in pieces is put off: such turns are taken one after the other, and between any two of them (or

@@ -2,16 +2,43 @@
  *
  * Ask recorder_admit before the lookup; it says whether the log can take so many events. If it cannot, the
  * policy decides: drop (answer, count the events as lost) or refuse (answer UNAVAILABLE, look nothing up).
+ *
+ * Short requests that one client's turn answers together (one origin, one time) leave one block, not one each: a block's header is as
+ * long as six events. What is written is so kept until it is flushed, which is to be done before an answer leaves.
+ * (8 requests of one number at a time: 14 bytes an event rather than 56, and 17 ns of the drain's time rather than 50.)
+ *
  * One recorder, one worker thread. */
 #ifndef NUMBERD_SERVER_RECORDER_H
 #define NUMBERD_SERVER_RECORDER_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "ring/event.h"
 #include "ring/ring.h"
+
+/* Requests of up to so many events are joined, into blocks of up to so many. */
+#define RECORDER_JOINED_MAX 64u
+#define RECORDER_OPEN_EVENTS 256u
+
+/* Who has asked, and when. */
+struct recorder_origin {
+    uint64_t time_ms;
+    uint64_t requester;
+    uint8_t ip[16];
+    uint8_t via[QUERY_VIA_BYTES]; /* of the proxy through which it came; all zero: none */
+};
+
+static_assert(sizeof(struct recorder_origin) == 48, "no padding: it is compared as bytes");
+
+/* A block that is not yet in the ring. */
+struct recorder_open {
+    struct recorder_origin origin;
+    uint32_t count;
+    uint64_t events[RECORDER_OPEN_EVENTS];
+};
 
 struct recorder {
     struct ring *ring;
@@ -25,6 +52,7 @@ struct recorder {
     /* What is LIMITED costs who asks nothing, so not all of it is logged: a token bucket. */
     uint64_t limited_left;
     uint64_t limited_filled_ns;
+    struct recorder_open open;
 };
 
 /* Of a worker, in numbers. */
@@ -41,17 +69,12 @@ enum recorder_verdict { RECORDER_LOG, RECORDER_DROP, RECORDER_REFUSE };
  * whether the ring has room: what was taken on is carried out. */
 enum recorder_verdict recorder_admit(struct recorder *recorder, uint32_t count, bool is_begun);
 
-/* Who has asked, and when. */
-struct recorder_origin {
-    uint64_t time_ms;
-    uint64_t requester;
-    const uint8_t *ip;  /* 16 bytes */
-    const uint8_t *via; /* of the proxy through which it came; all zero: none */
-};
-
 /* After RECORDER_LOG for the same count: writes those that are to be kept, in blocks. `answers` are enum directory_answer. */
 void recorder_write(struct recorder *recorder, const struct recorder_origin *origin, const uint64_t *numbers,
                     const uint8_t *answers, uint32_t count);
+
+/* What was written and is not in the ring goes there. */
+void recorder_flush(struct recorder *recorder);
 
 /* After RECORDER_DROP: counts those that were to be kept. */
 void recorder_drop(struct recorder *recorder, const uint8_t *answers, uint32_t count);

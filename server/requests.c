@@ -149,11 +149,11 @@ static void record(const struct session *session, struct service *service, const
                    const struct looked_up *looked_up, uint32_t count)
 {
     bool named = (request->flags & WIRE_FLAG_ORIGIN) != 0;
-    const struct recorder_origin origin = {.time_ms = turn_ms(service),
-                                           .requester =
-                                               named ? request->origin.requester : session->grant.principal,
-                                           .ip = named ? request->origin.ip : session->ip,
-                                           .via = session->via};
+    struct recorder_origin origin = {.time_ms = turn_ms(service),
+                                     .requester =
+                                         named ? request->origin.requester : session->grant.principal};
+    memcpy(origin.ip, named ? request->origin.ip : session->ip, sizeof origin.ip);
+    memcpy(origin.via, session->via, sizeof origin.via);
     recorder_write(service->recorder, &origin, looked_up->numbers, looked_up->answers, count);
 }
 

@@ -252,6 +252,7 @@ size_t session_consume(struct session *session, struct service *service, const u
             break;
         }
     }
+    recorder_flush(service->recorder); /* before an answer leaves */
     return taken;
 }
 

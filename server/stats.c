@@ -308,7 +308,8 @@ static void put_work(FILE *out, const struct stats_report *report)
     histogram(out, "numberd_lookup_batch_numbers", "Numbers asked for in a request.", report->batches,
               COUNTERS_BATCHES, batch_bound, (double)report->batch_numbers);
     histogram(out, "numberd_turn_seconds",
-              "How long connections' turns take: reading, answering what was read, and sending. The next one "
+              "How long turns take, of one connection or of all that are ready together: reading, answering "
+              "what was read, and sending. The next one "
               "that is ready waits for so long.",
               report->turns.counts, COUNTERS_TIMES, time_bound, (double)report->turns.ns / 1e9);
     histogram(

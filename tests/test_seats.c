@@ -1,5 +1,6 @@
 /* server/access/seats: nobody gets more than their share of the connections, and what is left is free again. */
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "server/access/seats.h"
@@ -15,10 +16,18 @@ static void set_ipv4(uint8_t ip[static 16], uint32_t host)
 }
 
 /* All seats can be taken, not one more, and one that was left can be taken again. */
+static struct seats *make_seats(const struct seats_options *options)
+{
+    struct seats *seats = seats_create(options);
+    if (seats == NULL)
+        abort();
+    return seats;
+}
+
 static void test_total(void **state)
 {
     (void)state;
-    struct seats *seats = seats_create(&(struct seats_options){.total = 100, .by_address = 1000});
+    struct seats *seats = make_seats(&(struct seats_options){.total = 100, .by_address = 1000});
     struct seat all[100];
     struct seat more;
     uint8_t ip[16];
@@ -39,7 +48,7 @@ static void test_total(void **state)
 static void test_by_address(void **state)
 {
     (void)state;
-    struct seats *seats = seats_create(&(struct seats_options){.total = 10000, .by_address = 5});
+    struct seats *seats = make_seats(&(struct seats_options){.total = 10000, .by_address = 5});
     struct seat seat;
     uint8_t ip[16];
     for (uint32_t host = 1; host <= 20; host++) { /* few enough that two seldom share a place */
@@ -70,7 +79,7 @@ static void test_rate(void **state)
 {
     (void)state;
     struct seats *seats =
-        seats_create(&(struct seats_options){.total = 10000, .by_address = 10000, .rate = 50});
+        make_seats(&(struct seats_options){.total = 10000, .by_address = 10000, .rate = 50});
     struct seat seat;
     uint8_t ip[16];
     set_ipv4(ip, 9);
@@ -97,7 +106,7 @@ static void test_penalty(void **state)
 {
     (void)state;
     struct seats *seats =
-        seats_create(&(struct seats_options){.total = 10000, .by_address = 10000, .rate = 1000});
+        make_seats(&(struct seats_options){.total = 10000, .by_address = 10000, .rate = 1000});
     struct seat seat;
     struct seat other;
     uint8_t ip[16];
@@ -121,8 +130,7 @@ static void test_penalty(void **state)
 static void test_reserve(void **state)
 {
     (void)state;
-    struct seats *seats =
-        seats_create(&(struct seats_options){.total = 32, .reserve = 16, .by_address = 100});
+    struct seats *seats = make_seats(&(struct seats_options){.total = 32, .reserve = 16, .by_address = 100});
     struct seat seat;
     struct seat reserved;
     uint8_t ip[16];
@@ -149,7 +157,7 @@ static void test_reserve(void **state)
 static void test_claim(void **state)
 {
     (void)state;
-    struct seats *seats = seats_create(&(struct seats_options){.total = 100, .by_address = 2});
+    struct seats *seats = make_seats(&(struct seats_options){.total = 100, .by_address = 2});
     struct seat taken[10];
     uint8_t ip[16];
     set_ipv4(ip, 5);
@@ -186,7 +194,7 @@ static void *come_and_go(void *context)
 static void test_threads(void **state)
 {
     (void)state;
-    struct seats *seats = seats_create(&(struct seats_options){.total = 3, .reserve = 1, .by_address = 2});
+    struct seats *seats = make_seats(&(struct seats_options){.total = 3, .reserve = 1, .by_address = 2});
     pthread_t threads[THREADS];
     for (unsigned i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, come_and_go, seats), 0);
