@@ -678,8 +678,8 @@ void connections_finish_round(struct connections *connections)
         return;
     ahead_look(&service->scratch->ahead, service->directory, service->reader);
     while ((connection = TAILQ_FIRST(&connections->round)) != NULL) {
-        leave_round(connection);
         // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it is unlinked from the list before it is freed
+        leave_round(connection);
         conclude_turn(connection, serve(connection, connection->given, connection->given_bytes));
     }
     ahead_clear(&service->scratch->ahead);

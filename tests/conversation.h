@@ -147,8 +147,12 @@ static inline void conversation_hold(struct conversation_world *world, const str
         size_t fed = i < cut_count ? cuts[i] : talk->length;
         ASAN_POISON_MEMORY_REGION(talk->bytes + fed, talk->length - fed);
         do {
+            if (cut_count > 0) /* as a worker does; the whole conversation at once is answered without */
+                session_gather(&session, &world->service, talk->bytes + taken, fed - taken);
+            ahead_look(&world->scratch.ahead, world->service.directory, world->service.reader);
             taken += session_consume(&session, &world->service, talk->bytes + taken, fed - taken,
                                      SESSION_OUTPUT_CAP, &outcome->replies);
+            ahead_clear(&world->scratch.ahead);
             if (world->service.hold_position > 0) /* as a worker takes it */
                 world->service.hold_position = 0;
         } while (session_is_busy(&session) && outcome->replies.length < SESSION_OUTPUT_CAP);

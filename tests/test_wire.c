@@ -210,11 +210,15 @@ static void converse(const uint8_t *bytes, size_t length, size_t piece_max, uint
         uint8_t *exact = malloc(fed - taken);
         memcpy(exact, bytes + taken, fed - taken);
         size_t now = 0;
+        if (piece_max < 20) /* else without */
+            session_gather(&session, &world.service, exact, fed - taken);
+        ahead_look(&world.service.scratch->ahead, world.directory, world.service.reader);
         do
             now += session_consume(&session, &world.service, exact + now, fed - taken - now,
                                    SESSION_OUTPUT_CAP, out);
         while (session_is_busy(&session));
         taken += now;
+        ahead_clear(&world.service.scratch->ahead);
         free(exact);
     }
     session_deinit(&session, &world.service);
@@ -279,6 +283,68 @@ static void test_query_events(void **state)
     assert_true(wire_get_u32(out.bytes + 16) > 0);
     free(frame);
     free(numbers);
+    buffer_deinit(&out);
+    world_deinit(&world);
+}
+
+/* A block of the ring: so many events, the first of this number, by this requester. */
+static void check_block(struct world *world, uint32_t count, uint64_t first, uint64_t requester)
+{
+    size_t bytes;
+    const struct query_block *block = ring_next(world->ring, &bytes);
+    assert_non_null(block);
+    assert_int_equal(block->count, count);
+    assert_int_equal(block->requester, requester);
+    assert_int_equal(bytes, query_block_bytes(count, false));
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(query_event_number(block->events[i]), first + i);
+}
+
+/* Short requests that are answered together share a block, as far as they have one origin; a long one has its own. */
+static void test_joined_events(void **state)
+{
+    (void)state;
+    static const struct wire_origin other = {.requester = 7};
+    struct world world;
+    struct session session = {.greeted = true, .grant = {.roles = ROLES_ALL, .principal = 12}};
+    struct buffer out = {0};
+    uint64_t numbers[1200];
+    uint8_t frames[16384];
+    size_t length = 0;
+    uint32_t used = 0;
+    world_init(&world);
+    for (uint32_t i = 0; i < 1200; i++)
+        numbers[i] = UINT64_C(491510000000) + i;
+    static const struct {
+        uint16_t count;
+        bool is_for_other;
+    } requests[] = {{1, false},  {1, false},  {16, false}, {1, true},   {64, true},  {2, false},
+                    {65, false}, {64, false}, {64, false}, {64, false}, {64, false}, {1, false}};
+    for (uint32_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        length +=
+            wire_encode_numbers(frames + length, WIRE_LOOKUP, i + 1, requests[i].is_for_other ? &other : NULL,
+                                numbers + used, requests[i].count);
+        used += requests[i].count;
+    }
+    assert_int_equal(session_consume(&session, &world.service, frames, length, SESSION_OUTPUT_CAP, &out),
+                     length);
+    static const struct {
+        uint32_t count;
+        uint64_t requester;
+    } blocks[] = {{18, 12}, {65, 7}, {2, 12}, {65, 12}, {256, 12}, {1, 12}};
+    used = 0;
+    for (uint32_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        check_block(&world, blocks[i].count, numbers[used], blocks[i].requester);
+        used += blocks[i].count;
+    }
+    size_t bytes;
+    assert_null(ring_next(world.ring, &bytes));
+    assert_int_equal(world.counts.logged, used);
+    /* What is not logged at all leaves no empty block. */
+    ring_release(world.ring);
+    world.recorder.hits_only = true;
+    session_consume(&session, &world.service, frames, length, SESSION_OUTPUT_CAP, &out);
+    assert_null(ring_next(world.ring, &bytes));
     buffer_deinit(&out);
     world_deinit(&world);
 }
@@ -487,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_replies),
         cmocka_unit_test(test_splitting_changes_nothing),
         cmocka_unit_test(test_query_events),
+        cmocka_unit_test(test_joined_events),
     };
     return cmocka_run_group_tests_name("wire", tests, NULL, NULL);
 }
