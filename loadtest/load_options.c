@@ -22,6 +22,8 @@ static const struct number_option number_options[] = {
     {"threads", "run: threads (default 1)", offsetof(struct load_options, threads), 1, 64},
     {"outstanding", "run: requests under way on each connection, closed loop (default 8; register: 1)",
      offsetof(struct load_options, outstanding), 1, 4096},
+    {"spin", "run: closed loop, microseconds to look for replies before the thread sleeps (default 0)",
+     offsetof(struct load_options, spin_us), 0, 1000000},
     {"rate", "run: open loop, numbers per second in all (default: closed loop)",
      offsetof(struct load_options, rate), 1, UINT64_C(1000000000)},
     {"batch", "run: numbers in a request (default 16; register: 64)", offsetof(struct load_options, batch), 1,
@@ -259,6 +261,8 @@ static int check(const struct load_options *options)
     bool has_peer = strcmp(options->dialect->name, "numberd") != 0;
     if (options->threads > options->connections)
         return mistake("--threads must not be above --connections", "");
+    if (options->spin_us > 0 && options->rate > 0)
+        return mistake("--spin is for the closed loop, not for --rate", "");
     if (options->poisson && options->rate == 0)
         return mistake("--poisson is for the open loop: say --rate, too", "");
     if (has_peer && options->verb != LOAD_RUN && options->verb != LOAD_REGISTER)

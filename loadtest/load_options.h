@@ -25,6 +25,7 @@ struct load_options {
     uint64_t connections;
     uint64_t threads;
     uint64_t outstanding; /* closed loop: requests under way on each connection */
+    uint64_t spin_us;     /* closed loop: so long replies are looked for before the thread sleeps */
     uint64_t rate;        /* numbers per second; 0: closed loop */
     bool poisson;         /* open loop: requests at random moments; else evenly */
     uint64_t batch;       /* numbers in a request */

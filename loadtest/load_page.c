@@ -189,6 +189,8 @@ static void put_load(FILE *out, const struct load_options *options)
                 options->poisson ? "Poisson" : "evenly");
     else
         fprintf(out, "closed loop, %" PRIu64 " requests under way on each; ", options->outstanding);
+    if (options->spin_us > 0)
+        fprintf(out, "spinning for %" PRIu64 " us before sleeping; ", options->spin_us);
     if (options->books)
         fprintf(out, "requests as large as address books");
     else

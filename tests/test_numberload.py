@@ -40,6 +40,9 @@ def test_shapes():
         for shape in (("--books",), ("--draw", "zipf", "--zipf-exponent", "1.2"), ("--draw", "sequential"), ("--draw", "uniform")):
             report = run("run", *common, "--numbers", 300000, *shape)
             assert is_clean(report) and report["numbers"] == 300000 and 130000 < report["registered"] < 170000, (shape, report)
+        used = os.times().children_user + os.times().children_system
+        assert is_clean(run("run", *common, "--seconds", 1, "--spin", 1000000, "--connections", 1, "--outstanding", 1))
+        assert os.times().children_user + os.times().children_system - used > 0.4  # it has not slept
         books = run("run", *common, "--numbers", 300000, "--books")
         assert 100 < books["numbers"] / books["requests"] < 2000, books  # 0.7 x 50 + 0.25 x 500 + 0.045 x 5000 + 0.005 x 25000 = 510
         report = run("run", *common, "--rate", 50000, "--batch", 10, "--seconds", 2, "--poisson", "--hit-ratio", 0.9)
@@ -148,7 +151,8 @@ def test_terminal():
 
 
 def test_mistakes():
-    for words, arguments in ((("--rate",), ("run", "--poisson")), (("--draw", "sideways"), ("run", "--draw", "sideways")),
+    for words, arguments in ((("--rate",), ("run", "--poisson")), (("--spin", "--rate"), ("run", "--spin", 20, "--rate", 1000)),
+                             (("--draw", "sideways"), ("run", "--draw", "sideways")),
                              (("there is no carrier-pigeon",), ("run", "--peer", "carrier-pigeon")),
                              (("--peer is for run",), ("verify", "--peer", "floor")), (("not for redis-set",), ("run", "--peer", "redis-set", "--tls")),
                              (("too many for memcached",), ("run", "--peer", "memcached", "--batch", "9000")),
