@@ -12,8 +12,8 @@ one after the other, round after round; a figure is the median of the rounds, a 
 answer of all but the floor. The one thread that serves has the first processor, the load the second one; numberd's threads that write the query log
 take what they need of both, so that what the log takes is in the figures. Under requests of 1 and 16 numbers, from 4 connections, the load spins for
 20 us before it sleeps, whoever serves: else a good part of what is measured is how one processor wakes the other. Under longer ones
-spinning would only take from the log what it has need of. It takes about 10 minutes, and at 100 million
-numbers 18 GB of memory and 20 minutes."""
+spinning would only take from the log what it has need of. It takes about 10 minutes and 30 GB
+of disk for the query log, and at 100 million numbers 20 GB of memory and 20 minutes."""
 import contextlib
 import json
 import math
@@ -63,6 +63,7 @@ def make_rows():
         ("open_numberd_p999", "us", None, None, "the 99.9th percentiles"),
         ("open_redis_p999", "us", None, None, "the same: Redis"),
         ("open_p999", "ratio", AT_MOST, 1, "numberd over Redis"),
+        ("log_lost", "percent", None, None, "of the events of all these lookups, that the query log could not take"),
         ("log_cost", "percent", AT_MOST, 8, "of the lookups a second, 128 a request, for the query log"),
         ("log_worker", "ns/number", AT_MOST, 2, "of the worker's time for it"),
         *((f"memory_{name}", "bytes/number", None, None, f"resident memory of {name}, less that of an empty one")
@@ -129,7 +130,7 @@ class Ours:
     name = peer = "numberd"
 
     def __init__(self, bench, data, *flags):
-        self.numberd = Numberd(bench, data, "--threads", "1", *flags)
+        self.numberd = Numberd(bench, data, "--threads", "1", "--query-log-bytes", "1T", *flags)
         self.numberd.__enter__()
         self.address, self.pid = self.numberd.address, self.numberd.process.pid
         self.worker = None
@@ -296,7 +297,7 @@ def measure_open(bench, servers):
 
 def measure_log(bench):
     """Numbers without an account, which --log-misses no keeps out of the log: so it is off for them."""
-    if not bench.wants("log"):
+    if not bench.wants("log_cost", "log_worker"):
         return
     with contextlib.ExitStack() as stack:
         kinds = {}
@@ -366,7 +367,7 @@ def compare(bench):
     others = Others()
     alone = bench.only is not None and bench.only.startswith(("connections", "idle"))  # these want no peers
     with contextlib.ExitStack() as stack:
-        if bench.wants(*(row[0] for row in ROWS if not row[0].startswith(("log", "others")))):
+        if bench.wants(*(row[0] for row in ROWS if not row[0].startswith(("log_cost", "log_worker", "others")))):
             servers = start_all(bench, stack, ("floor",) if alone else NAMES)
             fill(bench, servers)
             measure_batches(bench, servers)
@@ -378,6 +379,8 @@ def compare(bench):
                     if (16, name) not in bench.rates:
                         bench.rates[16, name] = rate(load(bench, servers[name], "--batch", 16))
                 measure_open(bench, servers)
+            log = servers["numberd"].numberd.stats()["query_log"]
+            bench.report("log_lost", bench.n, [100 * log["lost"] / max(log["looked_up"], 1)])
     measure_log(bench)
     bench.report("others", bench.n, [others.percent()])
     for option, write in (("--chart", draw), ("--table", tabulate)):
