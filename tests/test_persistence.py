@@ -552,7 +552,7 @@ def test_full_disk():
                 assert reply.code == OK
                 acknowledged = account
             assert reply.code == READ_ONLY and acknowledged > 50, (reply.code, acknowledged)
-            assert "No space left" in server.read_log()
+            servers.wait_until(lambda: "No space left" in server.read_log(), "the log says so")  # the reply may be there first
             assert_read_only(server, client)
             # Room for the snapshot, but not for a segment.
             assert "could not write the snapshot" in server.ctl("snapshot", status=IO_ERROR)
