@@ -38,7 +38,7 @@ struct drain_options {
     struct tally *tally;
     bool is_final;         /* what is appended is stored; else the sink says when */
     struct query_gap past; /* what the run before left, not yet counted as missed; reason 0: nothing */
-    notice_fn *notice;     /* for the operator; called from the drain's thread */
+    notice_fn *notice;     /* for the operator; called from the drain's threads, one at a time */
 };
 
 /* NULL and the fault when memory or threads are short. */

@@ -29,7 +29,7 @@ struct querylog_options {
     struct ring *const *rings;
     unsigned ring_count;
     notice_fn *notice;       /* for the operator; from the log's threads */
-    frame_cipher_fn *cipher; /* what seals; NULL: libsodium's. From the drain's thread */
+    frame_cipher_fn *cipher; /* what seals; NULL: libsodium's. From the drain's threads, one at a time */
 };
 
 struct querylog_figures {
