@@ -36,10 +36,6 @@ struct drain {
     pthread_mutex_t turns;                      /* held for a turn, and for what is done between them */
     atomic_bool is_behind;                      /* the turns are the helper's */
     pthread_t helper;
-    /* What the spool's group holds. */
-    bool has_group;
-    uint64_t group_hour_ms;
-    uint64_t group_events;
     pthread_t thread;
     atomic_bool stop;
     atomic_bool gate;
@@ -79,36 +75,36 @@ static void expire(struct drain *drain)
             NOTICE_ERROR,
             "the clock has jumped: the query log's erasure follows it in an hour if it stays so");
     tally_set_erasure_ms(drain->options.tally, now_ms);
+    uint64_t hour_ms;
+    uint64_t events;
+    bool had_group = spool_group(drain->options.spool, &hour_ms, &events);
     tally_lost(drain->options.tally, spool_expire(drain->options.spool, now_ms, &drain->erased));
-    if (drain->has_group && spool_is_over(drain->options.spool, drain->group_hour_ms, now_ms)) {
-        tally_lost(drain->options.tally, drain->group_events); /* the disk has refused it for so long */
-        drain->group_events = 0;
-        drain->has_group = false;
-    }
+    if (had_group && !spool_group(drain->options.spool, &hour_ms, &events))
+        tally_lost(drain->options.tally, events); /* the disk has refused it for so long */
     holds_expire(spool_folder(drain->options.spool), now_ms);
     write_receipts(drain);
 }
 
-static void count_written(struct drain *drain)
+static void count_written(struct drain *drain, uint64_t hour_ms, uint64_t events)
 {
-    tally_sealed(drain->options.tally, drain->group_hour_ms, drain->group_events);
+    tally_sealed(drain->options.tally, hour_ms, events);
     uint64_t sequence;
     uint64_t offset;
     spool_position(drain->options.spool, &sequence, &offset);
-    tally_appended(drain->options.tally, sequence, offset, drain->group_events);
+    tally_appended(drain->options.tally, sequence, offset, events);
     if (drain->options.is_final)
-        tally_stored(drain->options.tally, drain->group_events);
-    drain->group_events = 0;
-    drain->has_group = false;
+        tally_stored(drain->options.tally, events);
 }
 
 static bool try_to_write(struct drain *drain, struct fault *fault)
 {
-    if (!drain->has_group)
+    uint64_t hour_ms;
+    uint64_t events;
+    if (!spool_group(drain->options.spool, &hour_ms, &events))
         return true;
     if (!spool_write(drain->options.spool, fault))
         return false;
-    count_written(drain);
+    count_written(drain, hour_ms, events);
     return true;
 }
 
@@ -122,9 +118,6 @@ static bool try_to_append(struct drain *drain, const struct frame_batch *batch, 
         (void)try_to_write(drain, &ignored); /* the sink has need of it */
         return false;
     }
-    drain->has_group = true;
-    drain->group_hour_ms = batch->hour_ms;
-    drain->group_events += batch->events;
     return true;
 }
 
@@ -199,10 +192,8 @@ static bool record_gap(struct drain *drain, const struct query_gap *gap)
         batch->bytes = sizeof *gap;
         bool good = try_to_append(drain, batch, true, &fault);
         bool written = good && try_to_write(drain, &fault);
-        if (good && !written) {
+        if (good && !written)
             spool_take_back(drain->options.spool, batch);
-            drain->has_group = drain->group_events > 0;
-        }
         batch->bytes = 0; /* the turns have no part in it */
         if (!written)
             return false;

@@ -338,6 +338,15 @@ static bool is_to_be_closed(struct spool *spool, uint64_t hour_ms)
     return segment.hour_ms != hour_ms || segment.bytes + spool->group_bytes >= spool->options.segment_bytes;
 }
 
+bool spool_group(struct spool *spool, uint64_t *hour_ms, uint64_t *events)
+{
+    if (spool->group_bytes == 0)
+        return false;
+    *hour_ms = open_segment(spool).hour_ms;
+    *events = spool->group_events;
+    return true;
+}
+
 bool spool_must_write(struct spool *spool, const struct frame_batch *batch)
 {
     return spool->group_bytes >= GROUP_BYTES ||

@@ -55,6 +55,9 @@ bool spool_must_write(struct spool *spool, const struct frame_batch *batch);
 /* The batch that was appended last, and not written, is not to be. */
 void spool_take_back(struct spool *spool, const struct frame_batch *batch);
 
+/* The group's hour and events; false when there is none. */
+bool spool_group(struct spool *spool, uint64_t *hour_ms, uint64_t *events);
+
 /* Appends the group to its segment. False and the fault when the disk refuses; nothing of it is then in the file, and it stays for another
  * try. What was not written when the segment is closed is lost. */
 bool spool_write(struct spool *spool, struct fault *fault);
