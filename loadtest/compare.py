@@ -13,7 +13,7 @@ answer of all but the floor. The one thread that serves has the first processor,
 take what they need of both, so that what the log takes is in the figures. Under requests of 1 and 16 numbers, from 4 connections, the load spins for
 20 us before it sleeps, whoever serves: else a good part of what is measured is how one processor wakes the other. Under longer ones
 spinning would only take from the log what it has need of. It takes about 10 minutes and 30 GB
-of disk for the query log, and at 100 million numbers 20 GB of memory and half an hour."""
+of disk for the query log, and at 100 million numbers 22 GB of memory and half an hour."""
 import contextlib
 import json
 import math
